@@ -1,0 +1,1 @@
+"""Latency: what onnxruntime makes of a network, measured."""

@@ -1,0 +1,181 @@
+"""Latencies of networks against each other, measured so that a noisy machine disturbs all of them alike."""
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from slimnet.bench.session import RUNTIME_ERRORS, reason, session
+from slimnet.errors import BadInput
+
+Model = ir.Model | Path | str
+
+_TOO_FAST_S = 50e-6
+_SAMPLE_S = 500e-6
+_WARM_UP_S = 0.05
+_WARM_UP_RUNS = 3
+_MAX_ROUNDS = 2000
+_BLOCKS = 20
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per run: median and 90th percentile over `runs` timed runs."""
+
+    median: float
+    p90: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its bootstrap 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` measured.
+
+    `samples` has one row per round and one column per model, in the order of `names`: seconds per run, the mean of
+    `loops[name]` runs in a row. `notes` are remarks for the user, one line each.
+    """
+
+    names: tuple[str, ...]
+    samples: np.ndarray
+    loops: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    def timing(self, name: str) -> Timing:
+        column = self.samples[:, self.names.index(name)] * 1e3
+        median, p90 = np.quantile(column, [0.5, 0.9])
+        return Timing(float(median), float(p90), len(column) * self.loops[name])
+
+    def ratio(self, name: str, to: str) -> Interval:
+        """Median time of `name` over that of `to`; above 1, `name` is the slower one."""
+        pair = self.samples[:, [self.names.index(name), self.names.index(to)]]
+        medians = np.median(pair, axis=0)
+        low, high = _percentiles(_bootstrap_ratios(pair))
+        return Interval(float(medians[0] / medians[1]), float(low), float(high))
+
+
+def compare(
+    models: Mapping[str, Model | ort.InferenceSession],
+    inputs: Mapping[str, np.ndarray],
+    threads: int | None = None,
+    min_runs: int = 20,
+    max_seconds: float = 10.0,
+    tight: float = 0.01,
+) -> Comparison:
+    """Time `models` on the same `inputs`, interleaved run by run, every second round in reverse order.
+
+    Measures at least `min_runs` rounds, then goes on until every ratio of medians to the first model is known within
+    the fraction `tight`, or `max_seconds` are over. Models faster than 50 us are run in loops, which a note tells.
+    `threads` is for models that are not sessions yet. Raises BadInput when a model cannot be loaded or run on `inputs`.
+    """
+    runners = {name: _Runner(name, model, inputs, threads) for name, model in models.items()}
+    notes = [note for runner in runners.values() if (note := runner.warm_up())]
+    if threads is not None and threads > cores():
+        notes.insert(0, f"{threads} threads share {cores()} cores: fewer threads are likely faster")
+    samples = _rounds(list(runners.values()), min_runs, max_seconds, tight)
+    return Comparison(tuple(runners), samples, {n: r.loops for n, r in runners.items()}, tuple(notes))
+
+
+def cores() -> int:
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Runner:
+    """One model with its inputs bound, so that a run costs as little Python as possible."""
+
+    def __init__(
+        self, name: str, model: Model | ort.InferenceSession, inputs: Mapping[str, np.ndarray], threads: int | None
+    ) -> None:
+        self.name = name
+        self.loops = 1
+        self._session = model if isinstance(model, ort.InferenceSession) else session(model, threads)
+        self._binding = self._session.io_binding()
+        for needed in self._session.get_inputs():
+            if needed.name not in inputs:
+                raise BadInput(f"{name}: its input {needed.name} is not among the given ones: {', '.join(inputs)}")
+            self._binding.bind_cpu_input(needed.name, np.ascontiguousarray(inputs[needed.name]))
+        for output in self._session.get_outputs():
+            self._binding.bind_output(output.name)
+
+    def warm_up(self) -> str | None:
+        """Run until the caches are warm and choose `loops`; the note to make when that is more than one."""
+        times = []
+        try:
+            while len(times) < _WARM_UP_RUNS or sum(times) < _WARM_UP_S:
+                times.append(self.sample())
+        except RUNTIME_ERRORS as error:
+            raise BadInput(f"{self.name}: onnxruntime cannot run it on these inputs: {reason(error)}") from error
+        typical = float(np.median(times))
+        if typical >= _TOO_FAST_S:
+            return None
+        self.loops = math.ceil(_SAMPLE_S / typical)
+        return f"{self.name} runs in {typical * 1e6:.0f} us, too fast to time: measured in loops of {self.loops} runs"
+
+    def sample(self) -> float:
+        """Seconds per run, the mean over one loop."""
+        start = time.perf_counter()
+        for _ in range(self.loops):
+            self._session.run_with_iobinding(self._binding)
+        return (time.perf_counter() - start) / self.loops
+
+
+def _rounds(runners: list[_Runner], min_runs: int, max_seconds: float, tight: float) -> np.ndarray:
+    """Seconds per run [rounds, models]."""
+    rows: list[list[float]] = []
+    deadline = time.perf_counter() + max_seconds
+    check = min_runs
+    while len(rows) < max(min_runs, _MAX_ROUNDS):
+        step = -1 if len(rows) % 2 else 1
+        rows.append([runner.sample() for runner in runners[::step]][::step])
+        if len(rows) >= min_runs and time.perf_counter() > deadline:
+            break
+        if len(rows) == check:
+            if _spread(np.array(rows)) <= tight:
+                break
+            check = math.ceil(check * 1.5)
+    return np.array(rows)
+
+
+def _spread(samples: np.ndarray) -> float:
+    """Half the relative width of the widest interval: of the ratios to the first model, or of a lone model's median."""
+    against = samples[:, :1] if samples.shape[1] > 1 else np.ones_like(samples)
+    others = samples[:, 1:] if samples.shape[1] > 1 else samples
+    widths = []
+    for other in others.T:
+        low, high = _percentiles(_bootstrap_ratios(np.column_stack([other, against[:, 0]])))
+        widths.append((high - low) / (high + low))
+    return max(widths)
+
+
+def _bootstrap_ratios(pair: np.ndarray) -> np.ndarray:
+    """Resampled ratios of the medians of two columns, by the circular block bootstrap (Politis and Romano, 1992).
+
+    Both columns are resampled in the same blocks of consecutive rounds, because disturbances last longer than a run and
+    hit both models.
+    """
+    rounds = len(pair)
+    length = math.ceil(rounds / _BLOCKS)
+    starts = np.random.default_rng(0).integers(0, rounds, (_RESAMPLES, math.ceil(rounds / length), 1))
+    picked = ((starts + np.arange(length)) % rounds).reshape(_RESAMPLES, -1)
+    return np.median(pair[picked, 0], axis=1) / np.median(pair[picked, 1], axis=1)
+
+
+def _percentiles(ratios: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(low), float(high)

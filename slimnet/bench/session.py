@@ -1,0 +1,174 @@
+"""onnxruntime CPU sessions, and inputs to feed them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+from slimnet.errors import BadInput
+
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    *(e for e in vars(runtime).values() if isinstance(e, type) and issubclass(e, Exception)),
+    RuntimeError,
+    ValueError,
+)
+
+_INLINE_BYTES = 1024
+
+
+class HasModel(Protocol):
+    """Anything that holds an ONNX model, such as a `Net`."""
+
+    @property
+    def model(self) -> ir.Model: ...
+
+
+class _Session(ort.InferenceSession):
+    """A session that keeps alive the arrays it was given its weights in."""
+
+    def __init__(self, model: bytes | str, options: ort.SessionOptions, weights: list[np.ndarray]) -> None:
+        self._weights = weights
+        super().__init__(model, options, providers=["CPUExecutionProvider"])
+
+
+def session(
+    model: ir.Model | Path | str,
+    threads: int | None = None,
+    optimise: bool = True,
+    profile_prefix: Path | None = None,
+    optimised_path: Path | None = None,
+) -> ort.InferenceSession:
+    """An onnxruntime CPU session of `model`, which is left as it is.
+
+    The weights of an `ir.Model` are handed over without being serialised, so models above protobuf's 2 GB work too.
+    `threads` is the size of the thread pool (None: onnxruntime's choice, one per core), `optimise` switches all graph
+    optimisations on or off. `profile_prefix` turns on the profiler, whose file starts so; `optimised_path` is where to
+    write the graph that is really run (its weights next to it, in `optimised_path` + ".data").
+    Raises BadInput, naming the file, when onnxruntime cannot load the model.
+    """
+    options = _options(threads, optimise)
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
+    if optimised_path is not None:
+        options.optimized_model_filepath = str(optimised_path)
+        _configure(options, "optimized_model_external_initializers_file_name", f"{optimised_path.name}.data")
+        _configure(options, "optimized_model_external_initializers_min_size_in_bytes", str(_INLINE_BYTES))
+    try:
+        if isinstance(model, ir.Model):
+            return _Session(*_handed_over(model, options))
+        return _Session(str(model), options, [])
+    except (*RUNTIME_ERRORS, OSError) as error:
+        raise BadInput(f"{title(model)}: onnxruntime cannot load it: {reason(error)}") from error
+
+
+def title(model: ir.Model | Path | str | ort.InferenceSession) -> str:
+    """How a message names a model: its file if it has one, else its graph's name."""
+    if isinstance(model, ir.Model):
+        return model.graph.name or "the model"
+    return "the model" if isinstance(model, ort.InferenceSession) else str(model)
+
+
+def reason(error: Exception) -> str:
+    """onnxruntime's message on one line, without its codes."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed:)?", "", str(error))
+    return " ".join(text.split())[:300]
+
+
+def _options(threads: int | None, optimise: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    # Idle workers of one session spin for milliseconds and would take the cores from the session timed next.
+    _configure(options, "force_spinning_stop", "1")
+    return options
+
+
+def _configure(options: ort.SessionOptions, key: str, value: str) -> None:
+    options.add_session_config_entry(f"session.{key}", value)
+
+
+def _handed_over(model: ir.Model, options: ort.SessionOptions) -> tuple[bytes, ort.SessionOptions, list[np.ndarray]]:
+    """The model serialised without its large weights, which `options` hands to onnxruntime as they lie in memory."""
+    shell = model.clone()
+    weights: dict[str, np.ndarray] = {}
+    values = []
+    for graph in shell.graphs():
+        for name, value in graph.initializers.items():
+            tensor = value.const_value
+            if tensor is None:
+                continue
+            if graph is shell.graph and tensor.nbytes >= _INLINE_BYTES and _has_plain_memory(tensor.dtype):
+                weights[name] = np.ascontiguousarray(tensor.numpy())
+                values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weights[name], int(tensor.dtype)))
+                value.const_value = ir.ExternalTensor(
+                    "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+                )
+            elif isinstance(tensor, ir.ExternalTensor):
+                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+    if weights:
+        options.add_external_initializers(list(weights), values)
+    return ir.to_proto(shell).SerializeToString(), options, list(weights.values())
+
+
+def _has_plain_memory(dtype: ir.DataType) -> bool:
+    return dtype != ir.DataType.STRING and dtype.bitwidth >= 8
+
+
+def random_inputs(
+    source: ort.InferenceSession | ir.Model | HasModel,
+    shapes: Mapping[str, Sequence[int]],
+    seed: int = 0,
+    bounds: Mapping[str, int] | None = None,
+) -> dict[str, np.ndarray]:
+    """Random inputs for every input of `source`, the same for the same seed.
+
+    Floats are standard normal in the input's own dtype, booleans fair coins, and integers drawn from [0, bound), where
+    `bounds` gives the bound per input (the row count of the table that it indexes) and 2 is the default.
+    Raises BadInput for an input without a shape or one that is not a tensor of numbers.
+    """
+    rng = np.random.default_rng(seed)
+    feed = {}
+    for name, dtype in input_dtypes(source).items():
+        if name not in shapes:
+            raise BadInput(f"input {name} has no shape: give one, such as --input {name}=1x3x224x224")
+        shape = tuple(shapes[name])
+        if dtype == ir.DataType.BOOL:
+            feed[name] = rng.random(shape) < 0.5
+        elif dtype.is_floating_point():
+            feed[name] = rng.standard_normal(shape).astype(dtype.numpy())
+        else:
+            feed[name] = rng.integers(0, (bounds or {}).get(name, 2), shape).astype(dtype.numpy())
+    return feed
+
+
+def input_dtypes(source: ort.InferenceSession | ir.Model | HasModel) -> dict[str, ir.DataType]:
+    """The element type of every input that has to be fed. Raises BadInput where that is no number or boolean."""
+    if isinstance(source, ort.InferenceSession):
+        kinds = {i.name: i.type for i in source.get_inputs()}
+    else:
+        kinds = {name: repr(value.type).lower() for name, value in fed_inputs(source).items()}
+    for name, kind in kinds.items():
+        if kind not in _DTYPES:
+            raise BadInput(f"input {name} is of type {kind}: only tensors of numbers and booleans can be fed")
+    return {name: _DTYPES[kind] for name, kind in kinds.items()}
+
+
+def fed_inputs(source: ir.Model | HasModel) -> dict[str, ir.Value]:
+    """The graph inputs that have to be fed: those without an initializer."""
+    graph = (source if isinstance(source, ir.Model) else source.model).graph
+    return {v.name: v for v in graph.inputs if v.name is not None and v.name not in graph.initializers}
+
+
+_DTYPES = {
+    **{f"tensor({d.name.lower()})": d for d in ir.DataType if d.is_floating_point() or d.is_integer()},
+    "tensor(bool)": ir.DataType.BOOL,
+}

@@ -1,0 +1,25 @@
+"""What slimnet tells a user when something cannot go on: one line that says what, where and what to do."""
+
+
+class SlimnetError(Exception):
+    """A failure the user can act on; the command line prints its message and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class BadInput(SlimnetError):
+    """A file, option or model that cannot be used as given."""
+
+    exit_code = 2
+
+
+class VerifyFailed(SlimnetError):
+    """The slim network does not compute what the masked one computes."""
+
+    exit_code = 3
+
+
+class LatencyRegression(SlimnetError):
+    """A network became slower than its baseline, beyond noise and tolerance."""
+
+    exit_code = 4

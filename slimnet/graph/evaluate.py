@@ -1,0 +1,262 @@
+"""Constant evaluation of the small integer arithmetic that exporters put around shapes.
+
+`evaluate` knows the two dozen operators that occur there in plain numpy, because a graph can hold ten thousand such
+nodes; anything rarer goes to onnx's reference evaluator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+Array = npt.NDArray[Any]
+#: No constant larger than this many elements is ever computed: a hostile file could ask for any size.
+MAX_ELEMENTS = 1 << 20
+
+
+class CannotEvaluate(Exception):
+    """This node's value is not known before the network runs."""
+
+
+def _axes(node: ir.Node, inputs: Sequence[Array | None], position: int = 1) -> list[int] | None:
+    if len(inputs) > position and (given := inputs[position]) is not None:
+        return [int(a) for a in np.atleast_1d(given)]
+    attr = node.attributes.get("axes")
+    return None if attr is None else list(attr.as_ints())
+
+
+def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
+    """Value of a node's attribute, or the default."""
+    attr = node.attributes.get(name)
+    return default if attr is None else attr.value
+
+
+def _constant(node: ir.Node, _: Sequence[Array | None]) -> Array:
+    for name, attr in node.attributes.items():
+        if name == "value":
+            return np.asarray(attr.as_tensor().numpy())
+        if name in ("value_int", "value_ints"):
+            return np.asarray(attr.value, np.int64)
+        if name in ("value_float", "value_floats"):
+            return np.asarray(attr.value, np.float32)
+    raise CannotEvaluate
+
+
+def _bounded(shape: Sequence[int]) -> tuple[int, ...]:
+    if any(int(n) < 0 for n in shape) or math.prod(int(n) for n in shape) > MAX_ELEMENTS:
+        raise CannotEvaluate
+    return tuple(int(n) for n in shape)
+
+
+def constant_of_shape(node: ir.Node) -> npt.NDArray[Any]:
+    """The one value, of shape [1], that a ConstantOfShape node fills its output with."""
+    value = node.attributes.get("value")
+    return np.zeros(1, np.float32) if value is None else np.asarray(value.as_tensor().numpy()).reshape(1)
+
+
+def _slice(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    data = _known(x[0])
+    if len(x) > 1:
+        starts, ends = _known(x[1]).tolist(), _known(x[2]).tolist()
+        axes = _axes(node, x, 3) or list(range(len(starts)))
+        steps = _known(x[4]).tolist() if len(x) > 4 and x[4] is not None else [1] * len(starts)
+    else:
+        starts, ends = attribute(node, "starts"), attribute(node, "ends")
+        axes, steps = attribute(node, "axes", range(len(starts))), [1] * len(starts)
+    index = [slice(None)] * data.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 0 and end < -data.shape[axis]:
+            end = None
+        index[axis] = slice(start, end, step)
+    return data[tuple(index)]
+
+
+def _reshape(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    data = _known(x[0])
+    target = list(attribute(node, "shape") if len(x) < 2 else _known(x[1]).tolist())
+    if not attribute(node, "allowzero", 0):
+        target = [data.shape[i] if n == 0 else n for i, n in enumerate(target)]
+    return data.reshape(target)
+
+
+def _squeeze(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    axes = _axes(node, x)
+    return np.squeeze(_known(x[0]), None if axes is None else tuple(axes))
+
+
+def _unsqueeze(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    return np.expand_dims(_known(x[0]), tuple(_axes(node, x) or ()))
+
+
+def _expand(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    data, shape = _known(x[0]), _known(x[1]).tolist()
+    return np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, tuple(shape))))
+
+
+def _split(node: ir.Node, x: Sequence[Array | None]) -> list[Array]:
+    data, axis = _known(x[0]), attribute(node, "axis", 0)
+    sizes = attribute(node, "split") if len(x) < 2 or x[1] is None else _known(x[1]).tolist()
+    if sizes is None:
+        parts = len(node.outputs)
+        step = -(-data.shape[axis] // parts)
+        sizes = [min(step, data.shape[axis] - i * step) for i in range(parts)]
+    return list(np.split(data, np.cumsum(sizes)[:-1], axis))
+
+
+def _range(_: ir.Node, x: Sequence[Array | None]) -> Array:
+    start, stop, step = (_known(v) for v in x)
+    _bounded([max(0, math.ceil((stop.item() - start.item()) / step.item()))])
+    return np.arange(start.item(), stop.item(), step.item(), dtype=start.dtype)
+
+
+def _divide(_: ir.Node, x: Sequence[Array | None]) -> Array:
+    a, b = _known(x[0]), _known(x[1])
+    if not np.issubdtype(a.dtype, np.integer):
+        return np.divide(a, b)
+    if not np.all(b):
+        raise CannotEvaluate
+    # ONNX divides integers as C does, towards zero.
+    return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+
+
+def _reduce(function: Callable[..., Any]) -> Callable[[ir.Node, Sequence[Array | None]], Array]:
+    def run(node: ir.Node, x: Sequence[Array | None]) -> Array:
+        axes = _axes(node, x)
+        if axes is None and attribute(node, "noop_with_empty_axes", 0):
+            return _known(x[0])
+        keep = bool(attribute(node, "keepdims", 1))
+        data = _known(x[0])
+        return np.asarray(function(data, axis=None if axes is None else tuple(axes), keepdims=keep), data.dtype)
+
+    return run
+
+
+def _pointwise(function: Callable[..., Any]) -> Callable[[ir.Node, Sequence[Array | None]], Array]:
+    def run(_: ir.Node, x: Sequence[Array | None]) -> Array:
+        operands = [_known(v) for v in x]
+        _bounded(np.broadcast_shapes(*(v.shape for v in operands)))
+        return np.asarray(function(*operands))
+
+    return run
+
+
+def _cast(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    return _known(x[0]).astype(ir.DataType(attribute(node, "to")).numpy())
+
+
+def _scatter_nd(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    if attribute(node, "reduction", "none") != "none":
+        raise CannotEvaluate
+    data, indices, updates = _known(x[0]).copy(), _known(x[1]), _known(x[2])
+    data[tuple(np.moveaxis(indices, -1, 0))] = updates
+    return data
+
+
+def _known(value: Array | None) -> Array:
+    if value is None:
+        raise CannotEvaluate
+    return value
+
+
+_FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[Array]]] = {
+    "Constant": _constant,
+    "ConstantOfShape": lambda n, x: np.broadcast_to(constant_of_shape(n), _bounded(_known(x[0]).tolist())),
+    "Cast": _cast,
+    "CastLike": lambda n, x: _known(x[0]).astype(_known(x[1]).dtype),
+    "Concat": lambda n, x: np.concatenate([_known(v) for v in x], attribute(n, "axis", 1)),
+    "Gather": lambda n, x: np.take(_known(x[0]), _known(x[1]), attribute(n, "axis", 0)),
+    "GatherND": lambda n, x: _known(x[0])[tuple(np.moveaxis(_known(x[1]), -1, 0))],
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
+    "Expand": _expand,
+    "Range": _range,
+    "ScatterND": _scatter_nd,
+    "Transpose": lambda n, x: np.transpose(_known(x[0]), attribute(n, "perm")),
+    "Tile": lambda n, x: np.tile(_known(x[0]), _bounded(_known(x[1]).tolist())),
+    "Identity": lambda n, x: _known(x[0]),
+    "Where": _pointwise(np.where),
+    "Add": _pointwise(np.add),
+    "Sub": _pointwise(np.subtract),
+    "Mul": _pointwise(np.multiply),
+    "Div": _divide,
+    "Min": lambda n, x: np.minimum.reduce(np.broadcast_arrays(*(_known(v) for v in x))),
+    "Max": lambda n, x: np.maximum.reduce(np.broadcast_arrays(*(_known(v) for v in x))),
+    "Equal": _pointwise(np.equal),
+    "Less": _pointwise(np.less),
+    "LessOrEqual": _pointwise(np.less_equal),
+    "Greater": _pointwise(np.greater),
+    "GreaterOrEqual": _pointwise(np.greater_equal),
+    "And": _pointwise(np.logical_and),
+    "Or": _pointwise(np.logical_or),
+    "Not": _pointwise(np.logical_not),
+    "Neg": _pointwise(np.negative),
+    "Abs": _pointwise(np.abs),
+    "Sqrt": _pointwise(np.sqrt),
+    "Floor": _pointwise(np.floor),
+    "Ceil": _pointwise(np.ceil),
+    "ReduceProd": _reduce(np.prod),
+    "ReduceSum": _reduce(np.sum),
+    "ReduceMax": _reduce(np.max),
+    "ReduceMin": _reduce(np.min),
+}
+#: Operators that move elements without computing: what is known of an element stays true where it lands.
+MOVES = frozenset(
+    "Cast CastLike Concat Gather GatherND Slice Split Squeeze Unsqueeze Reshape Expand Transpose Tile Identity".split()
+)
+_RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
+
+
+def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
+    """Value of a node whose inputs are known (None: an optional input left out).
+
+    Raises:
+        CannotEvaluate: unknown operator, too large, or the arithmetic fails.
+    """
+    if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM:
+        raise CannotEvaluate
+    if sum(v.size for v in inputs if v is not None) > MAX_ELEMENTS:
+        raise CannotEvaluate
+    function = _FUNCTIONS.get(node.op_type, _reference)
+    try:
+        with np.errstate(all="ignore"):
+            result = function(node, inputs)
+    except (ValueError, IndexError, TypeError, OverflowError, ArithmeticError) as error:
+        raise CannotEvaluate from error
+    return result if isinstance(result, list) else [result]
+
+
+def moved(node: ir.Node, inputs: Sequence[Array | None], flags: Sequence[Array]) -> list[Array]:
+    """Carry a flag per element of each input through a node: exactly for `MOVES`, else any input flags every output."""
+    if node.op_type in MOVES:
+        marked: list[Array | None] = [flags[0], *inputs[1:]] if node.op_type != "Concat" else list(flags)
+        if node.op_type in ("Cast", "CastLike"):
+            return [flags[0]]
+        if not any(f.any() for f in flags[1:]) or node.op_type == "Concat":
+            return evaluate(node, marked)
+    return []
+
+
+def _reference(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
+    if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
+        raise CannotEvaluate
+    from onnx.reference import ReferenceEvaluator
+
+    version = node.graph.opset_imports.get("", 20) if isinstance(node.graph, ir.Graph) else 20
+    try:
+        evaluator = ReferenceEvaluator(ir.to_proto(node), opsets={"": version})
+        feeds = {v.name: x for v, x in zip(node.inputs, inputs, strict=True) if v is not None}
+        result = evaluator.run(None, feeds)
+    except Exception as error:
+        # The reference evaluator raises whatever its operators raise; any failure only means "not known".
+        raise CannotEvaluate from error
+    if not all(isinstance(r, np.ndarray) for r in result):
+        raise CannotEvaluate
+    return list(result)

@@ -1,0 +1,375 @@
+"""What a rule sees of one node: its inputs' id vectors, known constants and attributes, and the ways to declare.
+
+A rule is a function `Op -> list of outputs`, each output a list of id vectors (one per axis), a `Traced`, or None when
+its shape is unknown. Whatever input axis a rule does not ask for with `axis` or `axes` is pinned afterwards.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from slimnet.graph.axes import Bools, Ids, Relation, fixed, is_live, not_zero, signed
+
+if TYPE_CHECKING:
+    from slimnet.graph.trace import Tracer
+
+Axes: TypeAlias = list[Ids]
+
+
+class Role(enum.IntFlag):
+    """What an axis of a parameter does for a unit; one axis may do several things in different uses."""
+
+    OUT = 1
+    IN = 2
+    ALONG = 4
+    #: A scale, running variance or divisor: cut with the unit, but never set to zero by a mask.
+    UNTOUCHED = 8
+
+
+@dataclass(slots=True)
+class Traced:
+    """What is known of one value while tracing.
+
+    `axes` is None when the shape is unknown. `data` is the value itself where it is a small known constant and
+    `dynamic` marks its elements that depend on a dynamic input size. `parameter` says that nothing but constants of
+    the graph went into it. `items` holds the elements of a sequence.
+    """
+
+    axes: Axes | None = None
+    data: npt.NDArray[Any] | None = None
+    dynamic: Bools | None = None
+    parameter: bool = False
+    items: list[Traced] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        if self.data is not None:
+            return self.data.shape
+        return None if self.axes is None else tuple(len(ids) for ids in self.axes)
+
+
+Result: TypeAlias = list["Axes | Traced | None"]
+Rule: TypeAlias = Callable[["Op"], Result]
+
+
+@dataclass(frozen=True)
+class Length:
+    """An integer that is the length of what is left of `ids` (times `sign`)."""
+
+    ids: Ids
+    sign: int = 1
+
+    def __call__(self, keep: Bools) -> int:
+        return self.sign * int(keep[np.abs(self.ids)].sum())
+
+
+@dataclass(frozen=True)
+class Recount:
+    """Integers of one node that are lengths of id vectors: elements of an input, or of an attribute."""
+
+    node: ir.Node
+    place: int | str
+    old: npt.NDArray[np.int64] | None
+    elements: Mapping[int, Length]
+    scalar: bool = False
+
+    def new(self, keep: Bools) -> npt.NDArray[np.int64]:
+        """The integers after removal; what is not declared keeps its value."""
+        if self.old is None or (self.old.size == 1 and len(self.elements) > 1):
+            return np.array([self.elements[i](keep) for i in range(len(self.elements))], np.int64)
+        out = self.old.astype(np.int64).ravel()
+        for element, length in self.elements.items():
+            out[element] = length(keep)
+        return out.reshape(self.old.shape)
+
+
+@dataclass(frozen=True)
+class Renumber:
+    """Constant Gather indices, which are positions on an axis (`ids`); `index_ids` describes the index vector itself."""
+
+    node: ir.Node
+    place: int
+    old: npt.NDArray[np.int64]
+    ids: Ids
+    index_ids: Ids
+
+    def new(self, keep: Bools) -> npt.NDArray[np.int64]:
+        """The kept indices, counted on the shrunken axis."""
+        kept = keep[np.abs(self.ids)]
+        position = np.cumsum(kept) - 1
+        index = self.old[keep[np.abs(self.index_ids)]] if self.old.ndim == 1 else self.old
+        return position[index]
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """A float attribute that was implied by a live width; it is written down with its dense value."""
+
+    node: ir.Node
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Restep:
+    """A strided Slice of a live axis: becomes a Gather, since what is left of it has no stride."""
+
+    node: ir.Node
+    axis: int
+    positions: npt.NDArray[np.int64]
+    ids: Ids
+
+    def indices(self, keep: Bools) -> npt.NDArray[np.int64]:
+        kept = keep[np.abs(self.ids)]
+        position = np.cumsum(kept) - 1
+        return position[self.positions[kept[self.positions]]]
+
+
+@dataclass(frozen=True)
+class Inexact:
+    """A node whose result changes when zeros are removed: LayerNorm, Softmax or a mean over a live axis.
+
+    `gather` and `fill` list (input or output, axis) pairs; on all of them the axis is described by `ids`.
+    """
+
+    node: ir.Node
+    ids: Ids
+    gather: tuple[tuple[int, int], ...]
+    fill: tuple[tuple[int, int], ...]
+
+
+@dataclass
+class Op:
+    """One node, as its rule sees it."""
+
+    tracer: Tracer
+    node: ir.Node
+    values: list[Traced | None]
+    #: Concrete output shapes as the ONNX standard infers them, None where unknown.
+    out_shapes: list[tuple[int, ...] | None]
+    taken: list[set[int]] = field(init=False)
+    used: dict[int, Axes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.taken = [set() for _ in self.values]
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> str:
+        return self.node.op_type
+
+    @property
+    def name(self) -> str:
+        return self.tracer.node_name(self.node)
+
+    @property
+    def version(self) -> int:
+        return self.tracer.opset
+
+    def has(self, i: int) -> bool:
+        """Whether optional input i is given."""
+        return i < len(self.values) and self.values[i] is not None
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        attribute = self.node.attributes.get(name)
+        return default if attribute is None else attribute.value
+
+    def data(self, i: int) -> npt.NDArray[Any] | None:
+        """Value of input i if it is a known small constant."""
+        return self.values[i].data if self.has(i) else None  # type: ignore[union-attr]
+
+    def ints(self, i: int, name: str | None = None, default: Any = None) -> list[int] | None:
+        """Integers given as input i or, in older opsets, as an attribute; the default if neither, None if unknown."""
+        if self.has(i):
+            data = self.data(i)
+            return None if data is None else [int(v) for v in np.atleast_1d(data)]
+        return default if name is None else self.attr(name, default)
+
+    def parameter(self, i: int) -> bool:
+        """Whether only constants of the graph went into input i."""
+        return self.has(i) and self.values[i].parameter  # type: ignore[union-attr]
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        return tuple(len(ids) for ids in self.peek(i))
+
+    def rank(self, i: int) -> int:
+        return len(self.peek(i))
+
+    def known(self, *inputs: int) -> bool:
+        """Whether the shapes of these inputs are known (those left out count as known)."""
+        return all(not self.has(i) or self.values[i].shape is not None for i in inputs)  # type: ignore[union-attr]
+
+    def peek(self, i: int) -> Axes:
+        """Id vectors of input i, without vouching for them: what a rule only peeks at is pinned."""
+        if i not in self.used:
+            value = self.values[i]
+            assert value is not None, f"{self.kind} has no input {i}"
+            self.used[i] = self.tracer.use(self.node, i, value)
+        return self.used[i]
+
+    # -- taking ------------------------------------------------------------------------------------------------
+
+    def axis(self, i: int, k: int) -> Ids:
+        """Id vector of axis k of input i; the rule now answers for what becomes of it."""
+        axes = self.peek(i)
+        self.taken[i].add(k % len(axes))
+        return axes[k]
+
+    def axes(self, i: int) -> Axes:
+        """All id vectors of input i, every one answered for."""
+        axes = self.peek(i)
+        self.taken[i].update(range(len(axes)))
+        return list(axes)
+
+    # -- declaring ---------------------------------------------------------------------------------------------
+
+    def same(self, a: Ids, b: Ids) -> None:
+        """Index i of a and index i of b go together."""
+        self.tracer.ledger.same(a, b, self.kind, self.name)
+
+    def pin(self, ids: Ids, why: str) -> None:
+        self.tracer.ledger.pin(ids, self.kind, self.name, why)
+
+    def fresh(self, length: int) -> Ids:
+        return self.tracer.ledger.fresh(length)
+
+    def contract(self, a: Ids, b: Ids) -> None:
+        """A sum over the product of two axes: they go together, and one side must be zero where they are removed."""
+        self.same(a, b)
+        left = (a < 0) & (b <= 0)
+        if left.any():
+            self.pin(a[left], "is summed over although neither side becomes zero")
+
+    def vanish(self, ids: Ids, why: str) -> None:
+        """A sum over an axis: exact only where removed entries are zero."""
+        self.pin(ids[ids < 0], why)
+
+    def role(self, i: int, k: int, role: Role, use: str = "") -> None:
+        """What axis k of input i, if it is a parameter, does here."""
+        if self.parameter(i):
+            self.tracer.mark(self.peek(i)[k], role, use and f"{self.kind}.{use}")
+
+    def untouched(self, i: int) -> None:
+        """A mask must not set this input to zero: a scale, a variance, a divisor."""
+        for k in range(self.rank(i)):
+            self.tracer.mark(self.peek(i)[k], Role.UNTOUCHED, "")
+
+    def lengths(self, place: int | str, elements: Mapping[int, Length | Ids]) -> None:
+        """Integers in an input (by number) or attribute (by name) that are lengths of id vectors."""
+        live = {
+            e: v if isinstance(v, Length) else Length(v)
+            for e, v in elements.items()
+            if is_live(v.ids if isinstance(v, Length) else v)
+        }
+        if not live:
+            return
+        scalar = False
+        if isinstance(place, int):
+            old = self.data(place) if self.has(place) else None
+            dynamic = self.values[place].dynamic if self.has(place) else None  # type: ignore[union-attr]
+            if old is None and self.has(place):
+                raise Unsupported(f"the integers in input {place} are computed while the network runs")
+            if dynamic is not None:
+                flags = dynamic.ravel()
+                for e, length in live.items():
+                    if flags[e]:
+                        self.pin(length.ids, "its length is computed from a dynamic input size")
+                live = {e: length for e, length in live.items() if not flags[e]}
+        else:
+            value = self.attr(place)
+            scalar = isinstance(value, int)
+            old = None if value is None else np.atleast_1d(np.asarray(value, np.int64))
+        if old is None or (old.size == 1 and len(elements) > 1):
+            live = {e: v if isinstance(v, Length) else Length(v) for e, v in elements.items()}
+        self.tracer.edits.append(Recount(self.node, place, old, live, scalar))
+
+    def relate(self, flat: Ids, shape: Sequence[int], axes: Sequence[Ids] | None = None) -> Axes:
+        """See a flat axis as a grid of this shape, of whose axes one may stay live (decided after the trace).
+
+        Args:
+            flat: ids of the cells, row-major; or ids of length prod(shape).
+            shape: lengths of the grid's axes.
+            axes: the axes' ids where they exist already, else fresh ones.
+        """
+        grid = flat.reshape(tuple(shape))
+        if axes is None:
+            axes = [self._split_axis(grid, k) for k in range(grid.ndim)]
+        if is_live(flat) or any(is_live(a) for a in axes):
+            self.tracer.ledger.relations.append(Relation(grid, tuple(axes), self.name))
+        return list(axes)
+
+    def _split_axis(self, grid: Ids, k: int) -> Ids:
+        ids = self.fresh(grid.shape[k])
+        zero = (np.moveaxis(grid, k, 0).reshape(grid.shape[k], -1) > 0).all(axis=1)
+        return signed(ids, zero) if is_live(ids) else ids
+
+    def inexact(
+        self, why: str, ids: Ids, gather: Sequence[tuple[int, int]], fill: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """Removing zeros from this axis changes the result: pin it, unless the user allowed inexact removal."""
+        if not is_live(ids):
+            return
+        if self.tracer.allow_inexact:
+            self.tracer.edits.append(Inexact(self.node, ids, tuple(gather), tuple(fill)))
+        else:
+            self.pin(ids, f"{why}; --allow-inexact would remove it")
+
+    def restep(self, axis: int, positions: npt.NDArray[np.int64], ids: Ids) -> None:
+        self.tracer.edits.append(Restep(self.node, axis, positions, ids))
+
+    def renumber(self, place: int, ids: Ids, index_ids: Ids) -> None:
+        old = self.data(place)
+        assert old is not None
+        self.tracer.edits.append(Renumber(self.node, place, old, ids, index_ids))
+
+    def freeze(self, name: str, value: float) -> None:
+        self.tracer.edits.append(Freeze(self.node, name, value))
+
+
+class Unsupported(Exception):
+    """A rule cannot follow this node; its inputs are pinned with this reason."""
+
+
+def broadcast(op: Op, operands: Sequence[Axes], zero: str = "all") -> Axes:
+    """Id vectors of operands combined elementwise with ONNX (numpy) broadcasting.
+
+    Args:
+        zero: "all" if the result is zero only where every operand is (Add), "any" if one is enough (Mul),
+            "first" if the first decides (Div), "none" if zeros are not kept.
+    """
+    rank = max(len(axes) for axes in operands)
+    return [_broadcast_axis(op, [axes[k] if -k <= len(axes) else None for axes in operands], zero)
+            for k in range(-rank, 0)]  # fmt: skip
+
+
+def _broadcast_axis(op: Op, column: list[Ids | None], zero: str) -> Ids:
+    length = max(len(ids) for ids in column if ids is not None)
+    full = [ids for ids in column if ids is not None and len(ids) == length]
+    for ids in column:
+        if ids is not None and len(ids) != length:
+            op.pin(ids, "is repeated by broadcasting")
+    first = full[0]
+    for ids in full[1:]:
+        op.same(first, ids)
+    live = next((ids for ids in full if is_live(ids)), None)
+    if live is None:
+        return fixed(length)
+    if zero == "none":
+        return not_zero(live)
+    if zero == "first":
+        head = column[0]
+        return live if head is not None and len(head) == length and (head > 0).all() else signed(
+            live, (head > 0) if head is not None and len(head) == length else False)  # fmt: skip
+    if zero == "all":
+        if len(full) < len(column):
+            return not_zero(live)
+        return signed(live, np.logical_and.reduce([ids > 0 for ids in full]))
+    return signed(live, np.logical_or.reduce([ids > 0 for ids in full]))

@@ -1,0 +1,53 @@
+"""The fused Attention operator of opset 23."""
+
+import math
+
+import numpy as np
+
+from slimnet.graph.axes import Ids, fixed, not_zero
+from slimnet.graph.op import Op, Result, Unsupported
+from slimnet.graph.rules.registry import rule
+from slimnet.graph.rules.shape import regroup
+
+
+@rule("Attention")
+def attention(op: Op) -> Result:
+    """Q[B, h, T, d], K[B, h', S, d], V[B, h', S, e] (or the heads folded into the last axis) to Y[B, h, T, e]."""
+    if len(op.node.outputs) > 1 or op.has(4) or op.has(5):
+        raise Unsupported("Attention with a cache")
+    folded = op.rank(0) == 3
+    heads = [int(op.attr("q_num_heads", 0)), int(op.attr("kv_num_heads", 0)), int(op.attr("kv_num_heads", 0))]
+    q, k, v = (_heads(op, i, heads[i]) if folded else op.axes(i) for i in range(3))
+    if op.attr("scale") is None:
+        op.freeze("scale", 1.0 / math.sqrt(len(q[3])))
+    op.contract(q[3], k[3])
+    repeat = len(q[1]) // max(len(k[1]), 1)
+    for ids in (k[1], v[1]):
+        op.same(np.repeat(ids, repeat) if len(ids) != len(q[1]) else ids, q[1])
+    if op.has(3) and op.data(3) is None:
+        _mask(op, q[1])
+    if folded:
+        op.lengths("q_num_heads", {0: q[1]})
+        op.lengths("kv_num_heads", {0: k[1]})
+    out_heads = np.repeat(v[1], repeat) if len(v[1]) != len(q[1]) else v[1]
+    for pair in ((q[2], k[2], q[3]), (k[2], q[2], v[3])):
+        op.tracer.macs.append((op.name, (q[0], q[1], *pair), 1.0))
+    if not folded:
+        return [[q[0], out_heads, not_zero(q[2]), v[3]]]
+    merged = regroup(op, [q[0], not_zero(q[2]), out_heads, v[3]], [len(q[0]), len(q[2]), len(q[1]) * len(v[3])])
+    return [merged]
+
+
+def _heads(op: Op, i: int, count: int) -> list[Ids]:
+    batch, tokens, width = op.axes(i)
+    if not count:
+        raise Unsupported("its number of heads is not given")
+    batch, tokens, head, inner = regroup(op, [batch, tokens, width], [*op.shape(i)[:2], count, len(width) // count])
+    return [batch, head, tokens, inner]
+
+
+def _mask(op: Op, heads: Ids) -> None:
+    """A mask [.., h or 1, T, S] follows the heads."""
+    if op.rank(3) >= 3:
+        axis = op.axis(3, op.rank(3) - 3)
+        op.same(axis, heads if len(axis) == len(heads) else fixed(len(axis)))

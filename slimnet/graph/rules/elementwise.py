@@ -1,0 +1,121 @@
+"""Operators that work on each element by itself, alone or with broadcasting."""
+
+import numpy as np
+
+from slimnet.graph.axes import not_zero
+from slimnet.graph.op import Op, Result, Unsupported, broadcast
+from slimnet.graph.rules.registry import rule
+
+
+@rule(
+    *("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "HardSwish", "Swish", "ThresholdedRelu", "Softsign"),
+    *("Tanh", "Sin", "Tan", "Sinh", "Asin", "Atan", "Asinh", "Atanh", "Erf"),
+    *("Abs", "Neg", "Sign", "Sqrt", "Floor", "Ceil", "Round", "IsNaN"),
+    *("Identity", "Cast", "BitCast"),
+)
+def keeps_zero(op: Op) -> Result:
+    """f(0) = 0."""
+    if op.values[0] is not None and op.values[0].items is not None:
+        return [op.values[0]]
+    return [op.axes(0)]
+
+
+@rule("Sigmoid", "HardSigmoid", "Exp", "Softplus", "Cos", "Cosh", "Acos", "Not", "IsInf")
+def loses_zero(op: Op) -> Result:
+    """f(0) is some other finite number."""
+    return [[not_zero(ids) for ids in op.axes(0)]]
+
+
+@rule("Log", "Reciprocal", "Acosh")
+def undefined_at_zero(op: Op) -> Result:
+    """f(0) is not finite, and would turn the zeros of later layers into NaN."""
+    for ids in op.axes(0):
+        op.pin(ids[ids > 0], "is not finite at zero")
+    return [[not_zero(ids) for ids in op.axes(0)]]
+
+
+@rule("CastLike")
+def cast_like(op: Op) -> Result:
+    if op.known(1) and op.data(1) is None:
+        op.axes(1)
+    return [op.axes(0)]
+
+
+@rule("Dropout")
+def dropout(op: Op) -> Result:
+    axes = op.axes(0)
+    return [axes, [not_zero(ids) for ids in axes]][: len(op.node.outputs)]
+
+
+@rule("Clip")
+def clip(op: Op) -> Result:
+    low, high = op.data(1), op.data(2)
+    if op.version < 11:
+        low, high = op.attr("min", -np.inf), op.attr("max", np.inf)
+    bounded = not (op.has(1) and low is None) and not (op.has(2) and high is None)
+    keeps = bounded and (low is None or np.all(low <= 0)) and (high is None or np.all(high >= 0))
+    return [op.axes(0) if keeps else [not_zero(ids) for ids in op.axes(0)]]
+
+
+@rule("Add", "Sub", "Sum", "Mean", "Max", "Min")
+def additive(op: Op) -> Result:
+    """Zero where every operand is."""
+    return [broadcast(op, _operands(op), zero="all")]
+
+
+@rule("Mul")
+def mul(op: Op) -> Result:
+    """Zero where one operand is."""
+    return [broadcast(op, _operands(op), zero="any")]
+
+
+@rule("Div")
+def div(op: Op) -> Result:
+    """Zero where the numerator is; a denominator that a mask set to zero would give NaN."""
+    _never_zero(op, 1, "is divided by, and would be zero")
+    return [broadcast(op, _operands(op), zero="first")]
+
+
+@rule("Pow")
+def power(op: Op) -> Result:
+    exponent = op.data(1)
+    if exponent is None:
+        _never_zero(op, 1, "is an exponent")
+    if exponent is None or np.any(exponent <= 0):
+        for ids in op.axes(0):
+            op.pin(ids[ids > 0], "is not known to keep zeros")
+        return [broadcast(op, _operands(op), zero="none")]
+    return [broadcast(op, _operands(op), zero="first")]
+
+
+@rule("PRelu")
+def prelu(op: Op) -> Result:
+    return [broadcast(op, _operands(op), zero="first")]
+
+
+@rule("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor")
+def logic(op: Op) -> Result:
+    return [broadcast(op, _operands(op), zero="none")]
+
+
+@rule("Where")
+def where(op: Op) -> Result:
+    """Zero where both branches are; the condition goes along."""
+    condition, left, right = _operands(op)
+    branches = broadcast(op, [left, right], zero="all")
+    return [broadcast(op, [branches, condition], zero="first")]
+
+
+def _operands(op: Op) -> list[list[np.ndarray]]:
+    if op.version < 7 and op.attr("axis") is not None:
+        raise Unsupported("uses the broadcasting of opset 6")
+    return [op.axes(i) for i in range(len(op.values))]
+
+
+def _never_zero(op: Op, i: int, why: str) -> None:
+    """A constant operand is left alone by masks; a computed one must not become zero."""
+    if op.parameter(i):
+        op.untouched(i)
+        op.used[i] = [not_zero(ids) for ids in op.peek(i)]
+    for ids in op.peek(i):
+        op.pin(ids[ids > 0], why)

@@ -1,0 +1,155 @@
+"""Convolutions and matrix products: one side's channels are contracted, the other side's come out."""
+
+import math
+
+import numpy as np
+
+from slimnet.graph.axes import Ids, fixed, signed
+from slimnet.graph.op import Op, Result, Role, Unsupported, broadcast
+from slimnet.graph.rules.registry import rule
+
+
+@rule("Conv", "ConvTranspose")
+def conv(op: Op) -> Result:
+    """X[N, C, ...] with W[O, C/g, ...]; a ConvTranspose has W[C, O/g, ...]."""
+    out_shape = op.out_shapes[0]
+    if out_shape is None:
+        raise Unsupported("the output shape is unknown")
+    transposed = op.kind == "ConvTranspose"
+    group = int(op.attr("group", 1))
+    x, first, second = op.axis(0, 1), op.axis(1, 0), op.axis(1, 1)
+    use = "W" if group == 1 else f"W[{group}]"
+    op.role(1, 0, Role.IN if transposed else Role.OUT, use)
+    op.role(1, 1, Role.OUT if transposed else Role.IN, use)
+    if group == 1:
+        inner, out = (first, second) if transposed else (second, first)
+        op.contract(x, inner)
+    elif group == len(x) and len(second) == 1 and not transposed:
+        out = _depthwise(op, x, first)
+    elif group == len(x) and transposed:
+        out = _depthwise_transposed(op, x, first, second)
+    else:
+        out = _grouped(op, x, first, second, group, transposed)
+    if op.has(2):
+        bias = op.axis(2, 0)
+        op.role(2, 0, Role.ALONG, "B")
+        op.same(bias, out)
+        out = signed(out, (out > 0) & (bias > 0)) if (out != 0).any() else out
+    kernel = math.prod(op.shape(1)[2:])
+    positions = math.prod(out_shape[2:]) if not transposed else math.prod(op.shape(0)[2:])
+    op.tracer.macs.append((op.name, (first, second), float(kernel * positions * out_shape[0])))
+    return [[op.axis(0, 0), out, *(fixed(n) for n in out_shape[2:])]]
+
+
+def _depthwise(op: Op, x: Ids, out: Ids) -> Ids:
+    """Channel c makes the output channels c*m to c*m + m - 1; `group` counts the channels."""
+    op.same(np.repeat(x, len(out) // len(x)), out)
+    op.lengths("group", {0: x})
+    return out
+
+
+def _depthwise_transposed(op: Op, x: Ids, first: Ids, second: Ids) -> Ids:
+    op.role(1, 0, Role.OUT, f"W[{len(x)}]")
+    op.same(x, first)
+    op.pin(second, "is the multiplier of a depthwise ConvTranspose")
+    op.lengths("group", {0: x})
+    return np.repeat(first, len(second))
+
+
+def _grouped(op: Op, x: Ids, first: Ids, second: Ids, group: int, transposed: bool) -> Ids:
+    """Either whole groups go, or the same offset goes in every group: a grid [group, offset] on both sides."""
+    groups = op.fresh(group)
+    op.lengths("group", {0: groups})
+    if transposed:
+        op.relate(first, (group, len(first) // group), [groups, op.fresh(len(first) // group)])
+        op.same(x, first)
+        out = op.fresh(group * len(second))
+        op.relate(out, (group, len(second)), [groups, second])
+        return out
+    op.relate(x, (group, len(second)), [groups, second])
+    op.relate(first, (group, len(first) // group), [groups, op.fresh(len(first) // group)])
+    return first
+
+
+@rule("Gemm")
+def gemm(op: Op) -> Result:
+    a, b = op.axes(0), op.axes(1)
+    if op.attr("transA", 0):
+        a = a[::-1]
+    if op.attr("transB", 0):
+        b = b[::-1]
+    _weight_roles(op, {0: 1 - op.attr("transA", 0), 1: op.attr("transB", 0)})
+    op.contract(a[1], b[0])
+    out = [a[0], b[1]]
+    op.tracer.macs.append((op.name, (a[0], a[1], b[1]), 1.0))
+    if op.has(2):
+        out = broadcast(op, [out, op.axes(2)], zero="all")
+    return [out]
+
+
+@rule("MatMul")
+def matmul(op: Op) -> Result:
+    """numpy's matmul: contract the last axis with the last but one, broadcast the batch axes before them."""
+    a, b = op.axes(0), op.axes(1)
+    _weight_roles(op, {0: len(a) - 1, 1: max(len(b) - 2, 0)})
+    op.contract(a[-1], b[-2] if len(b) > 1 else b[0])
+    batch = broadcast(op, [a[:-2], b[:-2]], zero="any") if len(a) > 2 or len(b) > 2 else []
+    rows = a[-2:-1]
+    columns = b[-1:] if len(b) > 1 else []
+    op.tracer.macs.append((op.name, (*batch, *rows, a[-1], *columns), 1.0))
+    return [[*batch, *rows, *columns]]
+
+
+def _weight_roles(op: Op, contracted: dict[int, int]) -> None:
+    """Of two operands the constant one is the weight (the second, if both are): one axis in, the others out."""
+    if op.parameter(1):
+        weight = 1
+    elif op.parameter(0):
+        weight = 0
+    else:
+        return
+    for k in range(op.rank(weight)):
+        last = k >= op.rank(weight) - 2
+        role = Role.IN if k == contracted[weight] else Role.OUT if last else Role.ALONG
+        op.role(weight, k, role, "B" if weight else "A")
+
+
+@rule("Einsum")
+def einsum(op: Op) -> Result:
+    """Equal letters are equal axes; a letter missing in the output is summed over."""
+    terms, output = _equation(op)
+    axes: dict[str, Ids] = {}
+    zero: dict[str, np.ndarray] = {}
+    for i, term in enumerate(terms):
+        for k, letter in enumerate(term):
+            ids = op.axis(i, k)
+            if term.count(letter) > 1:
+                op.pin(ids, "takes a diagonal of this axis")
+            if letter in axes:
+                op.same(axes[letter], ids)
+                zero[letter] = zero[letter] | (ids > 0)
+            else:
+                axes[letter], zero[letter] = ids, ids > 0
+            if op.parameter(i):
+                op.role(i, k, Role.OUT if letter in output else Role.IN, "W")
+    for letter in set(axes) - set(output):
+        op.vanish(signed(axes[letter], zero[letter]), "is summed over although no side becomes zero")
+    op.tracer.macs.append((op.name, tuple(axes.values()), 1.0))
+    return [[signed(axes[c], zero[c]) if (axes[c] != 0).any() else axes[c] for c in output]]
+
+
+def _equation(op: Op) -> tuple[list[str], str]:
+    equation = str(op.attr("equation")).replace(" ", "")
+    if "..." in equation:
+        raise Unsupported("an Einsum with an ellipsis")
+    left, arrow, output = equation.partition("->")
+    terms = left.split(",")
+    if not arrow:
+        letters = "".join(terms)
+        output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    lengths: dict[str, int] = {}
+    for i, term in enumerate(terms):
+        for letter, n in zip(term, op.shape(i), strict=True):
+            if lengths.setdefault(letter, n) != n:
+                raise Unsupported("an Einsum that broadcasts")
+    return terms, output

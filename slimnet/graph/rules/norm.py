@@ -1,0 +1,98 @@
+"""Normalisation: exact over single channels and whole groups, inexact where the mean runs over live channels."""
+
+from slimnet.graph.axes import not_zero, signed
+from slimnet.graph.op import Axes, Op, Result, Role, Unsupported
+from slimnet.graph.rules.registry import rule
+
+_BATCH_NORM = {1: ("scale", Role.ALONG), 2: ("B", Role.ALONG), 3: ("mean", Role.UNTOUCHED), 4: ("var", Role.UNTOUCHED)}
+
+
+@rule("BatchNormalization")
+def batch_norm(op: Op) -> Result:
+    """Scale and bias of a masked channel are zero, and so is its output."""
+    if op.attr("training_mode", 0):
+        raise Unsupported("BatchNormalization in training mode")
+    return _per_channel(op, _BATCH_NORM)
+
+
+@rule("InstanceNormalization")
+def instance_norm(op: Op) -> Result:
+    return _per_channel(op, {1: ("scale", Role.ALONG), 2: ("B", Role.ALONG)})
+
+
+def _per_channel(op: Op, vectors: dict[int, tuple[str, Role]]) -> Result:
+    batch, channel = op.axis(0, 0), op.axis(0, 1)
+    for i, (use, role) in vectors.items():
+        op.role(i, 0, role, use)
+        op.same(op.axis(i, 0), channel)
+    spatial = op.peek(0)[2:] if op.kind == "InstanceNormalization" else [op.axis(0, k) for k in range(2, op.rank(0))]
+    zero = (op.peek(1)[0] > 0) & (op.peek(2)[0] > 0)
+    out = signed(channel, zero) if (channel != 0).any() else channel
+    rest: list[Axes | None] = [None] * (len(op.node.outputs) - 1)
+    return [[not_zero(batch), out, *map(not_zero, spatial)], *rest]
+
+
+@rule("GroupNormalization")
+def group_norm(op: Op) -> Result:
+    """Whole groups go: all channels of a group are one unit."""
+    batch, channel = op.axis(0, 0), op.axis(0, 1)
+    groups = int(op.attr("num_groups"))
+    grid = channel.reshape(groups, -1)
+    for column in grid.T[1:]:
+        op.same(grid.T[0], column)
+    for i, use in ((1, "scale"), (2, "B")):
+        op.role(i, 0, Role.ALONG, use)
+        vector = op.axis(i, 0)
+        op.same(vector, channel if len(vector) == len(channel) else grid[:, 0])
+    op.lengths("num_groups", {0: grid[:, 0]})
+    return [[not_zero(batch), channel, *(not_zero(ids) for ids in op.peek(0)[2:])]]
+
+
+@rule("LayerNormalization", "RMSNormalization")
+def layer_norm(op: Op) -> Result:
+    """Mean and variance over the last axes; removing zeros changes both."""
+    axes = op.axes(0)
+    first = op.attr("axis", -1) % len(axes)
+    parameters = [i for i in (1, 2) if op.has(i)]
+    for k in range(first, len(axes)):
+        gather = [(0, k)]
+        for i in parameters:
+            offset = k - len(axes) + op.rank(i)
+            if offset >= 0:
+                op.role(i, offset, Role.ALONG, "scale" if i == 1 else "B")
+                op.same(op.axis(i, offset), axes[k])
+                gather += [(i, offset)] if len(op.peek(i)[offset]) > 1 else []
+        op.inexact("is normalised over", axes[k], gather, [(0, k)])
+    keeps_zero = op.kind == "RMSNormalization" or not op.has(2)
+    out = [ids if k >= first or keeps_zero else not_zero(ids) for k, ids in enumerate(axes)]
+    return [out, *([None] * (len(op.node.outputs) - 1))]
+
+
+@rule("LpNormalization")
+def lp_norm(op: Op) -> Result:
+    """The norm does not see zeros."""
+    axes = op.axes(0)
+    along = op.attr("axis", -1) % len(axes)
+    op.vanish(axes[along], "is normalised over although it does not become zero")
+    for k, ids in enumerate(axes):
+        if k != along:
+            op.pin(ids[ids > 0], "would be divided by a norm of zero")
+    return [axes]
+
+
+@rule("LRN")
+def lrn(op: Op) -> Result:
+    """Every channel is divided by a sum over its neighbours, which would be others after removal."""
+    axes = op.axes(0)
+    op.inexact("is normalised over neighbouring channels", axes[1], [(0, 1)], [(0, 1)])
+    return [axes]
+
+
+@rule("Softmax", "LogSoftmax", "Hardmax")
+def softmax(op: Op) -> Result:
+    axes = op.axes(0)
+    axis = op.attr("axis", -1 if op.version >= 13 else 1) % len(axes)
+    over = [axis] if op.version >= 13 else range(axis, len(axes))
+    for k in over:
+        op.inexact(f"goes through {op.kind}", axes[k], [(0, k)], [(0, k)])
+    return [[ids if k in over else not_zero(ids) for k, ids in enumerate(axes)]]

@@ -1,0 +1,36 @@
+"""Pooling and resizing: channels pass, spatial axes are read."""
+
+import numpy as np
+
+from slimnet.graph.axes import fixed, not_zero
+from slimnet.graph.op import Axes, Op, Result, Unsupported
+from slimnet.graph.rules.registry import rule
+
+
+@rule("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def pool(op: Op) -> Result:
+    shape = op.out_shapes[0]
+    if shape is None:
+        raise Unsupported("the output shape is unknown")
+    if len(op.node.outputs) > 1 and op.node.outputs[1].uses():
+        raise Unsupported("its indices are used, which count all channels")
+    rest: list[Axes | None] = [None] * (len(op.node.outputs) - 1)
+    return [[op.axis(0, 0), op.axis(0, 1), *(fixed(n) for n in shape[2:])], *rest]
+
+
+@rule("Resize", "Upsample")
+def resize(op: Op) -> Result:
+    """Axes whose length does not change pass; `sizes` counts them."""
+    shape = op.out_shapes[0]
+    if shape is None:
+        raise Unsupported("the output shape is unknown")
+    if op.attr("axes") is not None:
+        raise Unsupported("Resize with axes")
+    same = [len(ids) == n for ids, n in zip(op.peek(0), shape, strict=True)]
+    out = [op.axis(0, k) if keep else fixed(shape[k]) for k, keep in enumerate(same)]
+    if op.has(3):
+        op.lengths(3, dict(enumerate(out)))
+    if op.attr("coordinate_transformation_mode") in (b"tf_crop_and_resize", "tf_crop_and_resize"):
+        value = np.asarray(op.attr("extrapolation_value", 0.0))
+        out = [not_zero(ids) for ids in out] if np.any(value) else out
+    return [out]

@@ -1,0 +1,61 @@
+"""Sequences of tensors, as far as exporters use them to split a tensor."""
+
+import numpy as np
+
+from slimnet.graph.op import Op, Result, Traced, Unsupported
+from slimnet.graph.rules.registry import rule
+
+
+@rule("SplitToSequence")
+def split_to_sequence(op: Op) -> Result:
+    axes = op.axes(0)
+    axis = op.attr("axis", 0) % len(axes)
+    length = len(axes[axis])
+    sizes = op.data(1)
+    if sizes is None:
+        raise Unsupported("its sizes are not given, or not constant")
+    if sizes.ndim == 0:
+        step = int(sizes)
+        bounds = list(range(step, length, step))
+    else:
+        bounds = np.cumsum(sizes)[:-1].tolist()
+    pieces = np.split(axes[axis], bounds)
+    op.lengths(1, dict(enumerate(pieces)))
+    for piece in pieces:
+        op.tracer.piece(op.name, piece)
+    parameter = op.parameter(0)
+    items = [Traced([*axes[:axis], piece, *axes[axis + 1 :]], parameter=parameter) for piece in pieces]
+    return [Traced(items=items)]
+
+
+@rule("SequenceAt")
+def sequence_at(op: Op) -> Result:
+    sequence, position = op.values[0], op.data(1)
+    if sequence is None or sequence.items is None or position is None:
+        raise Unsupported("the sequence or the position is not known")
+    op.taken[0].add(0)
+    return [sequence.items[int(position)]]
+
+
+@rule("SequenceConstruct")
+def sequence_construct(op: Op) -> Result:
+    return [Traced(items=[Traced(op.axes(i), parameter=op.parameter(i)) for i in range(len(op.values))])]
+
+
+@rule("ConcatFromSequence")
+def concat_from_sequence(op: Op) -> Result:
+    sequence = op.values[0]
+    if sequence is None or not sequence.items or op.attr("new_axis", 0):
+        raise Unsupported("the sequence is not known, or stacked")
+    op.taken[0].add(0)
+    columns = [item.axes or [] for item in sequence.items]
+    axis = op.attr("axis") % len(columns[0])
+    out = list(columns[0])
+    for other in columns[1:]:
+        for k, ids in enumerate(other):
+            if k == axis:
+                out[k] = np.concatenate([out[k], ids])
+            else:
+                op.same(out[k], ids)
+                out[k] = np.where(ids > 0, out[k], -np.abs(out[k]))
+    return [out]

@@ -1,0 +1,368 @@
+"""Operators that move elements without computing: index arithmetic on id vectors."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from slimnet.graph.axes import Ids, fixed, is_live, not_zero
+from slimnet.graph.op import Axes, Length, Op, Result, Role, Unsupported, broadcast
+from slimnet.graph.rules.registry import rule
+
+
+@rule("Transpose")
+def transpose(op: Op) -> Result:
+    axes = op.axes(0)
+    return [[axes[k] for k in op.attr("perm", range(len(axes))[::-1])]]
+
+
+@rule("Squeeze")
+def squeeze(op: Op) -> Result:
+    axes = op.axes(0)
+    drop = op.ints(1, "axes", [k for k, ids in enumerate(axes) if len(ids) == 1])
+    if drop is None:
+        raise Unsupported("its axes are not constant")
+    gone = {k % len(axes) for k in drop}
+    return [[ids for k, ids in enumerate(axes) if k not in gone]]
+
+
+@rule("Unsqueeze")
+def unsqueeze(op: Op) -> Result:
+    axes, new = op.axes(0), op.ints(1, "axes")
+    if new is None:
+        raise Unsupported("its axes are not constant")
+    rank = len(axes) + len(new)
+    added = {k % rank for k in new}
+    rest = iter(axes)
+    return [[fixed(1) if k in added else next(rest) for k in range(rank)]]
+
+
+@rule("Reshape")
+def reshape(op: Op) -> Result:
+    """Axes split into grids and grids merge into axes; see `regroup`. The target counts what is live."""
+    axes = op.axes(0)
+    target = op.ints(1, "shape")
+    if target is None:
+        raise Unsupported("its target shape is computed while the network runs")
+    lengths = [len(ids) for ids in axes]
+    shape = _resolve(target, lengths, bool(op.attr("allowzero", 0)))
+    out = regroup(op, axes, shape)
+    op.lengths(1 if op.has(1) else "shape", {k: out[k] for k, n in enumerate(target) if n != -1})
+    return [out]
+
+
+def _resolve(target: Sequence[int], lengths: Sequence[int], allow_zero: bool) -> list[int]:
+    shape = [lengths[k] if n == 0 and not allow_zero else n for k, n in enumerate(target)]
+    rest = math.prod(n for n in shape if n != -1)
+    shape = [math.prod(lengths) // rest if n == -1 and rest else n for n in shape]
+    if math.prod(shape) != math.prod(lengths):
+        raise Unsupported(f"a tensor of shape {tuple(lengths)} cannot become {tuple(shape)}")
+    return shape
+
+
+@rule("Flatten")
+def flatten(op: Op) -> Result:
+    axes = op.axes(0)
+    split = op.attr("axis", 1)
+    split += len(axes) if split < 0 else 0
+    return [regroup(op, axes, [math.prod(map(len, axes[:split])), math.prod(map(len, axes[split:]))])]
+
+
+def regroup(op: Op, axes: Axes, shape: Sequence[int]) -> Axes:
+    """Id vectors after a row-major reshape.
+
+    Both shapes are cut into blocks of equal product. Within a block each input axis is split into the common factors
+    of both sides, and the factors are merged into the output axes.
+    """
+    lengths = [len(ids) for ids in axes]
+    if math.prod(lengths) == 0:
+        raise Unsupported("an empty tensor")
+    out: Axes = []
+    for inside, outside in _blocks(lengths, shape):
+        block = [axes[k] for k in inside]
+        if not any(is_live(ids) for ids in block):
+            out += [fixed(shape[k]) for k in outside]
+            continue
+        factors = _common_factors([lengths[k] for k in inside], [shape[k] for k in outside])
+        if factors is None:
+            block = [_merge(op, block)]
+            factors = ([[shape[k] for k in outside]], [[shape[k]] for k in outside])
+        pieces = [piece for ids, cut in zip(block, factors[0], strict=True) for piece in _split(op, ids, cut)]
+        for cut in factors[1]:
+            out.append(_merge(op, pieces[: len(cut)]))
+            pieces = pieces[len(cut) :]
+    return out
+
+
+def _blocks(a: Sequence[int], b: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Axes of both shapes paired into the smallest runs of equal product."""
+    blocks, i, j = [], 0, 0
+    while i < len(a) or j < len(b):
+        left, right = [i] if i < len(a) else [], [j] if j < len(b) else []
+        size_a, size_b = math.prod(a[k] for k in left), math.prod(b[k] for k in right)
+        i, j = i + len(left), j + len(right)
+        while size_a != size_b:
+            if size_a < size_b:
+                left.append(i)
+                size_a, i = size_a * a[i], i + 1
+            else:
+                right.append(j)
+                size_b, j = size_b * b[j], j + 1
+        # An axis of length one at the edge belongs to its own block, unless a side would be empty.
+        blocks.append((left, right))
+    return blocks
+
+
+def _common_factors(a: Sequence[int], b: Sequence[int]) -> tuple[list[list[int]], list[list[int]]] | None:
+    """Cut the lengths of both sides at each other's borders; None if a border divides nothing."""
+    ends_a, ends_b = np.cumprod(a).tolist(), np.cumprod(b).tolist()
+    ends = sorted({1, *ends_a, *ends_b})
+    steps = []
+    for low, high in zip(ends, ends[1:], strict=False):
+        if high % low:
+            return None
+        steps.append((high, high // low))
+
+    def cut(stops: list[int]) -> list[list[int]]:
+        pieces, start = [], 1
+        for stop in stops:
+            pieces.append([step for end, step in steps if start < end <= stop])
+            start = stop
+        return pieces
+
+    return cut(ends_a), cut(ends_b)
+
+
+def _split(op: Op, ids: Ids, shape: Sequence[int]) -> Axes:
+    """An axis as a grid: if its ids vary along one axis only, that axis has them; else one axis is chosen later."""
+    if len(shape) == 0:
+        return []
+    if len(shape) == 1 or not is_live(ids):
+        return [ids] if len(shape) == 1 else [fixed(n) for n in shape]
+    grid = ids.reshape(tuple(shape))
+    varying = [k for k in range(grid.ndim) if not (grid == grid.take([0], k)).all()]
+    if len(varying) == 1:
+        line = np.moveaxis(grid, varying[0], 0).reshape(shape[varying[0]], -1)[:, 0]
+        return [line if k == varying[0] else fixed(n) for k, n in enumerate(shape)]
+    return op.relate(ids, shape)
+
+
+def _merge(op: Op, pieces: Axes) -> Ids:
+    """Several axes laid into one, the last running fastest."""
+    if len(pieces) == 1:
+        return pieces[0]
+    shape = [len(ids) for ids in pieces]
+    live = [k for k, ids in enumerate(pieces) if is_live(ids)]
+    if not live:
+        return fixed(math.prod(shape))
+    if len(live) == 1:
+        k = live[0]
+        return np.tile(np.repeat(pieces[k], math.prod(shape[k + 1 :])), math.prod(shape[:k]))
+    zero = np.zeros((), bool)
+    for k in live:
+        zero = np.logical_and.outer(zero, pieces[k] > 0) if k != live[0] else pieces[k] > 0
+    flat = op.fresh(math.prod(shape))
+    if not zero.all():
+        flat = -flat
+    op.relate(flat, shape, pieces)
+    return flat
+
+
+@rule("Concat")
+def concat(op: Op) -> Result:
+    operands = [op.axes(i) for i in range(len(op.values))]
+    axis = op.attr("axis", 1) % len(operands[0])
+    out = []
+    for k in range(len(operands[0])):
+        column = [axes[k] for axes in operands]
+        out.append(np.concatenate(column) if k == axis else broadcast(op, [[ids] for ids in column], "all")[0])
+    return [out]
+
+
+@rule("Split")
+def split(op: Op) -> Result:
+    axes = op.axes(0)
+    axis = op.attr("axis", 0) % len(axes)
+    length, count = len(axes[axis]), len(op.node.outputs)
+    sizes = op.ints(1, "split")
+    if sizes is None and op.has(1):
+        raise Unsupported("its sizes are not constant")
+    if sizes is None:
+        step = -(-length // count)
+        sizes = [min(step, length - i * step) for i in range(count)]
+    pieces = np.split(axes[axis], np.cumsum(sizes)[:-1])
+    op.lengths(1 if op.version >= 13 else "split", dict(enumerate(pieces)))
+    for piece in pieces:
+        op.tracer.piece(op.name, piece)
+    return [[*axes[:axis], piece, *axes[axis + 1 :]] for piece in pieces]
+
+
+@rule("Slice")
+def slice_(op: Op) -> Result:
+    axes = op.axes(0)
+    starts, ends = op.ints(1, "starts"), op.ints(2, "ends")
+    if starts is None or ends is None:
+        raise Unsupported("its bounds are not constant")
+    along = op.ints(3, "axes", list(range(len(starts))))
+    steps = op.ints(4, None, [1] * len(starts))
+    if along is None or steps is None:
+        raise Unsupported("its axes are not constant")
+    low: dict[int, Length] = {}
+    high: dict[int, Length] = {}
+    for e, (start, end, k, step) in enumerate(zip(starts, ends, along, steps, strict=True)):
+        ids = axes[k]
+        axes[k] = ids[slice(start, None if step < 0 and end < -len(ids) else end, step)]
+        if not is_live(ids):
+            continue
+        op.tracer.piece(op.name, axes[k])
+        if step != 1:
+            if len(starts) > 1:
+                raise Unsupported("slices several axes with a step")
+            op.restep(k % len(axes), np.arange(len(ids))[start:end:step], ids)
+            continue
+        if start != 0:
+            low[e] = Length(ids[:start]) if start > 0 else Length(ids[max(start, -len(ids)) :], -1)
+        if -len(ids) < end < len(ids):
+            high[e] = Length(ids[:end]) if end >= 0 else Length(ids[end:], -1)
+    by_input = op.has(1)
+    op.lengths(1 if by_input else "starts", low)
+    op.lengths(2 if by_input else "ends", high)
+    return [axes]
+
+
+@rule("Gather")
+def gather(op: Op) -> Result:
+    axis = op.attr("axis", 0) % op.rank(0)
+    before = [op.axis(0, k) for k in range(axis)]
+    after = [op.axis(0, k) for k in range(axis + 1, op.rank(0))]
+    for k in range(axis + 1, op.rank(0)):
+        op.role(0, k, Role.OUT, "data")
+    ids, index = op.peek(0)[axis], op.data(1)
+    if index is None:
+        return [[*before, *op.axes(1), *after]]
+    if not is_live(ids):
+        return [[*before, *(fixed(n) for n in index.shape), *after]]
+    picked = op.axis(0, axis)[index % len(ids)]
+    if index.ndim == 0:
+        op.pin(picked.reshape(1), "is picked by its position")
+        return [[*before, *after]]
+    if index.ndim > 1:
+        op.pin(picked.ravel(), "is gathered into a grid")
+        op.renumber(1, ids, fixed(0))
+        return [[*before, *(fixed(n) for n in index.shape), *after]]
+    op.same(op.axis(1, 0), picked)
+    op.renumber(1, ids, picked)
+    op.tracer.piece(op.name, picked)
+    return [[*before, picked, *after]]
+
+
+@rule("GatherND")
+def gather_nd(op: Op) -> Result:
+    """Constant or computed coordinates pick from the leading axes; the trailing axes pass."""
+    if op.attr("batch_dims", 0):
+        raise Unsupported("GatherND with batch axes")
+    *grid, depth = op.values[1].shape or () if op.values[1] is not None else ()
+    return [[*(fixed(n) for n in grid), *(op.axis(0, k) for k in range(depth, op.rank(0)))]]
+
+
+@rule("Pad")
+def pad(op: Op) -> Result:
+    """Padding a live axis with zeros adds channels that can be removed again."""
+    amounts = op.ints(1, "pads", op.attr("paddings"))
+    if amounts is None:
+        raise Unsupported("its amounts are not constant")
+    axes = op.axes(0)
+    over = op.ints(3, None, list(range(len(axes))))
+    if over is None:
+        raise Unsupported("its axes are not constant")
+    constant = op.attr("mode", b"constant") in (b"constant", "constant")
+    value = op.data(2) if op.has(2) else np.asarray(op.attr("value", 0.0))
+    zeros = value is not None and not np.any(value)
+    counts: dict[int, Ids] = {}
+    for e, k in enumerate(over):
+        before, after = amounts[e], amounts[e + len(over)]
+        if before == after == 0:
+            continue
+        if is_live(axes[k]) and (not constant or min(before, after) < 0):
+            op.pin(axes[k], "is padded with its own values, or cropped")
+        grow = is_live(axes[k]) and constant
+        head = op.fresh(before) if grow and before > 0 else fixed(max(before, 0))
+        tail = op.fresh(after) if grow and after > 0 else fixed(max(after, 0))
+        kept = axes[k][max(-before, 0) : len(axes[k]) + min(after, 0)]
+        if grow:
+            counts |= {e: head, e + len(over): tail}
+            head, tail = (head, tail) if zeros else (not_zero(head), not_zero(tail))
+        axes[k] = np.concatenate([head, kept, tail]) if is_live(kept) else fixed(len(head) + len(kept) + len(tail))
+    op.lengths(1 if op.has(1) else "pads", counts)
+    padded = {k % len(axes) for e, k in enumerate(over) if amounts[e] or amounts[e + len(over)]}
+    if constant and not zeros:
+        # A constant border is not zero, whatever was removed elsewhere.
+        axes = [ids if k in padded else not_zero(ids) for k, ids in enumerate(axes)]
+    return [axes]
+
+
+@rule("Expand")
+def expand(op: Op) -> Result:
+    target = op.ints(1)
+    if target is None:
+        raise Unsupported("its target shape is computed while the network runs")
+    axes = op.axes(0)
+    rank = max(len(axes), len(target))
+    axes = [fixed(1)] * (rank - len(axes)) + axes
+    wanted = [1] * (rank - len(target)) + list(target)
+    counts: dict[int, Ids] = {}
+    for k, n in enumerate(wanted):
+        if len(axes[k]) == 1 and n != 1:
+            op.pin(axes[k], "is repeated by broadcasting")
+            axes[k] = not_zero(op.fresh(n))
+        if n != 1 and k >= rank - len(target):
+            counts[k - rank + len(target)] = axes[k]
+    op.lengths(1, counts)
+    return [axes]
+
+
+@rule("Tile")
+def tile(op: Op) -> Result:
+    repeats = op.ints(1)
+    if repeats is None:
+        raise Unsupported("its repeats are not constant")
+    return [[np.tile(ids, n) if is_live(ids) else fixed(len(ids) * n)
+             for ids, n in zip(op.axes(0), repeats, strict=True)]]  # fmt: skip
+
+
+@rule("ConstantOfShape")
+def constant_of_shape(op: Op) -> Result:
+    """A constant too large to be computed here: channels that can be left out, by counting them in the shape."""
+    target = op.ints(0)
+    if target is None:
+        raise Unsupported("its shape is computed while the network runs")
+    axes = op.tracer.filled(op.node, tuple(target))
+    op.lengths(0, dict(enumerate(axes)))
+    return [axes]
+
+
+@rule("DepthToSpace")
+def depth_to_space(op: Op) -> Result:
+    """[N, b*b*C', H, W] (DCR) or [N, C'*b*b, H, W] (CRD) to [N, C', H*b, W*b]: all b*b copies of a channel go."""
+    n, c, h, w = op.axes(0)
+    b = int(op.attr("blocksize"))
+    if op.attr("mode", b"DCR") in (b"DCR", "DCR"):
+        grid = c.reshape(b * b, -1)
+    else:
+        grid = c.reshape(-1, b * b).T
+    for row in grid[1:]:
+        op.same(grid[0], row)
+    for ids in (h, w):
+        op.pin(ids, "is a spatial axis that would be interleaved")
+    zero = (grid > 0).all(axis=0)
+    return [[n, np.where(zero, np.abs(grid[0]), -np.abs(grid[0])), fixed(len(h) * b), fixed(len(w) * b)]]
+
+
+@rule("SpaceToDepth")
+def space_to_depth(op: Op) -> Result:
+    """[N, C, H, W] to [N, b*b*C, H/b, W/b]."""
+    n, c, h, w = op.axes(0)
+    b = int(op.attr("blocksize"))
+    for ids in (h, w):
+        op.pin(ids, "is a spatial axis that would be cut")
+    return [[n, np.tile(c, b * b), fixed(len(h) // b), fixed(len(w) // b)]]

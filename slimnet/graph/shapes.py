@@ -1,0 +1,122 @@
+"""Concrete shapes as the ONNX standard infers them, and which dimensions depend on a dynamic input size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+
+from slimnet.graph.net import Net
+
+if TYPE_CHECKING:
+    from slimnet.graph.op import Traced
+
+#: Constants up to this size are passed to the inference as data; shapes and axes are never longer.
+_DATA_ELEMENTS = 64
+
+
+class Shapes:
+    """Answers, for values of one network, the shape at the concrete input sizes of the trace.
+
+    Where the file states a static shape and no input size was changed, that is the answer; else onnx's own
+    single-node inference is asked, with the shapes and constants the trace has found so far.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.model = net.model
+        self.static = all(
+            v.shape is not None and v.shape.is_static() and tuple(v.shape.numpy()) == net.inputs.get(v.name or "")
+            for v in net.model.graph.inputs
+            if v.name in net.inputs
+        )
+        self._types: dict[ir.Value, int] = {}
+        self._symbolic: dict[str, tuple[int | None, ...]] | None = None
+        self._opsets = [onnx.helper.make_opsetid(d, v) for d, v in net.model.graph.opset_imports.items()]
+        self._version = net.model.graph.opset_imports.get("", 1)
+
+    def outputs(self, node: ir.Node, inputs: Sequence[Traced | None]) -> list[tuple[int, ...] | None]:
+        """Shape of every output of a node, None where it is not known."""
+        if self.static and all(v.shape is not None and v.shape.is_static() for v in node.outputs):
+            return [tuple(v.shape.numpy()) for v in node.outputs]  # type: ignore[union-attr]
+        return self._infer(node, inputs)
+
+    def _infer(self, node: ir.Node, inputs: Sequence[Traced | None]) -> list[tuple[int, ...] | None]:
+        unknown: list[tuple[int, ...] | None] = [None] * len(node.outputs)
+        if node.domain not in ("", "ai.onnx"):
+            return unknown
+        types: dict[str, onnx.TypeProto] = {}
+        data: dict[str, onnx.TensorProto] = {}
+        for value, traced in zip(node.inputs, inputs, strict=True):
+            if value is None or traced is None:
+                continue
+            if traced.items is not None or traced.shape is None:
+                return unknown
+            types[value.name or ""] = onnx.helper.make_tensor_type_proto(self._type(value, traced), traced.shape)
+            if traced.data is not None and traced.data.size <= _DATA_ELEMENTS:
+                data[value.name or ""] = onnx.numpy_helper.from_array(traced.data)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self._version, "")
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, ir.to_proto(node), types, data, opset_imports=self._opsets
+            )
+        except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError):
+            return unknown
+        return [self._shape_of(v, found.get(v.name or "")) for v in node.outputs]
+
+    def _shape_of(self, value: ir.Value, found: onnx.TypeProto | None) -> tuple[int, ...] | None:
+        if found is None or not found.HasField("tensor_type"):
+            return None
+        self._types[value] = found.tensor_type.elem_type
+        if not found.tensor_type.HasField("shape"):
+            return None
+        dims = found.tensor_type.shape.dim
+        if not all(d.HasField("dim_value") for d in dims):
+            return None
+        return tuple(d.dim_value for d in dims)
+
+    def _type(self, value: ir.Value, traced: Traced) -> int:
+        if value in self._types:
+            return self._types[value]
+        if traced.data is not None:
+            return int(onnx.helper.np_dtype_to_tensor_dtype(traced.data.dtype))
+        dtype = value.dtype if value.const_value is None else value.const_value.dtype
+        return int(onnx.TensorProto.FLOAT if dtype is None else dtype.value)
+
+    def dynamic(self, value: ir.Value, rank: int) -> list[bool] | None:
+        """Which dimensions depend on a dynamic input size; None if none does."""
+        if self.static or value.const_value is not None:
+            return None
+        shape = value.shape
+        if shape is not None and len(shape) == rank and shape.is_static():
+            return None
+        dims = self.symbolic().get(value.name or "")
+        if dims is None or len(dims) != rank:
+            return [True] * rank
+        return [d is None for d in dims] if any(d is None for d in dims) else None
+
+    def symbolic(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of all values with the file's own symbolic input sizes (None where a size is not a number)."""
+        if self._symbolic is None:
+            inferred = onnx.shape_inference.infer_shapes(_skeleton(self.model), data_prop=True)
+            self._symbolic = {
+                v.name: tuple(d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim)
+                for v in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
+                if v.type.HasField("tensor_type") and v.type.tensor_type.HasField("shape")
+            }
+        return self._symbolic
+
+
+def _skeleton(model: ir.Model) -> onnx.ModelProto:
+    """The graph without its large weights, which become inputs: enough for shapes and small enough for a proto."""
+    copy = model.clone()
+    for value in list(copy.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is not None and tensor.size > _DATA_ELEMENTS:
+            copy.graph.initializers.pop(value.name)  # type: ignore[arg-type]
+            value.const_value = None
+            value.shape, value.dtype = tensor.shape, tensor.dtype
+            if value not in copy.graph.inputs:
+                copy.graph.inputs.append(value)
+    return ir.to_proto(copy)

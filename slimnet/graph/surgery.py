@@ -1,0 +1,351 @@
+"""Apply a removal: `mask` sets the removed slices to zero in the dense graph, `slim` takes them out.
+
+Surgery names no operator. It cuts constant tensors where their ids are gone and rewrites the integers that rules have
+declared; everything it needs was collected by the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from slimnet.graph.axes import Bools, Ids
+from slimnet.graph.op import Freeze, Inexact, Recount, Renumber, Restep, Role
+from slimnet.graph.units import Slot, Trace
+
+Array = npt.NDArray[Any]
+
+
+def mask(trace: Trace, removed: Bools) -> ir.Model:
+    """The dense network with every slice of the removed units set to zero.
+
+    Zero is the represented zero: quantised weights get their zero point. Scales, running variances and divisors are
+    left alone. Nodes that were followed inexactly are wrapped so that they see the kept channels only.
+    """
+    keep = trace.keep(removed)
+    copy = _Copy(trace)
+    if removed.any():
+        _mask_tensors(copy, keep)
+        for edit in trace.edits:
+            if isinstance(edit, Inexact):
+                _wrap(copy, edit, keep[np.abs(edit.ids)])
+    return copy.model
+
+
+def slim(trace: Trace, removed: Bools) -> ir.Model:
+    """The network with the removed units gone."""
+    keep = trace.keep(removed)
+    copy = _Copy(trace)
+    if removed.any():
+        _cut_tensors(copy, keep)
+        _freeze_computed(copy)
+        for edit in trace.edits:
+            _rewrite(copy, edit, keep)
+        _annotate(copy, keep)
+        RemoveUnusedNodesPass()(copy.model)
+    return copy.model
+
+
+class _Copy:
+    """A clone of the dense model, with the way from the traced nodes and values to the cloned ones."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.model = trace.net.model.clone()
+        self.graph = self.model.graph
+        self.nodes = dict(zip(trace.net.model.graph, self.graph, strict=True))
+        self.constants: dict[tuple[str, bytes], ir.Value] = {}
+        self.taken = {v.name for v in self.graph.initializers.values()}
+        self.taken |= {v.name for node in self.graph for v in node.outputs}
+
+    def value(self, value: ir.Value) -> ir.Value:
+        """The clone of a value."""
+        producer = value.producer()
+        if producer is not None:
+            return self.nodes[producer].outputs[value.index() or 0]
+        return self.graph.initializers[value.name or ""]
+
+    def tensor(self, value: ir.Value) -> ir.TensorProtocol:
+        """The weight behind an initializer or a Constant node."""
+        producer = value.producer()
+        found = value.const_value if producer is None else producer.attributes["value"].as_tensor()
+        assert found is not None
+        return found
+
+    def set_tensor(self, value: ir.Value, array: Array, dtype: ir.DataType) -> None:
+        """Replace the weight behind an initializer or a Constant node."""
+        tensor = ir.Tensor(np.ascontiguousarray(array), dtype, name=value.name)
+        producer = value.producer()
+        if producer is None:
+            mine = self.graph.initializers[value.name or ""]
+            mine.const_value = tensor
+            mine.shape = ir.Shape(array.shape)
+        else:
+            node = self.nodes[producer]
+            node.attributes["value"] = ir.AttrTensor("value", tensor)
+            node.outputs[0].shape = ir.Shape(array.shape)
+
+    def constant(self, name: str, array: Array, dtype: ir.DataType | None = None) -> ir.Value:
+        """An initializer with this content; equal small ones are made once."""
+        dtype = dtype or ir.DataType.from_numpy(array.dtype)
+        key = (f"{dtype}{array.shape}", array.tobytes())
+        if key not in self.constants:
+            while name in self.taken:
+                name += "_"
+            self.taken.add(name)
+            tensor = ir.Tensor(np.ascontiguousarray(array), dtype, name=name)
+            value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(dtype), const_value=tensor)
+            self.graph.register_initializer(value)
+            self.constants[key] = value
+        return self.constants[key]
+
+    def set_input(self, node: ir.Node, place: int, value: ir.Value) -> None:
+        """Rewire input `place` of the clone of a node, adding optional inputs up to it."""
+        mine = self.nodes[node]
+        if place >= len(mine.inputs):
+            mine.resize_inputs(place + 1)
+        mine.replace_input_with(place, value)
+
+    def insert(self, before: ir.Node | None, op_type: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
+        """Add a node before another one (None: at the end) and return its output."""
+        name = f"{inputs[0].name}_{op_type.lower()}"
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        node = ir.node(op_type, inputs, attributes)
+        node.outputs[0].name = node.name = name
+        node.outputs[0].dtype = inputs[0].dtype
+        if before is None:
+            self.graph.append(node)
+        else:
+            self.graph.insert_before(before, node)
+        return node.outputs[0]
+
+
+def _by_value(slots: list[Slot]) -> dict[tuple[ir.Value, ir.Node | None, int], list[Slot]]:
+    """Slots of one tensor, or of one use of it, side by side: each tensor is touched once."""
+    found: dict[tuple[ir.Value, ir.Node | None, int], list[Slot]] = {}
+    for slot in slots:
+        found.setdefault((slot.value, slot.node, slot.place), []).append(slot)
+    return found
+
+
+# -- mask ----------------------------------------------------------------------------------------------------------
+
+
+def _mask_tensors(copy: _Copy, keep: Bools) -> None:
+    trace = copy.trace
+    roles = {(s.name, s.axis): role for s, role in zip(trace.slots, trace.roles, strict=True)}
+    for (value, node, place), slots in _by_value(trace.slots).items():
+        gone = {s.axis: np.flatnonzero(~keep[np.abs(s.ids)]) for s in slots
+                if not roles[s.name, s.axis] & Role.UNTOUCHED}  # fmt: skip
+        gone = {axis: index for axis, index in gone.items() if len(index)}
+        if not gone:
+            continue
+        if slots[0].filler is not None:
+            _mask_filler(copy, slots[0], gone)
+            continue
+        tensor = None if slots[0].data is not None else copy.tensor(value)
+        array = np.array(slots[0].data if tensor is None else tensor.numpy())
+        if tensor is None and array.dtype.kind not in "fV":
+            continue
+        dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
+        for axis, index in gone.items():
+            selection = (slice(None),) * axis + (index,)
+            array[selection] = _zero(trace, value, axis, index, array.ndim)
+        if node is None:
+            copy.set_tensor(value, array, dtype)
+        else:
+            copy.set_input(node, place, copy.constant(f"{value.name}_masked", array, dtype))
+
+
+def _zero(trace: Trace, value: ir.Value, axis: int, index: Ids, rank: int) -> Array | int:
+    """What represents zero in the removed slices of a tensor."""
+    zero_point, along = trace.zero_points.get(value.name or "", (np.zeros((), np.int8), None))
+    if zero_point.size == 1:
+        return zero_point.reshape(()) if zero_point.any() else 0
+    assert along is not None
+    shape = [1] * rank
+    shape[along] = zero_point.size
+    full = zero_point.reshape(shape)
+    return full.take(index, axis) if along == axis else full
+
+
+def _mask_filler(copy: _Copy, slot: Slot, gone: Mapping[int, Ids]) -> None:
+    """A ConstantOfShape has no elements to set to zero: multiply it by zeros and ones along each axis."""
+    value = copy.value(slot.value)
+    after = next((n for n in _following(copy, value)), None)
+    users = list(value.uses())
+    current, dtype = value, _dtype(copy, value)
+    for axis, index in gone.items():
+        ones = np.ones([n if k == axis else 1 for k, n in enumerate(slot.shape)], dtype.numpy())
+        ones.reshape(-1)[index] = 0
+        current = copy.insert(after, "Mul", [current, copy.constant(f"{slot.name}_mask{axis}", ones, dtype)])
+    for node, place in users:
+        node.replace_input_with(place, current)
+
+
+def _following(copy: _Copy, value: ir.Value) -> list[ir.Node]:
+    """The nodes after the producer of a value, in the order of the graph."""
+    nodes = list(copy.graph)
+    producer = value.producer()
+    return nodes[nodes.index(producer) + 1 :] if producer is not None else nodes
+
+
+def _dtype(copy: _Copy, value: ir.Value) -> ir.DataType:
+    """Type of a value; where the file does not say, that of the network's weights."""
+    if value.dtype is not None:
+        return value.dtype
+    floats = [v.const_value.dtype for v in copy.graph.initializers.values() if v.const_value is not None]
+    return next((d for d in floats if d.is_floating_point()), ir.DataType.FLOAT)
+
+
+def _wrap(copy: _Copy, edit: Inexact, stays: Bools) -> None:
+    """Gather(kept), the node, zero-fill: what the node computes when the removed channels are not there."""
+    if stays.all():
+        return
+    node = copy.nodes[edit.node]
+    kept = copy.constant("kept", np.flatnonzero(stays))
+    for place, axis in edit.gather:
+        value = node.inputs[place]
+        assert value is not None
+        node.replace_input_with(place, copy.insert(node, "Gather", [value, kept], axis=axis))
+    position = np.maximum(np.cumsum(stays) - 1, 0)
+    for place, axis in edit.fill:
+        value = node.outputs[place]
+        users = list(value.uses())
+        rank = len(copy.trace.values[edit.node.outputs[place]].axes or ())
+        dtype = _dtype(copy, value)
+        ones = stays.astype(dtype.numpy()).reshape([-1 if k == axis else 1 for k in range(rank)])
+        after = next(iter(_following(copy, value)), None)
+        wide = copy.insert(after, "Gather", [value, copy.constant("position", position)], axis=axis)
+        filled = copy.insert(after, "Mul", [wide, copy.constant("kept_mask", ones, dtype)])
+        for user, at in users:
+            user.replace_input_with(at, filled)
+
+
+# -- slim ----------------------------------------------------------------------------------------------------------
+
+
+def _cut_tensors(copy: _Copy, keep: Bools) -> None:
+    for (value, node, place), slots in _by_value(copy.trace.slots).items():
+        stays = {s.axis: keep[np.abs(s.ids)] for s in slots}
+        stays = {axis: kept for axis, kept in stays.items() if not kept.all()}
+        if not stays or slots[0].filler is not None:
+            continue
+        tensor = None if slots[0].data is not None else copy.tensor(value)
+        array = slots[0].data if tensor is None else tensor.numpy()
+        assert array is not None
+        dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
+        for axis, kept in stays.items():
+            array = array.take(np.flatnonzero(kept), axis)
+        if node is None:
+            copy.set_tensor(value, array, dtype)
+        elif value.producer() is None and len(value.uses()) == 1:
+            copy.set_tensor(value, array, dtype)
+        else:
+            copy.set_input(node, place, copy.constant(f"{value.name}_slim", array, dtype))
+
+
+def _freeze_computed(copy: _Copy) -> None:
+    """Write down what was computed from shapes: those shapes are about to change, and only declared integers follow."""
+    for node, place, data in copy.trace.computed:
+        mine = copy.nodes[node].inputs[place]
+        if mine is not None and mine.producer() is not None:
+            copy.set_input(node, place, copy.constant(f"{mine.name}_value", data))
+
+
+def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:
+    node = copy.nodes[edit.node]
+    if isinstance(edit, Recount):
+        new = edit.new(keep)
+        if edit.old is not None and np.array_equal(new, edit.old) and not isinstance(edit.place, int):
+            return
+        if isinstance(edit.place, str):
+            attribute = ir.AttrInt64(edit.place, int(new.item())) if edit.scalar else ir.AttrInt64s(edit.place, new)
+            node.attributes[edit.place] = attribute
+        else:
+            _set_integers(copy, edit, edit.place, new)
+    elif isinstance(edit, Renumber):
+        old = edit.old
+        copy.set_input(edit.node, edit.place, copy.constant(f"{node.name}_indices", edit.new(keep).astype(old.dtype)))
+    elif isinstance(edit, Freeze):
+        node.attributes[edit.name] = ir.AttrFloat32(edit.name, edit.value)
+    elif isinstance(edit, Restep) and not keep[np.abs(edit.ids)].all():
+        _to_gather(copy, node, edit.axis, edit.indices(keep))
+
+
+def _set_integers(copy: _Copy, edit: Recount, place: int, new: npt.NDArray[np.int64]) -> None:
+    """Write declared integers into an input; elements that depend on a dynamic size stay computed."""
+    node = edit.node
+    value = node.inputs[place] if place < len(node.inputs) else None
+    traced = None if value is None else copy.trace.values[value]
+    if value is not None and traced is not None and traced.dynamic is not None:
+        elements = {e: int(new.ravel()[e]) for e in edit.elements}
+        copy.set_input(node, place, _patch(copy, value, elements, copy.nodes[node]))
+        return
+    if edit.old is not None and np.array_equal(new, edit.old):
+        return
+    dtype = np.int64 if edit.old is None else edit.old.dtype
+    copy.set_input(node, place, copy.constant(f"{copy.nodes[node].name}_sizes", new.astype(dtype)))
+    # An explicit list of sizes takes the place of a count of equal parts.
+    copy.nodes[node].attributes.pop("num_outputs", None)
+
+
+def _patch(copy: _Copy, value: ir.Value, elements: Mapping[int, int], before: ir.Node) -> ir.Value:
+    """A computed integer vector with some elements replaced, following a Concat back to its constants."""
+    traced = copy.trace.values[value]
+    data = traced.data
+    assert data is not None
+    if traced.dynamic is None or len(elements) == data.size:
+        new = data.copy()
+        new.ravel()[list(elements)] = list(elements.values())
+        return copy.constant(f"{value.name}_value", new)
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Concat":
+        parts, start = [], 0
+        for part in producer.inputs:
+            assert part is not None
+            size = copy.trace.values[part].data.size  # type: ignore[union-attr]
+            mine = {e - start: n for e, n in elements.items() if start <= e < start + size}
+            parts.append(_patch(copy, part, mine, before) if mine else copy.value(part))
+            start += size
+        return copy.insert(before, "Concat", parts, axis=0)
+    pieces = []
+    for e in range(data.size):
+        if e in elements:
+            pieces.append(copy.constant(f"{value.name}_{e}", np.array([elements[e]], data.dtype)))
+        else:
+            index = copy.constant(f"index_{e}", np.array([e], np.int64))
+            pieces.append(copy.insert(before, "Gather", [copy.value(value), index], axis=0))
+    return copy.insert(before, "Concat", pieces, axis=0)
+
+
+def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Ids) -> None:
+    data, old = node.inputs[0], node.outputs[0]
+    assert data is not None
+    new = copy.insert(node, "Gather", [data, copy.constant(f"{node.name}_indices", index)], axis=axis)
+    new.shape, new.dtype = old.shape, old.dtype
+    for user, place in list(old.uses()):
+        user.replace_input_with(place, new)
+
+
+def _annotate(copy: _Copy, keep: Bools) -> None:
+    """Correct the stated shapes of intermediate values."""
+    for value, traced in copy.trace.values.items():
+        if traced.axes is None or value.producer() is None or value.shape is None:
+            continue
+        mine = copy.value(value)
+        dims = list(value.shape)
+        if len(dims) != len(traced.axes) or mine.shape is None or mine.const_value is not None:
+            continue
+        for k, ids in enumerate(traced.axes):
+            if ids.strides != (0,):
+                left = int(keep[np.abs(ids)].sum())
+                dims[k] = left if left != len(ids) else dims[k]
+        mine.shape = ir.Shape(dims)

@@ -1,0 +1,313 @@
+"""Walk the graph once and give every index of every axis an id.
+
+The walk evaluates shape arithmetic on the way (with concrete input sizes), asks each node's rule which ids are the
+same, and keeps what surgery will need: where each id vector is used by a parameter, and which integers count it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from slimnet.graph.axes import Ids, Ledger, fixed, is_live
+from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved
+from slimnet.graph.net import Net
+from slimnet.graph.op import Axes, Freeze, Inexact, Op, Recount, Renumber, Restep, Role, Traced, Unsupported
+from slimnet.graph.rules import RULES
+from slimnet.graph.shapes import Shapes
+from slimnet.graph.units import Slot, Trace, resolve
+
+Edit: TypeAlias = Recount | Renumber | Freeze | Restep | Inexact
+
+
+def trace(net: Net, allow_inexact: bool = False, prefer: str | None = None) -> Trace:
+    """Find which channels of a network belong together.
+
+    Args:
+        net: the dense network.
+        allow_inexact: follow channels through LayerNorm, Softmax and means over them, where removing zeros changes
+            the result; verification then accounts for it.
+        prefer: "heads" or "head-dims" overrides how an axis that is reshaped into a grid is cut.
+
+    Returns:
+        Groups of removable units, what is pinned and why, and what surgery needs.
+    """
+    tracer = Tracer(net, allow_inexact)
+    tracer.walk()
+    return resolve(tracer, prefer)
+
+
+class Tracer:
+    """State of one walk over the graph."""
+
+    def __init__(self, net: Net, allow_inexact: bool = False) -> None:
+        self.net = net
+        self.graph = net.model.graph
+        self.allow_inexact = allow_inexact
+        self.opset = self.graph.opset_imports.get("", self.graph.opset_imports.get("ai.onnx", 1))
+        self.ledger = Ledger()
+        self.slots: list[Slot] = []
+        self.marks: list[tuple[Ids, Role, str]] = []
+        self.edits: list[Edit] = []
+        self.pieces: list[tuple[str, Ids]] = []
+        self.computed: list[tuple[ir.Node, int, npt.NDArray[Any]]] = []
+        #: Quantised tensor -> (its zero point, the axis the zero point runs along or None).
+        self.zero_points: dict[str, tuple[npt.NDArray[Any], int | None]] = {}
+        #: Multiply-adds of each node, as (id vectors, factor): the product of the lengths of the vectors times it.
+        self.macs: list[tuple[str, tuple[Ids, ...], float]] = []
+        self.values: dict[ir.Value, Traced] = {}
+        #: Weights of rank 1: exporters merge equal ones, so every use gets ids of its own.
+        self.vectors: set[ir.Value] = set()
+        self.names: set[str] = set()
+        self.shapes = Shapes(net)
+
+    # -- the walk ----------------------------------------------------------------------------------------------
+
+    def walk(self) -> None:
+        for value in self.graph.inputs:
+            if value.name in self.net.inputs:
+                self.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]])
+        for node in self.graph:
+            self.visit(node)
+        for output in self.graph.outputs:
+            traced = self.value(output)
+            for ids in traced.axes or ():
+                self.ledger.pin(ids, "output", output.name or "", "is an output of the network")
+
+    def visit(self, node: ir.Node) -> None:
+        if (tensor := _weight_of(node)) is not None:
+            self.values[node.outputs[0]] = self.constant(node.outputs[0], tensor)
+            return
+        inputs = [None if v is None else self.value(v) for v in node.inputs]
+        if self.evaluate(node, inputs):
+            return
+        self.remember_computed(node, inputs)
+        op = Op(self, node, inputs, self.shapes.outputs(node, inputs))
+        results, why = self.apply(op)
+        parameter = bool(inputs) and all(v is None or v.parameter for v in inputs)
+        for value, result, shape in zip(node.outputs, results, op.out_shapes, strict=False):
+            traced = result if isinstance(result, Traced) else Traced(result)
+            if traced.axes is not None and shape is not None and traced.shape != shape:
+                why = f"its rule gave shape {traced.shape}, the standard says {shape}"
+                traced = Traced([fixed(n) for n in shape])
+            if traced.items is None and traced.axes is None and shape is not None:
+                traced.axes = [fixed(n) for n in shape]
+            traced.parameter = traced.parameter or parameter
+            self.values[value] = traced
+        self.pin_rest(op, why)
+
+    def remember_computed(self, node: ir.Node, inputs: Sequence[Traced | None]) -> None:
+        """Note constants that the graph computes: surgery writes them down before shapes change."""
+        for i, (value, traced) in enumerate(zip(node.inputs, inputs, strict=True)):
+            if value is None or traced is None or traced.data is None or traced.dynamic is not None:
+                continue
+            producer = value.producer()
+            if producer is not None and producer.op_type != "Constant":
+                self.computed.append((node, i, traced.data))
+
+    def apply(self, op: Op) -> tuple[Sequence[Axes | Traced | None], str | None]:
+        """Run the rule of a node; the reason why its inputs are pinned, if they are."""
+        nothing: list[Axes | Traced | None] = [None] * len(op.node.outputs)
+        domain = op.node.domain
+        rule = RULES.get(op.kind) if domain in ("", "ai.onnx") else None
+        if _has_subgraph(op.node):
+            self.pin_captured(op)
+            return nothing, "has a subgraph"
+        if rule is None:
+            return nothing, f"has no rule{f' (domain {domain})' if domain else ''}"
+        try:
+            return rule(op), None
+        except Unsupported as reason:
+            return nothing, str(reason)
+
+    def pin_rest(self, op: Op, why: str | None) -> None:
+        """Pin what the rule did not take; all axes of all inputs if it gave up."""
+        for i, value in enumerate(op.values):
+            if value is None:
+                continue
+            for traced in value.items if value.items is not None else [value]:
+                if why is not None:
+                    axes = op.peek(i) if traced is value and traced.shape is not None else traced.axes or []
+                    rest: Sequence[Ids] = axes
+                elif i in op.used:
+                    rest = [ids for k, ids in enumerate(op.used[i]) if k not in op.taken[i]]
+                elif value.data is None and not op.taken[i]:
+                    rest = traced.axes or []
+                else:
+                    rest = []
+                for ids in rest:
+                    op.pin(ids, why or "reads this axis as a whole")
+
+    def pin_captured(self, op: Op) -> None:
+        """Values that a subgraph reads from outside stay as they are."""
+        for attribute in op.node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                graphs = [attribute.as_graph()]
+            elif attribute.type == ir.AttributeType.GRAPHS:
+                graphs = list(attribute.as_graphs())
+            else:
+                continue
+            for graph in graphs:
+                for inner in graph.all_nodes():
+                    for i, value in enumerate(inner.inputs):
+                        if value is not None and (value in self.values or value.graph is self.graph):
+                            traced = self.value(value)
+                            for ids in self.use(inner, i, traced) if traced.shape is not None else ():
+                                op.pin(ids, "is read by a subgraph")
+
+    # -- values ------------------------------------------------------------------------------------------------
+
+    def value(self, value: ir.Value) -> Traced:
+        """What is known of a value; initializers are read on first sight."""
+        traced = self.values.get(value)
+        if traced is None:
+            tensor = value.const_value if value.producer() is None else None
+            traced = Traced() if tensor is None else self.constant(value, tensor)
+            self.values[value] = traced
+        return traced
+
+    def constant(self, value: ir.Value, tensor: ir.TensorProtocol) -> Traced:
+        """A weight gets ids of its own (shared by all uses from rank 2 on); other constants are known data."""
+        shape = tuple(int(n) for n in tensor.shape)
+        if not _is_weight(tensor, shape):
+            return Traced(data=np.asarray(tensor.numpy()), parameter=True)
+        if len(shape) == 1:
+            self.vectors.add(value)
+            return Traced([fixed(shape[0])], parameter=True)
+        axes = [self.ledger.fresh(n) for n in shape]
+        for k, ids in enumerate(axes):
+            if is_live(ids):
+                self.slots.append(Slot(value.name or "", k, ids, shape, value))
+        return Traced(axes, parameter=True)
+
+    def use(self, node: ir.Node, i: int, traced: Traced) -> Axes:
+        """Id vectors of input i at this node; vectors and known constants get their own for every use."""
+        value = node.inputs[i]
+        assert value is not None
+        if traced.data is None and value not in self.vectors:
+            if traced.axes is None:
+                raise Unsupported("the shape of an input is unknown")
+            return traced.axes
+        shape = traced.shape
+        assert shape is not None
+        axes = [self.ledger.fresh(n) for n in shape]
+        name = value.name or ""
+        if len(value.uses()) > 1 or value.producer() is not None:
+            name = f"{name}@{self.node_name(node)}:{i}"
+        while name in self.names:
+            name += "'"
+        self.names.add(name)
+        for k, ids in enumerate(axes):
+            if is_live(ids):
+                self.slots.append(Slot(name, k, ids, shape, value, node, i, traced.data))
+        return axes
+
+    def evaluate(self, node: ir.Node, inputs: Sequence[Traced | None]) -> bool:
+        """Compute a node whose value is known before the network runs; False if it is not."""
+        if node.op_type == "Shape" and inputs and inputs[0] is not None:
+            return self.evaluate_shape(node, inputs[0])
+        if any(v is not None and v.data is None for v in inputs):
+            return False
+        try:
+            results = evaluate(node, [None if v is None else v.data for v in inputs])
+        except CannotEvaluate:
+            return False
+        dynamic = self.dynamic(node, inputs, results)
+        for k, (value, result) in enumerate(zip(node.outputs, results, strict=False)):
+            self.values[value] = Traced(data=result, dynamic=dynamic[k] if dynamic else None, parameter=True)
+        return True
+
+    def evaluate_shape(self, node: ir.Node, traced: Traced) -> bool:
+        shape, value = traced.shape, node.inputs[0]
+        if shape is None or value is None:
+            return False
+        span = slice(_attr(node, "start", 0), _attr(node, "end", None))
+        dynamic = self.shapes.dynamic(value, len(shape))
+        flags = None if dynamic is None else np.array(dynamic, bool)[span]
+        self.values[node.outputs[0]] = Traced(
+            data=np.array(shape, np.int64)[span],
+            dynamic=flags if flags is not None and flags.any() else None,
+            parameter=True,
+        )
+        return True
+
+    def dynamic(
+        self, node: ir.Node, inputs: Sequence[Traced | None], results: Sequence[npt.NDArray[Any]]
+    ) -> list[npt.NDArray[np.bool_]] | None:
+        """Which elements of the results depend on a dynamic input size; None if none does."""
+        given = [v for v in inputs if v is not None and v.data is not None]
+        if all(v.dynamic is None for v in given):
+            return None
+        flags = [np.zeros(v.data.shape, bool) if v.dynamic is None else v.dynamic for v in given]  # type: ignore[union-attr]
+        try:
+            exact = moved(node, [None if v is None else v.data for v in inputs], flags)
+        except CannotEvaluate:
+            exact = []
+        if exact:
+            return exact
+        if len(results) == 1 and all(f.ndim == 0 or f.shape == results[0].shape for f in flags):
+            return [np.broadcast_to(np.logical_or.reduce(np.broadcast_arrays(*flags)), results[0].shape)]
+        return [np.ones(r.shape, bool) for r in results]
+
+    def filled(self, node: ir.Node, shape: tuple[int, ...]) -> Axes:
+        """Ids of a large ConstantOfShape: a weight of which every element is the same."""
+        value = node.outputs[0]
+        axes = [self.ledger.fresh(n) for n in shape]
+        for k, ids in enumerate(axes):
+            if is_live(ids):
+                self.slots.append(Slot(value.name or "", k, ids, shape, value, filler=node))
+        return axes
+
+    # -- bookkeeping -------------------------------------------------------------------------------------------
+
+    def mark(self, ids: Ids, role: Role, use: str) -> None:
+        if is_live(ids):
+            self.marks.append((np.abs(ids[ids != 0]), role, use))
+
+    def piece(self, name: str, ids: Ids) -> None:
+        """Part of an axis that must not become empty."""
+        if is_live(ids):
+            self.pieces.append((name, ids))
+
+    def node_name(self, node: ir.Node) -> str:
+        return node.name or (node.outputs[0].name if node.outputs else None) or node.op_type
+
+
+def _attr(node: ir.Node, name: str, default: Any) -> Any:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.value
+
+
+def _is_weight(tensor: ir.TensorProtocol, shape: Sequence[int]) -> bool:
+    """Floats of more than one element, and quantised matrices, are weights; the rest is arithmetic."""
+    if tensor.size <= 1:
+        return False
+    dtype = tensor.dtype
+    if dtype in _FLOATS:
+        return True
+    return dtype in _QUANTISED and len(shape) >= 2
+
+
+_FLOATS = {
+    ir.DataType.FLOAT,
+    ir.DataType.DOUBLE,
+    ir.DataType.FLOAT16,
+    ir.DataType.BFLOAT16,
+}
+_QUANTISED = {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4}
+
+
+def _weight_of(node: ir.Node) -> ir.TensorProtocol | None:
+    """The weight a Constant node holds, if it does: traced like an initializer."""
+    if node.op_type != "Constant" or "value" not in node.attributes:
+        return None
+    tensor = node.attributes["value"].as_tensor()
+    return tensor if _is_weight(tensor, tuple(int(n) for n in tensor.shape)) else None
+
+
+def _has_subgraph(node: ir.Node) -> bool:
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())

@@ -1,0 +1,387 @@
+"""From ids to units and groups: what can be removed together, what is pinned, and what a removal changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from slimnet.errors import BadInput
+from slimnet.graph.axes import Bools, Ids, Ledger, components
+from slimnet.graph.choice import decide
+from slimnet.graph.evaluate import constant_of_shape
+from slimnet.graph.op import Role
+
+if TYPE_CHECKING:
+    from slimnet.graph.net import Net
+    from slimnet.graph.op import Traced
+    from slimnet.graph.trace import Edit, Tracer
+    from slimnet.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One live axis of one constant tensor.
+
+    Tensors of rank 2 and more have one slot per axis, shared by all uses. Vectors and computed constants have their
+    own for every use (`node`, input `place`); `data` is the value of a computed constant, `filler` the
+    ConstantOfShape node behind a large one.
+    """
+
+    name: str
+    axis: int
+    ids: Ids
+    shape: tuple[int, ...]
+    value: ir.Value
+    node: ir.Node | None = None
+    place: int = 0
+    data: npt.NDArray[Any] | None = None
+    filler: ir.Node | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One axis of one tensor as a group sees it.
+
+    `index` is int64 [units, count]: the indices of that axis that belong to each unit. `use` names the operator and
+    its input ("BatchNormalization.scale").
+    """
+
+    tensor: str
+    axis: int
+    role: Role
+    index: Ids
+    use: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units with the same signature: the same axes of the same tensors in the same roles.
+
+    `units` are unit numbers, `kind` is equal for groups of the same structure.
+    """
+
+    name: str
+    units: Ids
+    members: tuple[Member, ...]
+    kind: str
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis on which channels meet: it must not become empty, and its length decides what the runtime does.
+
+    `units` holds the unit number of each index, -1 where it is fixed. `layout` is "conv", "grouped", "depthwise",
+    "gemm" or "other"; `grouped` the number of conv groups; `weight` the number of elements of the tensor.
+    """
+
+    name: str
+    units: Ids
+    layout: str
+    grouped: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Units that must stay: how many, the first tensor axis they lie on, and which node says so and why."""
+
+    units: int
+    tensor: str
+    axis: int
+    op: str
+    node: str
+    why: str
+
+
+class _Params(Mapping[str, npt.NDArray[Any]]):
+    def __init__(self, slots: Mapping[str, Slot]) -> None:
+        self._slots = slots
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        slot = self._slots[name]
+        if slot.data is not None:
+            return slot.data
+        if slot.filler is not None:
+            return np.broadcast_to(constant_of_shape(slot.filler), slot.shape)
+        producer = slot.value.producer()
+        tensor = slot.value.const_value if producer is None else producer.attributes["value"].as_tensor()
+        assert tensor is not None
+        return tensor.numpy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+
+@dataclass
+class Trace:
+    """What can be removed from a network, and what removing it changes."""
+
+    net: Net
+    groups: list[Group]
+    pins: list[Pin]
+    n_units: int
+    unit_of_id: Ids
+    slots: list[Slot]
+    roles: list[Role]
+    uses: list[str]
+    edits: list[Edit]
+    zero_points: Mapping[str, tuple[npt.NDArray[Any], int | None]]
+    layers: list[tuple[str, tuple[Ids, ...], float]]
+    pieces: list[tuple[str, Ids]]
+    computed: list[tuple[ir.Node, int, npt.NDArray[Any]]]
+    values: dict[ir.Value, Traced]
+
+    @cached_property
+    def model_hash(self) -> str:
+        """Names, shapes and topology of the network, not its weights."""
+        digest = hashlib.sha256()
+        graph = self.net.model.graph
+        for value in (*graph.inputs, *graph.initializers.values()):
+            digest.update(f"{value.name}{value.shape};".encode())
+        for node in graph:
+            inputs = ",".join("" if v is None else v.name or "" for v in node.inputs)
+            outputs = ",".join(v.name or "" for v in node.outputs)
+            digest.update(f"{node.domain}:{node.op_type}({inputs})->{outputs};".encode())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def axes(self) -> list[Axis]:
+        """Every distinct axis with removable indices."""
+        found: dict[tuple[bytes, str], Axis] = {}
+        for slot, role, use in zip(self.slots, self.roles, self.uses, strict=True):
+            if len(slot.shape) < 2 or not role & (Role.IN | Role.OUT):
+                continue
+            units = self.unit_of_id[np.abs(slot.ids)]
+            if (units < 0).all():
+                continue
+            layout, grouped = _layout(use, slot)
+            name = f"{slot.name} {'out' if role & Role.OUT else 'in'}"
+            axis = Axis(name, units, layout, grouped, int(np.prod(slot.shape)))
+            found.setdefault((units.tobytes(), layout), axis)
+        for name, ids in self.pieces:
+            units = self.unit_of_id[np.abs(ids)]
+            if (units >= 0).any():
+                found.setdefault((units.tobytes(), ""), Axis(name, units, "other", 1, 0))
+        return list(found.values())
+
+    @cached_property
+    def param_sizes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor that a group touches."""
+        return {slot.name: slot.shape for slot in self.slots}
+
+    def params(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Value of every tensor that a group touches, by name, each read when it is asked for."""
+        return _Params({slot.name: slot for slot in self.slots})
+
+    def keep(self, removed: Bools) -> Bools:
+        """Per id, whether it stays; element 0 stands for everything fixed."""
+        return ~np.append(removed, False)[self.unit_of_id]
+
+    def macs(self, removed: Bools | None = None) -> dict[str, int]:
+        """Multiply-adds of each layer (conv, matrix product, recurrent), at the traced input sizes."""
+        keep = self.keep(np.zeros(self.n_units, bool) if removed is None else removed)
+        out: dict[str, int] = {}
+        for name, vectors, factor in self.layers:
+            lengths = [int(keep[np.abs(ids)].sum()) for ids in vectors]
+            out[name] = out.get(name, 0) + round(float(np.prod(lengths, dtype=float)) * factor)
+        return out
+
+    def plan(self, removed: Bools, how: Mapping[str, Any] | None = None) -> Plan:
+        """The kept indices of every axis that a removal changes."""
+        from slimnet.plan.plan import Plan
+
+        keep = self.keep(removed)
+        kept: dict[str, dict[int, Ids]] = {}
+        for slot in self.slots:
+            stays = keep[np.abs(slot.ids)]
+            if not stays.all():
+                kept.setdefault(slot.name, {})[slot.axis] = np.flatnonzero(stays)
+        return Plan(kept, self.model_hash, dict(how or {}))
+
+    def removed(self, plan: Plan) -> Bools:
+        """The units a plan removes.
+
+        Raises:
+            BadInput: the plan belongs to another network, names unknown tensors, or cuts what must stay together.
+        """
+        if plan.model_hash != self.model_hash:
+            raise BadInput(
+                f"plan: made for another network (hash {plan.model_hash}, this one has {self.model_hash}); "
+                "use the model the plan was made from"
+            )
+        removed = np.zeros(self.n_units, bool)
+        slots = {(slot.name, slot.axis): slot for slot in self.slots}
+        for tensor, axes in plan.kept.items():
+            for axis, kept in axes.items():
+                slot = slots.get((tensor, axis))
+                if slot is None:
+                    raise BadInput(f"plan: axis {axis} of {tensor} cannot be cut in this network; make a new plan")
+                gone = np.ones(len(slot.ids), bool)
+                if len(kept) and (kept.max() >= len(gone)):
+                    raise BadInput(f"plan: {tensor} has only {len(gone)} indices on axis {axis}")
+                gone[kept] = False
+                units = self.unit_of_id[np.abs(slot.ids[gone])]
+                if (units < 0).any():
+                    raise BadInput(f"plan: removes pinned indices of {tensor}, axis {axis}; see `slimnet trace`")
+                removed[units] = True
+        same = self.plan(removed).kept
+        for tensor, axes in same.items():
+            for axis, kept in axes.items():
+                if not np.array_equal(plan.kept.get(tensor, {}).get(axis), kept):
+                    raise BadInput(f"plan: {tensor}, axis {axis}, keeps a part of a unit; units go as a whole")
+        return removed
+
+
+def _layout(use: str, slot: Slot) -> tuple[str, int]:
+    op, _, rest = use.partition(".")
+    if op in ("Conv", "ConvTranspose"):
+        if "[" not in rest:
+            return "conv", 1
+        grouped = int(rest[rest.index("[") + 1 : -1])
+        return ("depthwise" if slot.shape[1] == 1 else "grouped"), grouped
+    return ("gemm", 1) if op in ("Gemm", "MatMul", "Einsum") else ("other", 1)
+
+
+def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
+    """Turn what a walk collected into units, groups and pins."""
+    ledger, slots = tracer.ledger, tracer.slots
+    role_of_id, use_of_id, names = _marks(ledger.count, tracer.marks)
+    produced = (role_of_id & Role.OUT) > 0
+    pairs = decide(ledger, slots, produced, prefer)
+    labels = components(ledger.count, [ledger.edges(), *pairs])
+    reason = _reasons(labels, ledger, produced)
+    used = np.zeros(len(reason), bool)
+    for slot in slots:
+        used[labels[np.abs(slot.ids)]] = True
+    removable = used & (reason == -1)
+    removable[labels[0]] = False
+    order, group_of_unit = _group(slots, labels, removable)
+    unit_of_label = np.full(len(reason), -1)
+    unit_of_label[order] = np.arange(len(order))
+    unit_of_id = unit_of_label[labels]
+    unit_of_id[0] = -1
+    roles = [Role(int(np.bitwise_or.reduce(role_of_id[np.abs(s.ids)])) or Role.ALONG) for s in slots]
+    uses = [names[int(use_of_id[np.abs(s.ids)].max())] for s in slots]
+    return Trace(
+        net=tracer.net,
+        groups=_groups(slots, roles, uses, unit_of_id, group_of_unit),
+        pins=_pins(slots, labels, reason, ledger),
+        n_units=len(order),
+        unit_of_id=unit_of_id,
+        slots=slots,
+        roles=roles,
+        uses=uses,
+        edits=tracer.edits,
+        zero_points=tracer.zero_points,
+        layers=tracer.macs,
+        pieces=tracer.pieces,
+        computed=tracer.computed,
+        values=tracer.values,
+    )
+
+
+def _marks(count: int, marks: Sequence[tuple[Ids, Role, str]]) -> tuple[npt.NDArray[np.uint8], Ids, list[str]]:
+    """Per id: the roles and the number of the use; and the names of the uses."""
+    role_of_id = np.zeros(count, np.uint8)
+    use_of_id = np.zeros(count, np.int64)
+    names = {"": 0}
+    for ids, role, use in marks:
+        role_of_id[ids] |= np.uint8(role)
+        if use:
+            use_of_id[ids] = names.setdefault(use, len(names))
+    return role_of_id, use_of_id, list(names)
+
+
+#: Reasons that are no pinning: nothing produces the unit.
+_UNPRODUCED = -2
+
+
+def _reasons(labels: Ids, ledger: Ledger, produced: Bools) -> Ids:
+    """Per label: -1 if free, the number of the first pinning that holds it, or `_UNPRODUCED`."""
+    reason = np.full(labels.max() + 1, _UNPRODUCED)
+    reason[labels[produced]] = -1
+    for k in range(len(ledger.pinnings) - 1, -1, -1):
+        reason[labels[ledger.pinnings[k].ids]] = k
+    return reason
+
+
+def _group(slots: Sequence[Slot], labels: Ids, removable: Bools) -> tuple[Ids, Ids]:
+    """Removable labels ordered group by group, and the group number of each.
+
+    Two labels are of one group if they occur equally often in the same slots; a sum of random numbers, one per slot,
+    stands for that set.
+    """
+    random = np.random.default_rng(0).integers(1, 2**63, len(slots), dtype=np.uint64)
+    signature = np.zeros(len(removable), np.uint64)
+    for slot, number in zip(slots, random, strict=True):
+        np.add.at(signature, labels[np.abs(slot.ids)], number)
+    chosen = np.flatnonzero(removable)
+    _, first, inverse = np.unique(signature[chosen], return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))[inverse]
+    order = np.argsort(rank, kind="stable")
+    return chosen[order], rank[order]
+
+
+def _groups(
+    slots: Sequence[Slot], roles: Sequence[Role], uses: Sequence[str], unit_of_id: Ids, group_of_unit: Ids
+) -> list[Group]:
+    count = int(group_of_unit[-1]) + 1 if len(group_of_unit) else 0
+    members: list[list[Member]] = [[] for _ in range(count)]
+    starts = np.searchsorted(group_of_unit, np.arange(count + 1))
+    for slot, role, use in zip(slots, roles, uses, strict=True):
+        units = unit_of_id[np.abs(slot.ids)]
+        order = np.argsort(units, kind="stable")
+        order = order[np.searchsorted(units[order], 0) :]
+        if not len(order):
+            continue
+        groups = group_of_unit[units[order]]
+        borders = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(order)]
+        for low, high in zip(borders, borders[1:], strict=False):
+            g = int(groups[low])
+            index = order[low:high].reshape(starts[g + 1] - starts[g], -1)
+            members[g].append(Member(slot.name, slot.axis, role, index, use))
+    names: Counter[str] = Counter()
+    out = []
+    for g, found in enumerate(members):
+        name = next((m.tensor for m in found if m.role & Role.OUT), found[0].tensor)
+        names[name] += 1
+        label = name if names[name] == 1 else f"{name}#{names[name]}"
+        out.append(Group(label, np.arange(starts[g], starts[g + 1]), tuple(found), _kind(found)))
+    return out
+
+
+def _kind(members: Sequence[Member]) -> str:
+    """Equal for groups of the same structure, whatever their sizes and names."""
+    parts = sorted(f"{m.use}/{m.axis}/{int(m.role)}/{m.index.shape[1]}" for m in members)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+def _pins(slots: Sequence[Slot], labels: Ids, reason: Ids, ledger: Ledger) -> list[Pin]:
+    """One line per tensor axis and reason, in the order of the graph; each pinned unit is listed once."""
+    seen = np.zeros(len(reason), bool)
+    pins = []
+    for slot in slots:
+        found = np.unique(labels[np.abs(slot.ids)])
+        found = found[(reason[found] != -1) & ~seen[found]]
+        seen[found] = True
+        for k, count in Counter(reason[found].tolist()).items():
+            if k == _UNPRODUCED:
+                pins.append(Pin(count, slot.name, slot.axis, "", "", "no layer's weights produce it"))
+            else:
+                cause = ledger.pinnings[k]
+                pins.append(Pin(count, slot.name, slot.axis, cause.op, cause.node, cause.why))
+    return pins

@@ -1,0 +1,229 @@
+"""ONNX files in and out."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
+
+from slimnet.errors import BadInput, SlimnetError
+from slimnet.graph.net import Net
+from slimnet.io.files import essence, existing_file, replacing
+from slimnet.io.inputs import Input, Inputs, parse_inputs, sizes
+
+OLDEST_OPSET = 9
+#: Initializers without their own file have to fit into one protobuf message, which ends at 2 GB.
+EMBEDDED_BYTES = 1_900_000_000
+
+
+def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None) -> Net:
+    """Read an ONNX file.
+
+    Model-local functions are inlined, and initializers that are also listed as graph inputs (the custom of IR
+    version 3) stop being inputs; otherwise the graph is as in the file, dynamic axes and all.
+
+    Args:
+        path: the file; external data is looked for beside it and mapped, not read.
+        inputs: shapes for inputs whose size is not fixed in the file (see `parse_inputs`); a first axis that nobody
+            knows is taken to be a batch of 1.
+
+    Returns:
+        The network. Raises BadInput for a file that is missing, truncated, not ONNX, older than opset 9, whose
+        external data is missing, short or outside its folder, or whose inputs are not known.
+    """
+    file = existing_file(path)
+    proto = _read(file)
+    _check_structure(proto, file)
+    model = ir.from_proto(proto)
+    InlinePass()(model)
+    ir.external_data.set_base_dir(model.graph, file.absolute().parent)
+    _read_weights(model, file)
+    RemoveInitializersFromInputsPass()(model)
+    # Before IR version 4 every initializer had to be an input.
+    model.ir_version = max(model.ir_version, 4)
+    return Net(model, file.stem, concrete_inputs(model.graph, parse_inputs(inputs), str(file)), source=str(file))
+
+
+def save_onnx(model: ir.Model, path: str | os.PathLike[str]) -> None:
+    """Write a model and check it with `onnx.checker`; the file appears whole or not at all.
+
+    Above 1.9 GB the weights go to a second file, PATH.data. Raises SlimnetError if the model is not valid.
+    """
+    file = Path(path)
+    weights = sum(v.const_value.nbytes for g in model.graphs() for v in g.initializers.values() if v.const_value)
+    with replacing(file) as temporary:
+        if weights > EMBEDDED_BYTES:
+            ir.save(model, temporary, external_data=f"{file.name}.data")
+        else:
+            with _weights_in_memory(model):
+                ir.save(model, temporary)
+        try:
+            onnx.checker.check_model(str(temporary))
+        except onnx.checker.ValidationError as error:
+            if not _is_custom_op(error):
+                raise SlimnetError(f"{file}: the network is not valid ONNX: {essence(error)}") from error
+
+
+def concrete_inputs(graph: ir.Graph, given: Sequence[Input], where: str) -> dict[str, tuple[int, ...]]:
+    """The shape of every input of a graph, from what the graph fixes and what the user gave.
+
+    A size given for a symbolic dimension holds wherever the symbol occurs; an unknown first axis is 1.
+    Raises BadInput where a shape does not fit or stays unknown; messages begin with `where`.
+    """
+    values = {v.name: v for v in graph.inputs if v.name}
+    wanted = _matched(list(values), given, where)
+    symbols: dict[str, int] = {}
+    for name, spec in wanted.items():
+        _check_fits(values[name], spec, symbols, where)
+    return {n: wanted[n].shape if n in wanted else _known_shape(v, symbols, where) for n, v in values.items()}
+
+
+def _read(file: Path) -> onnx.ModelProto:
+    try:
+        proto = onnx.load(file, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise BadInput(f"{file}: is not an ONNX file, or is truncated; export or copy it again") from error
+    if not proto.graph.node:
+        raise BadInput(f"{file}: holds no network (an empty graph); export or copy it again")
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
+    if opset is not None and opset < OLDEST_OPSET:
+        advice = f"convert it with onnx.version_converter.convert_version(model, {OLDEST_OPSET})"
+        raise BadInput(f"{file}: is opset {opset}, slimnet reads {OLDEST_OPSET} and newer; {advice}")
+    return proto
+
+
+def _check_structure(proto: onnx.ModelProto, file: Path) -> None:
+    """onnx.checker on everything but the weights, which it would copy and reads only the size of."""
+    light = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
+    light.opset_import.extend(proto.opset_import)
+    light.functions.extend(proto.functions)
+    light.graph.name = proto.graph.name or "graph"
+    light.graph.node.extend(proto.graph.node)
+    light.graph.output.extend(proto.graph.output)
+    light.graph.input.extend(proto.graph.input)
+    known = {i.name for i in proto.graph.input}
+    light.graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in proto.graph.initializer
+        if t.name not in known
+    )
+    try:
+        onnx.checker.check_model(light)
+    except onnx.checker.ValidationError as error:
+        if not _is_custom_op(error):
+            raise BadInput(f"{file}: is not valid ONNX: {essence(error)}; export it again") from error
+
+
+def _is_custom_op(error: Exception) -> bool:
+    """Whether the checker only complains of an op that somebody invented, which it cannot know."""
+    return "No Op registered for" in str(error)
+
+
+def _read_weights(model: ir.Model, file: Path) -> None:
+    """Turn the file's tensors into arrays once: a protobuf tensor is copied at every look, an external one may fail."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = _as_array(value.const_value, file)
+        for node in graph:
+            for name, attribute in node.attributes.items():
+                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                    node.attributes[name] = ir.AttrTensor(name, _as_array(attribute.as_tensor(), file))
+
+
+def _as_array(tensor: ir.TensorProtocol, file: Path) -> ir.TensorProtocol:
+    if tensor.dtype == ir.DataType.STRING:
+        return tensor
+    try:
+        array = tensor.numpy()
+    except FileNotFoundError as error:
+        raise BadInput(f"{file}: its external data {error.filename} is missing; put it beside the model") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file}: the data of {tensor.name} cannot be read: {essence(error)}; copy it again") from error
+    return tensor if isinstance(tensor, ir.ExternalTensor) else ir.Tensor(array, dtype=tensor.dtype, name=tensor.name)
+
+
+@contextmanager
+def _weights_in_memory(model: ir.Model) -> Iterator[None]:
+    """For the length of a save, weights mapped from a file count as the model's own."""
+    mapped = {
+        value: value.const_value
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if isinstance(value.const_value, ir.ExternalTensor)
+    }
+    for value, tensor in mapped.items():
+        value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+    try:
+        yield
+    finally:
+        for value, tensor in mapped.items():
+            value.const_value = tensor
+
+
+def _matched(names: list[str], given: Sequence[Input], where: str) -> dict[str, Input]:
+    known = f"its inputs are {', '.join(names)}"
+    if len(given) > len(names):
+        raise BadInput(f"{where}: --input is given {len(given)} times; {known}")
+    if given and given[0].name is None:
+        if len(given) < len(names):
+            raise BadInput(f"{where}: --input {given[0]} does not say for which input; {known}, so write NAME=SHAPE")
+        return dict(zip(names, given, strict=True))
+    for spec in given:
+        if spec.name not in names:
+            raise BadInput(f"{where}: --input {spec} names no input; {known}")
+    return {spec.name: spec for spec in given if spec.name}
+
+
+def _check_fits(value: ir.Value, spec: Input, symbols: dict[str, int], where: str) -> None:
+    dims = _dims(value, where)
+    if spec.dtype and value.dtype is not None and spec.dtype != _dtype_name(value.dtype):
+        raise BadInput(f"{where}: --input {spec} asks for {spec.dtype}, but {value.name} is {_dtype_name(value.dtype)}")
+    if dims is None:
+        return
+    misfit = f"{where}: --input {spec} does not fit {value.name}, which is {_shown(dims)}"
+    if len(dims) != len(spec.shape):
+        raise BadInput(f"{misfit}: it has {len(dims)} dimensions, not {len(spec.shape)}")
+    for dim, size in zip(dims, spec.shape, strict=True):
+        if isinstance(dim, int) and dim != size:
+            raise BadInput(f"{misfit}: {dim} is fixed")
+        if isinstance(dim, str) and symbols.setdefault(dim, size) != size:
+            raise BadInput(f"{misfit}: {dim} is {symbols[dim]} elsewhere")
+
+
+def _known_shape(value: ir.Value, symbols: dict[str, int], where: str) -> tuple[int, ...]:
+    dims = _dims(value, where)
+    if dims is None:
+        raise BadInput(f"{where}: nothing is known of the shape of input {value.name}; give --input {value.name}=SHAPE")
+    shape: list[int] = []
+    for axis, dim in enumerate(dims):
+        size = dim if isinstance(dim, int) else symbols.get(dim or "")
+        if size is None and axis > 0:
+            known = sizes(d if isinstance(d, int) else (1 if i == 0 else "?") for i, d in enumerate(dims))
+            advice = f"give --input {value.name}={known} with numbers for the ?"
+            raise BadInput(f"{where}: the size of input {value.name}, {_shown(dims)}, is not known; {advice}")
+        shape.append(size or 1)
+        if dim and isinstance(dim, str):
+            symbols[dim] = shape[-1]
+    return tuple(shape)
+
+
+def _dims(value: ir.Value, where: str) -> list[int | str | None] | None:
+    """Sizes, symbols, or None for nothing known; exporters also write unknown sizes as 0 and -1."""
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        raise BadInput(f"{where}: input {value.name} is a {value.type}; slimnet feeds tensors only: export without it")
+    if value.shape is None:
+        return None
+    return [(d if d > 0 else None) if isinstance(d, int) else d.value for d in value.shape]
+
+
+def _shown(dims: Sequence[int | str | None]) -> str:
+    return sizes("?" if d is None else d for d in dims)
+
+
+def _dtype_name(dtype: ir.DataType) -> str:
+    return str(dtype.numpy())

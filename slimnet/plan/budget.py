@@ -1,0 +1,172 @@
+"""How many units of each group go, and which: a ratio per group, or one threshold over many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slimnet.errors import BadInput
+from slimnet.graph.units import Group, Role, Trace
+from slimnet.methods.base import Scores, by_mean
+from slimnet.plan.rounding import round_counts
+
+Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+SCOPES = ("layer", "global", "isomorphic")
+
+
+def choose(
+    trace: Trace,
+    scores: Sequence[Array],
+    ratio: float,
+    *,
+    scope: str = "layer",
+    ratio_for: Sequence[tuple[str, float]] = (),
+    ignore: Sequence[str] = (),
+    round_to: int | str | None = None,
+    normalise: Callable[[Sequence[Group], Sequence[Array]], Scores] = by_mean,
+) -> Bools:
+    """Choose the units to remove: always those with the lowest scores of their group, never all of them.
+
+    Args:
+        trace: the network's groups and axes.
+        scores: one vector [units] per group, low means prune; a group with NaN stays dense.
+        ratio: fraction of the removable channels to take, in (0, 1).
+        scope: "layer" takes the ratio from every group; "global" from all groups together, by one threshold on
+            comparable scores; "isomorphic" from all groups of the same structure together.
+        ratio_for: (pattern, ratio) pairs; the groups a pattern names get that ratio each, the last match counts.
+        ignore: patterns of groups that stay dense.
+        round_to: N rounds widths to multiples of N, "auto" to what the runtime on this processor likes, None not.
+        normalise: makes scores comparable between groups; `Method.normalise` of the method that gave them.
+
+    A pattern is a shell pattern (``layer1.*.conv1.weight``) for the name of a group or of a tensor whose filters
+    belong to it; ``layer1`` also means everything in the module ``layer1``.
+
+    Returns:
+        bool [n_units], true where a unit goes.
+
+    Raises:
+        BadInput: a ratio outside (0, 1), a scope or pattern that does not exist, or nothing to remove.
+    """
+    if scope not in SCOPES:
+        raise BadInput(f"scope {scope!r} is not known; choose one of: {', '.join(SCOPES)}")
+    if not trace.groups:
+        raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
+    ratios, own = _ratios(trace, scores, _checked(ratio, "ratio"), ratio_for, ignore)
+    kept = _by_layer(trace.groups, ratios)
+    if scope != "layer":
+        comparable = normalise(trace.groups, scores)
+        for pool in _pools(trace.groups, (ratios > 0) & ~own, scope):
+            kept[pool] = _by_threshold([comparable[g] for g in pool], ratio)
+    if round_to is not None:
+        kept = round_counts(trace, kept, ratios > 0, round_to)
+    removed = _lowest(trace, scores, kept)
+    _keep_every_axis(trace, scores, removed)
+    if not removed.any():
+        raise BadInput(_why_nothing(ratios, round_to))
+    return removed
+
+
+def _checked(ratio: float, option: str) -> float:
+    if not 0 < ratio < 1:
+        raise BadInput(f"{option} {ratio:g} is not between 0 and 1; 0.5 removes half of the channels")
+    return ratio
+
+
+def _why_nothing(ratios: Array, round_to: int | str | None) -> str:
+    if not ratios.any():
+        return "nothing is left to remove: all removable channels are ignored, or the method cannot rank them"
+    if round_to is not None:
+        return f"rounding to {round_to} leaves nothing to remove; use a larger ratio or --round-to none"
+    return "nothing can be removed: every group has a single channel"
+
+
+# -- ratios and patterns -------------------------------------------------------------------------------------------
+
+
+def _ratios(
+    trace: Trace, scores: Sequence[Array], ratio: float, ratio_for: Iterable[tuple[str, float]], ignore: Iterable[str]
+) -> tuple[Array, Bools]:
+    """Ratio of each group, 0 where it stays dense, and whether it has one of its own."""
+    filters = [[group.name, *(m.tensor for m in group.members if m.role & Role.OUT)] for group in trace.groups]
+    ratios = np.full(len(trace.groups), ratio)
+    own = np.zeros(len(trace.groups), bool)
+    for pattern, value in ratio_for:
+        hits = np.array([_matches(pattern, names) for names in filters])
+        if not hits.any():
+            raise BadInput(f"ratio-for pattern {pattern!r} names no removable filters; `slimnet trace` lists them")
+        ratios[hits] = _checked(value, f"ratio-for {pattern!r}:")
+        own |= hits
+    for pattern in ignore:
+        hits = np.array([_matches(pattern, names) for names in filters])
+        # What cannot be pruned anyway may be ignored too: the classifier is the layer people name first.
+        if not hits.any() and not _matches(pattern, trace.param_sizes):
+            raise BadInput(f"ignore pattern {pattern!r} matches nothing; `slimnet trace` lists the names")
+        ratios[hits] = 0
+    ratios[[bool(np.isnan(values).any()) for values in scores]] = 0
+    return ratios, own
+
+
+def _matches(pattern: str, names: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*") for name in names)
+
+
+# -- counts --------------------------------------------------------------------------------------------------------
+
+
+def _by_layer(groups: Sequence[Group], ratios: Array) -> Counts:
+    """Units kept of each group: all but ceil(ratio * n), at least one."""
+    sizes = np.array([len(group.units) for group in groups])
+    return sizes - np.minimum(_ceil(ratios * sizes), sizes - 1)
+
+
+def _ceil(count: Any) -> Any:
+    """Ceiling of a product of a ratio and a size: 0.07 * 100 is 7.000000000000001 and means 7."""
+    return np.ceil(count - 1e-9).astype(int)
+
+
+def _pools(groups: Sequence[Group], open_: Bools, scope: str) -> list[list[int]]:
+    """Numbers of the groups that share a threshold."""
+    pools: dict[str, list[int]] = {}
+    for g in np.flatnonzero(open_):
+        pools.setdefault(groups[g].kind if scope == "isomorphic" else "", []).append(int(g))
+    return list(pools.values())
+
+
+def _by_threshold(scores: Sequence[Array], ratio: float) -> Counts:
+    """Units kept of each group when the lowest `ratio` of all units go; the best unit of each group is safe."""
+    sizes = np.array([len(values) for values in scores])
+    owner = np.repeat(np.arange(len(scores)), sizes)
+    values = np.concatenate(scores)
+    values[np.cumsum(sizes) - sizes + [int(v.argmax()) for v in scores]] = np.inf
+    count = min(int(_ceil(ratio * len(values))), len(values) - len(scores))
+    lowest = np.argsort(values, kind="stable")[:count]
+    return sizes - np.bincount(owner[lowest], minlength=len(scores))
+
+
+# -- units ---------------------------------------------------------------------------------------------------------
+
+
+def _lowest(trace: Trace, scores: Sequence[Array], kept: Counts) -> Bools:
+    removed = np.zeros(trace.n_units, bool)
+    for group, values, count in zip(trace.groups, scores, kept, strict=True):
+        order = np.argsort(values, kind="stable")
+        removed[group.units[order[: len(order) - count]]] = True
+    return removed
+
+
+def _keep_every_axis(trace: Trace, scores: Sequence[Array], removed: Bools) -> None:
+    """Bring back the best unit of an axis that would be empty."""
+    comparable = np.full(trace.n_units, -np.inf)
+    for group, values in zip(trace.groups, by_mean(trace.groups, scores), strict=True):
+        comparable[group.units] = values
+    for axis in trace.axes:
+        units = axis.units
+        if len(units) and (units >= 0).all() and removed[units].all():
+            removed[units[comparable[units].argmax()]] = False
