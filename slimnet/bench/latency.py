@@ -83,7 +83,7 @@ def compare(
     the fraction `tight`, or `max_seconds` are over. Models faster than 50 us are run in loops, which a note tells.
     `threads` is for models that are not sessions yet. Raises BadInput when a model cannot be loaded or run on `inputs`.
     """
-    runners = {name: _Runner(name, model, inputs, threads) for name, model in models.items()}
+    runners = {name: Runner(name, model, inputs, threads) for name, model in models.items()}
     notes = [note for runner in runners.values() if (note := runner.warm_up())]
     if threads is not None and threads > cores():
         notes.insert(0, f"{threads} threads share {cores()} cores: fewer threads are likely faster")
@@ -96,7 +96,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Runner:
+class Runner:
     """One model with its inputs bound, so that a run costs as little Python as possible."""
 
     def __init__(
@@ -135,7 +135,7 @@ class _Runner:
         return (time.perf_counter() - start) / self.loops
 
 
-def _rounds(runners: list[_Runner], min_runs: int, max_seconds: float, tight: float) -> np.ndarray:
+def _rounds(runners: list[Runner], min_runs: int, max_seconds: float, tight: float) -> np.ndarray:
     """Seconds per run [rounds, models]."""
     rows: list[list[float]] = []
     deadline = time.perf_counter() + max_seconds

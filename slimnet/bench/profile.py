@@ -13,15 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from slimnet.bench.latency import Model, Runner
-from slimnet.bench.session import reason, session, title
-from slimnet.errors import BadInput
+from slimnet.bench.latency import Runner
+from slimnet.bench.session import session
 
 _LAYER = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|Attention")
 _LABEL = re.compile(r"@(\d+)@")
@@ -74,7 +73,7 @@ def layer_name(node: ir.Node) -> str:
                 return value.name.removesuffix(".weight")
             break
     if _SCOPES in node.metadata_props:
-        return "/".join(re.findall(r"'([^']+)'", node.metadata_props[_SCOPES])[-2:])
+        return "/".join(re.findall(r"'([^',]+)'", node.metadata_props[_SCOPES])[-2:])
     return node.outputs[0].name or node.name or node.op_type
 
 
@@ -84,7 +83,7 @@ def is_layer(op_type: str) -> bool:
 
 
 def profile(
-    models: Mapping[str, Model],
+    models: Mapping[str, ir.Model],
     inputs: Mapping[str, np.ndarray],
     threads: int | None = None,
     min_runs: int = 20,
@@ -96,9 +95,11 @@ def profile(
     the profiler counts in. Raises BadInput when a model cannot be loaded or run on `inputs`.
     """
     with TemporaryDirectory(prefix="slimnet-") as folder:
-        probes = [_Probe(name, model, inputs, threads, Path(folder, str(k))) for k, (name, model) in
-                  enumerate(models.items())]
-        most = _MAX_EVENTS // max(len(probe.layers.nodes) for probe in probes)
+        probes = [
+            _Probe(name, model, inputs, threads, Path(folder, str(number)))
+            for number, (name, model) in enumerate(models.items())
+        ]
+        most = _MAX_EVENTS // max(len(probe.graph) for probe in probes)
         deadline = time.perf_counter() + max_seconds
         runs = -_WARM_UP_RUNS
         while runs < min_runs or (runs < most and time.perf_counter() < deadline):
@@ -106,3 +107,116 @@ def profile(
                 probe.runner.sample()
             runs += 1
         return {probe.runner.name: probe.read(runs) for probe in probes}
+
+
+class _Probe:
+    """A model under labels in a session that profiles; the runtime's files go to `folder`, which it makes."""
+
+    def __init__(
+        self, name: str, model: ir.Model, inputs: Mapping[str, np.ndarray], threads: int | None, folder: Path
+    ) -> None:
+        folder.mkdir()
+        labelled = model.clone()
+        InlinePass()(labelled)
+        self._layers = _Layers(labelled.graph)
+        for number, node in enumerate(labelled.graph):
+            node.name = f"@{number}@"
+            for position, output in enumerate(node.outputs):
+                output.name = f"@{number}@{position}"
+        optimised = folder / "optimised.onnx"
+        self._session = session(labelled, threads, profile_prefix=folder / "profile", optimised_path=optimised)
+        self.graph = ir.load(optimised).graph
+        self.runner = Runner(name, self._session, inputs, threads)
+
+    def read(self, runs: int) -> Profile:
+        """End profiling; the times of the last `runs` runs."""
+        events = json.loads(Path(self._session.end_profiling()).read_text())
+        times: dict[_Event, list[int]] = defaultdict(list)
+        for event in _outermost(e for e in events if e["cat"] == "Node"):
+            key = _Event(event["name"].removesuffix("_kernel_time"), event["args"]["op_name"])
+            times[key].append(event["dur"])
+        layers = self._layers.of(list(times), self.graph)
+        nodes = [NodeTime(*key, layers[key], _midmean(us[-runs:]) / 1e3) for key, us in times.items()]
+        return Profile(tuple(nodes), runs)
+
+
+class _Event(NamedTuple):
+    """A node that ran: the runtime's name and op for it."""
+
+    name: str
+    op: str
+
+
+class _Layers:
+    """Finds the layer of every node that ran; made from the model's graph before it is labelled."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        nodes = list(graph)
+        number = {node: k for k, node in enumerate(nodes)}
+        self._names = [layer_name(node) if is_layer(node.op_type) else None for node in nodes]
+        self._above = [[number[p] for p in node.predecessors() if p in number] for node in nodes]
+
+    def of(self, events: list[_Event], run: ir.Graph) -> dict[_Event, str]:
+        """The layer of each event, where `run` is the graph that was really run.
+
+        A node with a label in its name is what became of that node of the model and those fused into it. A node
+        without one was put in by the runtime (a change of layout, a reshape around a Gemm) and belongs to the layer
+        whose value it makes or takes.
+        """
+        labels = {event: label for event in events if (label := _label(event.name)) is not None}
+        ran = set(labels.values())
+        found = {e: self._nearest(label, ran) if is_layer(e.op) else None for e, label in labels.items()}
+        by_label = {label: found[event] for event, label in labels.items()}
+        beside = _labels_beside(run)
+        for event in events:
+            if event not in found:
+                label = beside.get(event.name)
+                if label is None or label in by_label:
+                    found[event] = by_label.get(label)
+                else:
+                    found[event] = self._nearest(label, ran, shared=True)
+        return {event: found[event] or f"({event.op})" for event in events}
+
+    def _nearest(self, label: int, ran: set[int], shared: bool = False) -> str | None:
+        """The layer at or closest above a node, through nodes that were fused away; `shared`: it may have run itself."""
+        queue = [label]
+        for at in queue:
+            fused = at == label or at not in ran
+            if self._names[at] is not None and (fused or shared):
+                return self._names[at]
+            if fused:
+                queue.extend(above for above in self._above[at] if above not in queue)
+        return None
+
+
+def _label(name: str | None) -> int | None:
+    match = _LABEL.search(name or "")
+    return int(match[1]) if match else None
+
+
+def _labels_beside(run: ir.Graph) -> dict[str, int]:
+    """For every node without a label: the one of a value it makes, else of a node that takes such a value."""
+    beside = {}
+    for node in run:
+        if node.name and _label(node.name) is None:
+            near = [value.name for value in node.outputs] + [taker.name for taker in node.successors()]
+            label = next((label for name in near if (label := _label(name)) is not None), None)
+            if label is not None:
+                beside[node.name] = label
+    return beside
+
+
+def _outermost(events: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """The events in order, without those inside another one: an If or a Loop counts its body's time already."""
+    end = -1
+    for event in sorted(events, key=lambda e: (e["ts"], -e["dur"])):
+        if event["ts"] >= end:
+            end = event["ts"] + event["dur"]
+            yield event
+
+
+def _midmean(times: list[int]) -> float:
+    """Mean of the middle half."""
+    ordered = np.sort(times)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())

@@ -11,6 +11,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from slimnet.errors import BadInput
+from slimnet.io.files import existing_file
 
 RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     *(e for e in vars(runtime).values() if isinstance(e, type) and issubclass(e, Exception)),
@@ -62,16 +63,14 @@ def session(
     try:
         if isinstance(model, ir.Model):
             return _Session(*_handed_over(model, options))
-        return _Session(str(model), options, [])
+        return _Session(str(existing_file(model)), options, [])
     except (*RUNTIME_ERRORS, OSError) as error:
         raise BadInput(f"{title(model)}: onnxruntime cannot load it: {reason(error)}") from error
 
 
-def title(model: ir.Model | Path | str | ort.InferenceSession) -> str:
-    """How a message names a model: its file if it has one, else its graph's name."""
-    if isinstance(model, ir.Model):
-        return model.graph.name or "the model"
-    return "the model" if isinstance(model, ort.InferenceSession) else str(model)
+def title(model: ir.Model | Path | str) -> str:
+    """How a message names a model: its file, or its graph's name."""
+    return (model.graph.name or "the model") if isinstance(model, ir.Model) else str(model)
 
 
 def reason(error: Exception) -> str:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Axes: TypeAlias = list[Ids]
 
+#: Why kernel axes are pinned: nobody expects otherwise, so reports leave it out.
+KERNEL = "is the kernel of a convolution"
+
 
 class Role(enum.IntFlag):
     """What an axis of a parameter does for a unit; one axis may do several things in different uses."""
@@ -92,19 +95,23 @@ class Recount:
 
 @dataclass(frozen=True)
 class Renumber:
-    """Constant Gather indices, which are positions on an axis (`ids`); `index_ids` describes the index vector itself."""
+    """Constant indices, which are positions on an axis (`ids`).
+
+    `index_axes` describes the axes of the index tensor itself.
+    """
 
     node: ir.Node
     place: int
     old: npt.NDArray[np.int64]
     ids: Ids
-    index_ids: Ids
+    index_axes: tuple[Ids, ...]
 
     def new(self, keep: Bools) -> npt.NDArray[np.int64]:
         """The kept indices, counted on the shrunken axis."""
-        kept = keep[np.abs(self.ids)]
-        position = np.cumsum(kept) - 1
-        index = self.old[keep[np.abs(self.index_ids)]] if self.old.ndim == 1 else self.old
+        position = np.cumsum(keep[np.abs(self.ids)]) - 1
+        index = self.old
+        for k, ids in enumerate(self.index_axes):
+            index = index.compress(keep[np.abs(ids)], k)
         return position[index]
 
 
@@ -325,10 +332,11 @@ class Op:
     def restep(self, axis: int, positions: npt.NDArray[np.int64], ids: Ids) -> None:
         self.tracer.edits.append(Restep(self.node, axis, positions, ids))
 
-    def renumber(self, place: int, ids: Ids, index_ids: Ids) -> None:
+    def renumber(self, place: int, ids: Ids) -> None:
+        """The constant indices in this input are positions on an axis; their own axes must have been taken."""
         old = self.data(place)
         assert old is not None
-        self.tracer.edits.append(Renumber(self.node, place, old, ids, index_ids))
+        self.tracer.edits.append(Renumber(self.node, place, old, ids, tuple(self.axes(place))))
 
     def freeze(self, name: str, value: float) -> None:
         self.tracer.edits.append(Freeze(self.node, name, value))
@@ -346,8 +354,8 @@ def broadcast(op: Op, operands: Sequence[Axes], zero: str = "all") -> Axes:
             "first" if the first decides (Div), "none" if zeros are not kept.
     """
     rank = max(len(axes) for axes in operands)
-    return [_broadcast_axis(op, [axes[k] if -k <= len(axes) else None for axes in operands], zero)
-            for k in range(-rank, 0)]  # fmt: skip
+    columns = ([axes[k] if -k <= len(axes) else None for axes in operands] for k in range(-rank, 0))
+    return [_broadcast_axis(op, column, zero) for column in columns]
 
 
 def _broadcast_axis(op: Op, column: list[Ids | None], zero: str) -> Ids:
@@ -356,20 +364,16 @@ def _broadcast_axis(op: Op, column: list[Ids | None], zero: str) -> Ids:
     for ids in column:
         if ids is not None and len(ids) != length:
             op.pin(ids, "is repeated by broadcasting")
-    first = full[0]
     for ids in full[1:]:
-        op.same(first, ids)
-    live = next((ids for ids in full if is_live(ids)), None)
-    if live is None:
+        op.same(full[0], ids)
+    if not all(is_live(ids) for ids in full):
         return fixed(length)
+    live = full[0]
     if zero == "none":
         return not_zero(live)
     if zero == "first":
         head = column[0]
-        return live if head is not None and len(head) == length and (head > 0).all() else signed(
-            live, (head > 0) if head is not None and len(head) == length else False)  # fmt: skip
+        return signed(live, head > 0 if head is not None and len(head) == length else False)
     if zero == "all":
-        if len(full) < len(column):
-            return not_zero(live)
-        return signed(live, np.logical_and.reduce([ids > 0 for ids in full]))
+        return signed(live, np.logical_and.reduce([ids > 0 for ids in full])) if len(full) == len(column) else not_zero(live)
     return signed(live, np.logical_or.reduce([ids > 0 for ids in full]))

@@ -79,7 +79,7 @@ class _Copy:
 
     def set_tensor(self, value: ir.Value, array: Array, dtype: ir.DataType) -> None:
         """Replace the weight behind an initializer or a Constant node."""
-        tensor = ir.Tensor(np.ascontiguousarray(array), dtype, name=value.name)
+        tensor = ir.Tensor(np.asarray(array, order="C"), dtype, name=value.name)
         producer = value.producer()
         if producer is None:
             mine = self.graph.initializers[value.name or ""]
@@ -98,7 +98,7 @@ class _Copy:
             while name in self.taken:
                 name += "_"
             self.taken.add(name)
-            tensor = ir.Tensor(np.ascontiguousarray(array), dtype, name=name)
+            tensor = ir.Tensor(np.asarray(array, order="C"), dtype, name=name)
             value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(dtype), const_value=tensor)
             self.graph.register_initializer(value)
             self.constants[key] = value
@@ -273,7 +273,7 @@ def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:
             _set_integers(copy, edit, edit.place, new)
     elif isinstance(edit, Renumber):
         old = edit.old
-        copy.set_input(edit.node, edit.place, copy.constant(f"{node.name}_indices", edit.new(keep).astype(old.dtype)))
+        copy.set_input(edit.node, edit.place, copy.constant(f"{node.name}_indices", np.asarray(edit.new(keep), old.dtype)))
     elif isinstance(edit, Freeze):
         node.attributes[edit.name] = ir.AttrFloat32(edit.name, edit.value)
     elif isinstance(edit, Restep) and not keep[np.abs(edit.ids)].all():

@@ -210,6 +210,8 @@ class Tracer:
         """Compute a node whose value is known before the network runs; False if it is not."""
         if node.op_type == "Shape" and inputs and inputs[0] is not None:
             return self.evaluate_shape(node, inputs[0])
+        if node.op_type == "CastLike":
+            return self.evaluate_cast_like(node, inputs[0])
         if any(v is not None and v.data is None for v in inputs):
             return False
         try:
@@ -219,6 +221,16 @@ class Tracer:
         dynamic = self.dynamic(node, inputs, results)
         for k, (value, result) in enumerate(zip(node.outputs, results, strict=False)):
             self.values[value] = Traced(data=result, dynamic=dynamic[k] if dynamic else None, parameter=True)
+        return True
+
+    def evaluate_cast_like(self, node: ir.Node, traced: Traced | None) -> bool:
+        """Only the type of the second input matters, and that is known without its value."""
+        like = node.inputs[1]
+        dtype = None if like is None else like.dtype
+        if traced is None or traced.data is None or dtype is None:
+            return False
+        data = traced.data.astype(dtype.numpy())
+        self.values[node.outputs[0]] = Traced(data=data, dynamic=traced.dynamic, parameter=True)
         return True
 
     def evaluate_shape(self, node: ir.Node, traced: Traced) -> bool:

@@ -17,7 +17,7 @@ from slimnet.errors import BadInput
 from slimnet.graph.axes import Bools, Ids, Ledger, components
 from slimnet.graph.choice import decide
 from slimnet.graph.evaluate import constant_of_shape
-from slimnet.graph.op import Role
+from slimnet.graph.op import KERNEL, Role
 
 if TYPE_CHECKING:
     from slimnet.graph.net import Net
@@ -378,10 +378,14 @@ def _pins(slots: Sequence[Slot], labels: Ids, reason: Ids, ledger: Ledger) -> li
         found = np.unique(labels[np.abs(slot.ids)])
         found = found[(reason[found] != -1) & ~seen[found]]
         seen[found] = True
+        if slot.data is not None:
+            continue
         for k, count in Counter(reason[found].tolist()).items():
             if k == _UNPRODUCED:
                 pins.append(Pin(count, slot.name, slot.axis, "", "", "no layer's weights produce it"))
             else:
                 cause = ledger.pinnings[k]
+                if cause.why == KERNEL:
+                    continue
                 pins.append(Pin(count, slot.name, slot.axis, cause.op, cause.node, cause.why))
     return pins

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from slimnet.errors import BadInput
 from slimnet.graph.units import Axis, Group, Trace
@@ -38,7 +39,8 @@ _TIE = 0.01
 _GEMM = 0.25
 #: Blocks a group may move up or down to balance the number of parameters.
 _REACH = 8
-_PRICES = 24
+_LOOSE = 0.5
+_PRICES = 16
 _SWEEPS = 4
 
 
@@ -153,7 +155,8 @@ class _Widths:
         block, grain, start = self.block[rows, None], self.grain[rows, None], self.start[rows, None]
         padded = -(-lengths // block) * block
         rough = (lengths % grain != 0) & (lengths >= start)
-        return (self.weight[rows] / self.dense[rows])[:, None] * padded * (1 + rough)
+        loose = (lengths % block != 0) & (lengths >= block)
+        return (self.weight[rows] / self.dense[rows])[:, None] * padded * (1 + rough + _LOOSE * loose)
 
 
 # -- parameters ----------------------------------------------------------------------------------------------------
@@ -213,37 +216,40 @@ class _Rounding:
     """Candidate counts of every group, what they cost, and the best ones at a price of parameters."""
 
     def __init__(self, widths: _Widths, parameters: _Parameters, kept: Counts, free: Bools) -> None:
-        self.widths, self.parameters, self.kept, self.free = widths, parameters, kept, free
+        self.widths, self.parameters, self.kept = widths, parameters, kept
         on = widths.takes > 0
         alone = on.sum(axis=1) == 1
-        self.owns = (on & alone[:, None]).any(axis=0)
+        self.owns = on[alone].any(axis=0)
+        # One block in units of each group.
         steps = np.where(on, widths.block[:, None] // np.gcd(widths.block[:, None], widths.takes), 1)
-        # One block in units of each group; what shares all its axes has no block of its own.
-        self.step = np.where(self.owns, steps[alone].max(axis=0, initial=1), 1)
-        self.counts = self._candidates(parameters.sizes, int(steps.max()))
+        self.step = np.lcm.reduce(steps, axis=0, initial=1)
+        #: Groups that are aligned by themselves, and so never spoil an axis they share.
+        self.aligned = self.owns & (parameters.sizes >= 2 * self.step)
+        self.counts = self._candidates(parameters.sizes, free)
         self.costs = self._distance(parameters.sizes) + self._own_cost(np.flatnonzero(alone))
+        self.costs[self.aligned[:, None] & (self.counts % self.step[:, None] != 0)] = np.inf
         self.slope = parameters.slope(kept) / parameters.left(kept).sum() * widths.weight.sum()
-        shared = [np.flatnonzero(column & ~alone) for column in on.T]
-        self.meetings = [(g, rows, widths.takes[rows, g]) for g, rows in enumerate(shared) if len(rows)]
+        self.shared = on & ~alone[:, None]
 
-    def _candidates(self, sizes: Counts, reach: int) -> Counts:
+    def _candidates(self, sizes: Counts, free: Bools) -> Counts:
         """Counts [G, C] worth trying: all near the wanted one, then whole blocks; the nearest first."""
+        reach = int(self.step[~self.aligned].max(initial=1))
         near = self.kept[:, None] + np.arange(-reach, reach + 1)
         blocks = (self.kept // self.step)[:, None] + np.arange(-_REACH, _REACH + 1)
         counts = np.hstack([near, blocks * self.step[:, None]])
-        low = np.where(self.step > 1, np.minimum(self.kept, self.step), 1)
+        low = np.where(self.aligned, self.step, np.where(self.owns, np.minimum(self.kept, self.step), 1))
         counts = np.clip(counts, low[:, None], sizes[:, None])
-        counts[~self.free] = self.kept[~self.free, None]
+        counts[~free] = self.kept[~free, None]
         nearest = np.argsort(np.abs(counts - self.kept[:, None]), axis=1, kind="stable")
         return np.take_along_axis(counts, nearest, axis=1)
 
     def _distance(self, sizes: Counts) -> Floats:
-        """Cost [G, C] of moving away from the wanted counts."""
-        step = self.step[:, None]
-        moved = np.abs(np.maximum(self.counts, step) - np.maximum(self.kept[:, None], step))
-        ties = np.abs(self.counts - self.kept[:, None])
+        """Cost [G, C] of moving away from the wanted counts; below one block every count is as good."""
+        step = np.where(self.owns, self.step, 1)[:, None]
+        wanted = self.kept[:, None]
+        moved = np.abs(np.maximum(self.counts, step) - np.maximum(wanted, step))
         weight = self.widths.weight @ (self.widths.takes > 0)
-        return (_DISTANCE * moved + _TIE * ties) * (weight / sizes)[:, None]
+        return (_DISTANCE * moved + _TIE * np.abs(self.counts - wanted)) * (weight / sizes)[:, None]
 
     def _own_cost(self, rows: npt.NDArray[np.intp]) -> Floats:
         """Cost [G, C] of the axes that belong to one group alone."""
@@ -255,22 +261,46 @@ class _Rounding:
         return out
 
     def solve(self) -> Counts:
-        """The counts at the price where the number of parameters comes closest to the wanted one."""
-        goal = self.parameters.left(self.kept).sum()
-        best, closest = self.kept, np.inf
-        price, low, high = 0.0, -np.inf, np.inf
-        for _ in range(_PRICES):
-            counts = self.at(price)
-            gap = self.parameters.left(counts).sum() - goal
-            if abs(gap) < closest:
-                best, closest = counts, abs(gap)
-            low, high = (price, high) if gap < 0 else (low, price)
-            if gap == 0:
-                break
-            price = 2 * low + 1 if high == np.inf else 2 * high - 1 if low == -np.inf else (low + high) / 2
+        """The counts whose number of parameters comes closest to the wanted one."""
+        few, many = self._bracket()
+        best, closest = few, abs(self._gap(few))
+        # Alike groups change at the same price; one after another they come closer.
+        sets = self._inseparable()
+        sets.sort(key=lambda groups: -float(np.abs((many - few)[groups]) @ self.slope[groups]))
+        for groups in sets:
+            trial = best.copy()
+            trial[groups] = many[groups]
+            gap = abs(self._gap(trial))
+            if gap < closest:
+                best, closest = trial, gap
         return best
 
-    def at(self, price: float) -> Counts:
+    def _gap(self, counts: Counts) -> float:
+        """Parameters too many."""
+        return float(self.parameters.left(counts).sum() - self.parameters.left(self.kept).sum())
+
+    def _bracket(self) -> tuple[Counts, Counts]:
+        """The best counts at two close prices, with too few and too many parameters; twice the same if there is none."""
+        few = many = None
+        price, low, high = 0.0, -np.inf, np.inf
+        for _ in range(_PRICES):
+            counts = self._at(price)
+            if self._gap(counts) < 0:
+                few, low = counts, price
+            else:
+                many, high = counts, price
+            price = 2 * low + 1 if high == np.inf else 2 * high - 1 if low == -np.inf else (low + high) / 2
+        if few is None or many is None:
+            few = many = few if many is None else many
+        return few, many
+
+    def _inseparable(self) -> list[npt.NDArray[np.intp]]:
+        """Sets of groups that must change together, since they are aligned only in sum."""
+        together = self.shared & ~self.aligned
+        labels = connected_components(csr_array(together.T.astype(int) @ together), directed=False)[1]
+        return [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+
+    def _at(self, price: float) -> Counts:
         """The best counts when a parameter kept is worth `price`: group by group, and again while anything moves."""
         costs = self.costs - price * self.slope[:, None] * self.counts
         kept = np.where(self.owns, self.counts[np.arange(len(costs)), costs.argmin(axis=1)], self.kept)
@@ -285,3 +315,9 @@ class _Rounding:
             if (kept == before).all():
                 break
         return kept
+
+    @cached_property
+    def meetings(self) -> list[tuple[int, npt.NDArray[np.intp], Counts]]:
+        """Of each group that shares axes: its number, those axes, and what a unit takes of them."""
+        rows = [np.flatnonzero(column) for column in self.shared.T]
+        return [(g, r, self.widths.takes[r, g]) for g, r in enumerate(rows) if len(r)]

@@ -5,9 +5,8 @@ import math
 import numpy as np
 
 from slimnet.graph.axes import Ids, fixed, signed
-from slimnet.graph.op import Op, Result, Role, Unsupported, broadcast
+from slimnet.graph.op import KERNEL, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.rules.registry import rule
-
 
 @rule("Conv", "ConvTranspose")
 def conv(op: Op) -> Result:
@@ -35,6 +34,8 @@ def conv(op: Op) -> Result:
         op.role(2, 0, Role.ALONG, "B")
         op.same(bias, out)
         out = signed(out, (out > 0) & (bias > 0)) if (out != 0).any() else out
+    for k in range(2, op.rank(1)):
+        op.pin(op.axis(1, k), KERNEL)
     kernel = math.prod(op.shape(1)[2:])
     positions = math.prod(out_shape[2:]) if not transposed else math.prod(op.shape(0)[2:])
     op.tracer.macs.append((op.name, (first, second), float(kernel * positions * out_shape[0])))

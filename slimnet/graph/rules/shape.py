@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slimnet.graph.axes import Ids, fixed, is_live, not_zero
+from slimnet.graph.axes import Ids, fixed, is_live, not_zero, signed
 from slimnet.graph.op import Axes, Length, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.rules.registry import rule
 
@@ -243,17 +243,24 @@ def gather(op: Op) -> Result:
     if not is_live(ids):
         return [[*before, *(fixed(n) for n in index.shape), *after]]
     picked = op.axis(0, axis)[index % len(ids)]
-    if index.ndim == 0:
-        op.pin(picked.reshape(1), "is picked by its position")
-        return [[*before, *after]]
-    if index.ndim > 1:
-        op.pin(picked.ravel(), "is gathered into a grid")
-        op.renumber(1, ids, fixed(0))
-        return [[*before, *(fixed(n) for n in index.shape), *after]]
-    op.same(op.axis(1, 0), picked)
-    op.renumber(1, ids, picked)
-    op.tracer.piece(op.name, picked)
-    return [[*before, picked, *after]]
+    op.renumber(1, ids)
+    op.tracer.piece(op.name, picked.ravel())
+    return [[*before, *_picked(op, picked), *after]]
+
+
+def _picked(op: Op, picked: Ids) -> Axes:
+    """Axes of a constant index tensor, given the ids it picks: they follow each other."""
+    axes = op.axes(1)
+    wide = [k for k, n in enumerate(picked.shape) if n > 1]
+    if not wide:
+        op.pin(picked.ravel(), "is picked by its position")
+    elif len(wide) == 1:
+        op.same(axes[wide[0]], picked.ravel())
+        axes[wide[0]] = picked.ravel()
+    else:
+        op.relate(picked.ravel(), picked.shape, axes)
+        axes = axes if (picked > 0).all() else [not_zero(ids) for ids in axes]
+    return axes
 
 
 @rule("GatherND")
@@ -263,6 +270,26 @@ def gather_nd(op: Op) -> Result:
         raise Unsupported("GatherND with batch axes")
     *grid, depth = op.values[1].shape or () if op.values[1] is not None else ()
     return [[*(fixed(n) for n in grid), *(op.axis(0, k) for k in range(depth, op.rank(0)))]]
+
+
+@rule("ScatterND")
+def scatter_nd(op: Op) -> Result:
+    """Constant positions along the first axis are overwritten; the other axes of data and updates go together."""
+    index = op.data(1)
+    if index is None or index.ndim != 2 or index.shape[1] != 1:
+        raise Unsupported("its indices are not constant positions on the first axis")
+    data, updates = op.axes(0), op.axes(2)
+    first = data[0]
+    position = index[:, 0] % len(first)
+    written = first[position]
+    op.same(written, updates[0])
+    if is_live(first):
+        op.same(op.axis(1, 0), written)
+        op.renumber(1, first)
+        first = first.copy()
+        first[position] = signed(written, (written > 0) & (updates[0] > 0))
+    rest = [broadcast(op, [[a], [b]], "all")[0] for a, b in zip(data[1:], updates[1:], strict=True)]
+    return [[first, *rest]]
 
 
 @rule("Pad")
