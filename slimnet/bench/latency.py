@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +13,7 @@ import onnxruntime as ort
 from slimnet.bench.session import RUNTIME_ERRORS, reason, session
 from slimnet.errors import BadInput
 
-Model = ir.Model | Path | str
+Model = ir.Model | str | os.PathLike[str]
 
 _TOO_FAST_S = 50e-6
 _SAMPLE_S = 500e-6

@@ -178,7 +178,7 @@ class _Layers:
         return {event: found[event] or f"({event.op})" for event in events}
 
     def _nearest(self, label: int, ran: set[int], shared: bool = False) -> str | None:
-        """The layer at or closest above a node, through nodes that were fused away; `shared`: it may have run itself."""
+        """The layer at a node or closest above it, through nodes fused away; if `shared`, also one that ran itself."""
         queue = [label]
         for at in queue:
             fused = at == label or at not in ran

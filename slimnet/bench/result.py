@@ -1,42 +1,17 @@
 """What a benchmark found: the dense model against the slim one, as a whole and layer by layer."""
 
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx_ir as ir
-import onnxruntime as ort
-
-from slimnet.bench.latency import Comparison, Interval, cores
+from slimnet.bench.conditions import Conditions
+from slimnet.bench.latency import Comparison, Interval
 from slimnet.bench.profile import Profile
-from slimnet.bench.session import random_inputs
 
 BEFORE, AFTER = "before", "after"
 
 MacsPerLayer = Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a latency depends on beside the model: what is fed, and the machine.
-
-    `inputs` are concrete shapes, `bounds` the exclusive upper bound of integer inputs (2 where none is given).
-    """
-
-    inputs: dict[str, tuple[int, ...]]
-    bounds: dict[str, int]
-    seed: int
-    threads: int | None
-    onnxruntime: str = ort.__version__
-    cpu: str = ""
-    cores: int = 0
-
-    def feed(self, model: ir.Model) -> dict[str, np.ndarray]:
-        """The inputs themselves."""
-        return random_inputs(model, self.inputs, self.seed, self.bounds)
+Pair = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -44,13 +19,8 @@ class Layer:
     """One layer before and after: milliseconds per run and multiply-accumulates, None where they are not known."""
 
     name: str
-    ms: tuple[float | None, float | None]
-    macs: tuple[float | None, float | None]
-
-    @property
-    def latency(self) -> float | None:
-        """Latency speedup."""
-        return _quotient(*self.ms)
+    ms: Pair
+    macs: Pair
 
     @property
     def flops(self) -> float | None:
@@ -58,19 +28,34 @@ class Layer:
         return _quotient(*self.macs)
 
     @property
+    def latency(self) -> float | None:
+        """Latency speedup."""
+        return _quotient(*self.ms)
+
+    @property
     def efficiency(self) -> float | None:
         """Latency speedup per FLOPs speedup: below 1, FLOPs went without their time."""
         return _quotient(self.latency, self.flops)
 
+    def to_json(self) -> dict[str, Any]:
+        """`name`, `ms` and `macs` before and after, and `speedup` as in report.json."""
+        ms, macs = (dict(zip((BEFORE, AFTER), pair, strict=True)) for pair in (self.ms, self.macs))
+        return {"name": self.name, "ms": ms, "macs": macs, "speedup": self.speedup}
+
+    @property
+    def speedup(self) -> dict[str, float | None]:
+        """All three, by the keys of report.json."""
+        return {"flops": self.flops, "latency": self.latency, "efficiency": self.efficiency}
+
 
 @dataclass(frozen=True)
 class BenchResult:
-    """The comparison of "before" with "after", the conditions it holds under and, if asked for, every layer."""
+    """How "before" compares with "after", under which conditions, and every layer if that was asked for."""
 
     comparison: Comparison
     conditions: Conditions
-    macs: tuple[float | None, float | None] = (None, None)
-    layers: tuple[Layer, ...] = ()
+    macs: Pair
+    layers: tuple[Layer, ...]
 
     @property
     def latency(self) -> Interval:
@@ -79,58 +64,35 @@ class BenchResult:
 
     @property
     def model(self) -> Layer:
-        """The whole model, as if it were a layer."""
+        """The whole model, as one layer."""
         before, after = (self.comparison.timing(name).median for name in (BEFORE, AFTER))
         return Layer("model", (before, after), self.macs)
 
     def to_json(self) -> dict[str, Any]:
-        """`speedup` and `latency_ms` as in report.json; intervals, conditions, notes and layers under `bench`."""
-        latency, model = self.latency, self.model
+        """`speedup` and `latency_ms` as in report.json; the interval, conditions, notes and layers under `bench`."""
+        latency = self.latency
         return {
-            "speedup": _speedup(model),
+            "speedup": self.model.speedup,
             "latency_ms": {name: asdict(self.comparison.timing(name)) for name in (BEFORE, AFTER)},
             "bench": {
                 "latency_interval": [latency.low, latency.high],
                 "conditions": asdict(self.conditions),
                 "notes": list(self.comparison.notes),
-                "layers": [_layer_json(layer) for layer in self.layers],
+                "layers": [layer.to_json() for layer in self.layers],
             },
         }
 
 
-def this_machine() -> dict[str, Any]:
-    """The machine's part of the conditions."""
-    return {"onnxruntime": ort.__version__, "cpu": _cpu(), "cores": cores()}
-
-
-def pair_layers(
-    profiles: Mapping[str, Profile], macs: tuple[MacsPerLayer, MacsPerLayer] | None
-) -> tuple[Layer, ...]:
-    """The layers of both models side by side, in the order the dense one runs them."""
+def pair_layers(profiles: Mapping[str, Profile], macs: tuple[MacsPerLayer, MacsPerLayer] | None) -> tuple[Layer, ...]:
+    """The layers of both models side by side, in the order they run; last what is no layer, summed by op."""
     times = [profiles[name].layers for name in (BEFORE, AFTER)]
     counts = macs or ({}, {})
-    names = dict.fromkeys([*times[0], *times[1]])
+    names = sorted(dict.fromkeys([*times[0], *times[1]]), key=lambda name: name.startswith("("))
     return tuple(
         Layer(name, (times[0].get(name), times[1].get(name)), (counts[0].get(name), counts[1].get(name)))
         for name in names
     )
 
 
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def _quotient(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None or not b else a / b
-
-
-def _speedup(layer: Layer) -> dict[str, float | None]:
-    return {"flops": layer.flops, "latency": layer.latency, "efficiency": layer.efficiency}
-
-
-def _layer_json(layer: Layer) -> dict[str, Any]:
-    ms, macs = (dict(zip((BEFORE, AFTER), pair, strict=True)) for pair in (layer.ms, layer.macs))
-    return {"layer": layer.name, "ms": ms, "macs": macs, "speedup": _speedup(layer)}
+    return a / b if a is not None and b else None

@@ -1,5 +1,6 @@
 """onnxruntime CPU sessions, and inputs to feed them."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ class _Session(ort.InferenceSession):
 
 
 def session(
-    model: ir.Model | Path | str,
+    model: ir.Model | str | os.PathLike[str],
     threads: int | None = None,
     optimise: bool = True,
     profile_prefix: Path | None = None,
@@ -68,7 +69,7 @@ def session(
         raise BadInput(f"{title(model)}: onnxruntime cannot load it: {reason(error)}") from error
 
 
-def title(model: ir.Model | Path | str) -> str:
+def title(model: ir.Model | str | os.PathLike[str]) -> str:
     """How a message names a model: its file, or its graph's name."""
     return (model.graph.name or "the model") if isinstance(model, ir.Model) else str(model)
 
@@ -105,7 +106,9 @@ def _handed_over(model: ir.Model, options: ort.SessionOptions) -> tuple[bytes, o
             tensor = value.const_value
             if tensor is None:
                 continue
-            if graph is shell.graph and tensor.nbytes >= _INLINE_BYTES and _has_plain_memory(tensor.dtype):
+            large = tensor.nbytes >= _INLINE_BYTES and _has_plain_memory(tensor.dtype)
+            # onnxruntime drops unused initializers before it looks for those it was handed.
+            if graph is shell.graph and large and value.uses():
                 weights[name] = np.ascontiguousarray(tensor.numpy())
                 values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weights[name], int(tensor.dtype)))
                 value.const_value = ir.ExternalTensor(

@@ -1,4 +1,4 @@
-"""A network on its way through slimnet: an ONNX graph, the input shapes it is looked at with, and where it came from."""
+"""A network on its way through slimnet: an ONNX graph, the input shapes it is looked at with, and its origin."""
 
 from __future__ import annotations
 

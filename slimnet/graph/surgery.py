@@ -21,18 +21,18 @@ from slimnet.graph.units import Slot, Trace
 Array = npt.NDArray[Any]
 
 
-def mask(trace: Trace, removed: Bools) -> ir.Model:
+def mask(trace: Trace, removed: Bools, wrap: bool = True) -> ir.Model:
     """The dense network with every slice of the removed units set to zero.
 
     Zero is the represented zero: quantised weights get their zero point. Scales, running variances and divisors are
-    left alone. Nodes that were followed inexactly are wrapped so that they see the kept channels only.
+    left alone. With `wrap`, nodes that were followed inexactly see the kept channels only.
     """
     keep = trace.keep(removed)
     copy = _Copy(trace)
     if removed.any():
         _mask_tensors(copy, keep)
         for edit in trace.edits:
-            if isinstance(edit, Inexact):
+            if isinstance(edit, Inexact) and wrap:
                 _wrap(copy, edit, keep[np.abs(edit.ids)])
     return copy.model
 
@@ -89,6 +89,14 @@ class _Copy:
             node = self.nodes[producer]
             node.attributes["value"] = ir.AttrTensor("value", tensor)
             node.outputs[0].shape = ir.Shape(array.shape)
+
+    def replace(self, slot: Slot, array: Array, dtype: ir.DataType) -> None:
+        """Give a tensor, or the one use of it that the slot describes, a new content."""
+        alone = slot.value.producer() is None and len(slot.value.uses()) == 1
+        if slot.node is None or alone:
+            self.set_tensor(slot.value, array, dtype)
+        else:
+            self.set_input(slot.node, slot.place, self.constant(f"{slot.value.name}_part", array, dtype))
 
     def constant(self, name: str, array: Array, dtype: ir.DataType | None = None) -> ir.Value:
         """An initializer with this content; equal small ones are made once."""
@@ -158,10 +166,7 @@ def _mask_tensors(copy: _Copy, keep: Bools) -> None:
         for axis, index in gone.items():
             selection = (slice(None),) * axis + (index,)
             array[selection] = _zero(trace, value, axis, index, array.ndim)
-        if node is None:
-            copy.set_tensor(value, array, dtype)
-        else:
-            copy.set_input(node, place, copy.constant(f"{value.name}_masked", array, dtype))
+        copy.replace(slots[0], array, dtype)
 
 
 def _zero(trace: Trace, value: ir.Value, axis: int, index: Ids, rank: int) -> Array | int:
@@ -233,7 +238,7 @@ def _wrap(copy: _Copy, edit: Inexact, stays: Bools) -> None:
 
 
 def _cut_tensors(copy: _Copy, keep: Bools) -> None:
-    for (value, node, place), slots in _by_value(copy.trace.slots).items():
+    for (value, *_), slots in _by_value(copy.trace.slots).items():
         stays = {s.axis: keep[np.abs(s.ids)] for s in slots}
         stays = {axis: kept for axis, kept in stays.items() if not kept.all()}
         if not stays or slots[0].filler is not None:
@@ -244,12 +249,7 @@ def _cut_tensors(copy: _Copy, keep: Bools) -> None:
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
         for axis, kept in stays.items():
             array = array.take(np.flatnonzero(kept), axis)
-        if node is None:
-            copy.set_tensor(value, array, dtype)
-        elif value.producer() is None and len(value.uses()) == 1:
-            copy.set_tensor(value, array, dtype)
-        else:
-            copy.set_input(node, place, copy.constant(f"{value.name}_slim", array, dtype))
+        copy.replace(slots[0], array, dtype)
 
 
 def _freeze_computed(copy: _Copy) -> None:

@@ -175,7 +175,8 @@ def _executed(file: Path) -> ModuleType:
     """Run a Python file as a module of a private name, so that it hides no installed package."""
     name = "_slimnet_arch_" + re.sub(r"\W", "_", str(file.absolute()))
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None, "a .py file always has a loader"
+    assert spec is not None, "a .py file always has a spec"
+    assert spec.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

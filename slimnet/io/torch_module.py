@@ -90,7 +90,7 @@ def fit(module: nn.Module, tensors: Mapping[str, torch.Tensor], file: Path, arch
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             shapes = f"{sizes(tensor.shape)} in the file, {sizes(expected[name].shape)} in the network"
-            raise BadInput(f"{misfit}; {name} is {shapes}: keyword arguments may help, {arch.partition('?')[0]}?KEY=VALUE")
+            raise BadInput(f"{misfit}; {name} is {shapes}: perhaps --arch needs keywords, such as ?num_classes=10")
     module.load_state_dict(state, strict=False)
 
 

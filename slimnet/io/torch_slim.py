@@ -1,13 +1,14 @@
 """Slim PyTorch modules: the original class with fewer channels, saved and loaded without pickled code.
 
-Parameters are cut by name; the attributes that describe them (`in_channels`, `num_features`, `hidden_size`, ...)
-follow. Where a `forward` cannot work with the new widths, that is found by running it.
+Parameters are cut by name, and the attributes that describe them follow. Where a `forward` cannot work with the new
+widths, that is found by running it.
 """
 
 import copy
+import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,19 +22,15 @@ from slimnet.bench.session import session
 from slimnet.errors import BadInput
 from slimnet.graph.net import Net, TorchSource
 from slimnet.io.files import existing_file, replacing
-from slimnet.io.inputs import sizes
+from slimnet.io.inputs import Inputs, parse_inputs, sizes
 from slimnet.io.torch_arch import build, vet
+from slimnet.io.torch_follow import ATTRIBUTES, Kept, follow
 from slimnet.io.torch_forward import ForwardFailed, forward
 from slimnet.io.torch_module import metadata
 from slimnet.plan.plan import Plan
 
 FILE_NAME = "slim.safetensors"
-Kept = Mapping[int, np.ndarray]
 Attributes = dict[str, dict[str, Any]]
-
-
-class CannotSlim(Exception):
-    """A module whose class cannot have the widths of a plan; the message names it and the reason."""
 
 
 def slim_module(source: TorchSource, plan: Plan) -> tuple[nn.Module, Attributes]:
@@ -41,47 +38,50 @@ def slim_module(source: TorchSource, plan: Plan) -> tuple[nn.Module, Attributes]
 
     Returns:
         The module in eval mode, and module name -> attribute -> value for all attributes in which it differs from what
-        its architecture builds. Raises CannotSlim for a class that cannot have these widths.
+        its architecture builds. Raises `torch_follow.CannotSlim` for a class that cannot have these widths.
     """
     module = copy.deepcopy(source.module)
-    kept = _with_aliases(module, plan.kept)
+    kept: dict[str, Mapping[int, np.ndarray]] = {}
+    held = _tensors(module)
+    for places in held:
+        axes = next((plan.kept[place.name] for place in places if place.name in plan.kept), None)
+        kept |= {place.name: axes for place in places if axes}
     attributes = {name: dict(values) for name, values in source.attributes.items()}
     for name, child in module.named_modules():
-        if changed := _follow(name, child, _below(kept, name)):
+        if (inside := _inside(kept, name)) and (changed := follow(name, child, inside)):
             attributes.setdefault(name, {}).update(changed)
-    cut: dict[int, torch.Tensor] = {}
-    for slot in _slots(module):
-        if slot.name in kept:
-            tensor = slot.tensor
-            slot.put(cut.setdefault(id(tensor), _sliced(tensor, kept[slot.name])))
-    _apply(module, attributes)
+    for places in held:
+        if places[0].name in kept:
+            _put(places, _cut(places[0].tensor, kept[places[0].name]))
+    _set(module, attributes)
     return module.eval(), attributes
 
 
-def slim_module_survives(
-    module: nn.Module, slim_model: ir.Model, inputs: Mapping[str, np.ndarray]
-) -> tuple[bool, str]:
+def slim_module_survives(module: nn.Module, slim_model: ir.Model, inputs: Mapping[str, np.ndarray]) -> tuple[bool, str]:
     """Whether a slim module computes what the slim graph computes.
 
     Args:
         module: what `slim_module` or `load_slim` gave.
         slim_model: the graph.
-        inputs: an array for every input of the graph, in the order of the arguments of `forward`.
+        inputs: an array for every input of the graph.
 
     Returns:
-        True and "", or False and which submodule raises or by how much the outputs differ. The largest difference
-        allowed is 1e-4 of the largest finite value (1e-2 in half precision).
+        True and "", or False and which submodule raises or by how much the outputs differ. A difference up to 1e-4
+        (half precision: 1e-2) of the largest value counts as rounding.
     """
     expected = session(slim_model).run(None, dict(inputs))
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
+    # The exporter names a graph's inputs after the arguments of forward, except those of *args.
+    by_name = tensors.keys() <= inspect.signature(module.forward).parameters.keys()
     try:
-        outputs = forward(module, [torch.from_numpy(np.array(x)) for x in inputs.values()], {})
+        outputs = forward(module, () if by_name else list(tensors.values()), tensors if by_name else {})
     except ForwardFailed as failure:
         return False, str(failure)
     if len(outputs) != len(expected):
-        return False, f"{type(module).__name__} gives {len(outputs)} outputs, the graph {len(expected)}"
-    for index, (output, wanted) in enumerate(zip(outputs, expected, strict=True)):
+        return False, f"{type(module).__name__} gives {len(outputs)} outputs, the slim graph {len(expected)}"
+    for output, wanted in zip(outputs, expected, strict=True):
         if why := _difference(output.numpy(force=True), wanted):
-            return False, f"output {index} of {type(module).__name__} {why}: its forward depends on the old widths"
+            return False, f"{type(module).__name__} {why}: its forward depends on a width that has changed"
     return True, ""
 
 
@@ -93,25 +93,25 @@ def save_slim(
     Args:
         net: the dense network; it must come from PyTorch, with an architecture.
         plan: what to keep.
-        path: the file, conventionally slim.safetensors.
-        tensors: slim values, by parameter name, that replace those cut from the dense module, e.g. after fine-tuning.
+        path: the file, by convention slim.safetensors.
+        tensors: slim values by parameter name, used instead of those cut from the dense module (after fine-tuning).
 
     Raises CannotSlim for a class that cannot have these widths, BadInput where no architecture is known.
     """
     source = net.torch
     if source is None or source.arch is None:
-        raise BadInput(f"{net.name}: names no architecture to build its class anew; only slim.onnx can be written")
+        raise BadInput(f"{net.name}: has no --arch to build its class anew, so only slim.onnx can be written")
     module, attributes = slim_module(source, plan)
-    dense = {slot.name: slot.tensor.shape for slot in _slots(source.module)}
-    state = module.state_dict(keep_vars=True)
-    state |= {slot.name: slot.tensor for slot in _slots(module) if slot.tensor.shape != dense[slot.name]}
-    unique = {id(tensor): (name, tensor) for name, tensor in reversed(state.items())}
-    saved = {name: tensor.detach().contiguous() for name, tensor in unique.values()}
-    for name, value in (tensors or {}).items():
-        if name in saved:
-            saved[name] = torch.from_numpy(np.array(value)).to(saved[name].dtype).reshape(saved[name].shape)
-    slimnet = {"attributes": attributes, "model_hash": plan.model_hash}
-    notes = {"arch": source.arch, "input": json.dumps(source.inputs), "slimnet": json.dumps(slimnet)}
+    dense = {place.name: place.tensor.shape for places in _tensors(source.module) for place in places}
+    persistent = module.state_dict().keys()
+    saved = {}
+    for name, *_, tensor in (places[0] for places in _tensors(module)):
+        if name in persistent or tensor.shape != dense[name]:
+            saved[name] = tensor.detach().contiguous()
+    for name in saved.keys() & (tensors or {}).keys():
+        saved[name] = _same_kind(torch.from_numpy(np.array((tensors or {})[name])), saved[name], name)
+    own = {"attributes": attributes, "model_hash": plan.model_hash}
+    notes = {"arch": source.arch, "input": json.dumps(source.inputs), "slimnet": json.dumps(own)}
     with replacing(Path(path)) as temporary:
         save_file(saved, temporary, metadata=notes)
 
@@ -130,38 +130,100 @@ def load_slim(path: str | os.PathLike[str], arch: str | None = None) -> nn.Modul
     return module
 
 
-def slim_source(path: str | os.PathLike[str], arch: str | None = None) -> TorchSource:
-    """As `load_slim`, with what is needed to export the module or to prune it once more."""
+def slim_source(path: str | os.PathLike[str], arch: str | None = None, inputs: Inputs = None) -> TorchSource:
+    """As `load_slim`, with what it takes to export the module or prune it once more; `inputs` replaces the file's."""
     file = existing_file(Path(path) / FILE_NAME if Path(path).is_dir() else path)
     notes = metadata(file)
     if not is_slim(notes):
         raise BadInput(f"{file}: was not written by slimnet; load it as an ordinary checkpoint")
     arch = arch or vet(notes.get("arch", ""), file)
-    attributes = json.loads(notes["slimnet"])["attributes"]
     module = build(arch)
     misfit = f"{file}: does not fit --arch {arch}"
-    tensors = load_file(file)
-    slots = {slot.name: slot for slot in _slots(module)}
-    if unknown := [name for name in tensors if name not in slots]:
-        raise BadInput(f"{misfit}; it has no {unknown[0]}")
-    given = {id(slots[name].tensor) for name in tensors}
-    for name in module.state_dict():
-        if id(slots[name].tensor) not in given:
-            raise BadInput(f"{misfit}; {name} is missing in the file")
-    by_tensor = {id(slots[name].tensor): tensor for name, tensor in tensors.items()}
-    fresh: dict[int, torch.Tensor] = {}
-    for slot in slots.values():
-        key = id(slot.tensor)
-        if key in by_tensor:
-            slot.put(fresh.setdefault(key, _like(slot.tensor, by_tensor[key])))
+    saved = load_file(file)
+    persistent = module.state_dict().keys()
+    for places in _tensors(module):
+        if name := next((place.name for place in places if place.name in saved), None):
+            _put(places, saved.pop(name))
+        elif places[0].name in persistent:
+            raise BadInput(f"{misfit}: {places[0].name} is missing in the file")
+    if saved:
+        raise BadInput(f"{misfit}: the network has no {next(iter(saved))}")
     try:
-        _apply(module, attributes)
-    except AttributeError as error:
-        raise BadInput(f"{misfit}; {error}") from error
-    inputs = tuple(json.loads(notes["input"]))
-    return TorchSource(module.eval(), arch, inputs, attributes)
+        attributes = json.loads(notes["slimnet"])["attributes"]
+        _set(module, attributes)
+    except (AttributeError, KeyError, json.JSONDecodeError) as error:
+        raise BadInput(f"{misfit}: {error}") from error
+    specs = parse_inputs(json.loads(notes["input"]) if inputs is None else inputs)
+    return TorchSource(module, arch, tuple(str(spec) for spec in specs), attributes)
 
 
 def is_slim(notes: Mapping[str, str]) -> bool:
     """Whether a safetensors file with this metadata was written by `save_slim`."""
     return "slimnet" in notes
+
+
+class _Place(NamedTuple):
+    """Where a module holds a tensor."""
+
+    name: str
+    owner: nn.Module
+    key: str
+    tensor: torch.Tensor
+
+
+def _tensors(module: nn.Module) -> list[list[_Place]]:
+    """Every tensor that is a parameter, a buffer or a plain attribute, with all its places: weights may be tied."""
+    found: dict[int, list[_Place]] = {}
+    for prefix, child in module.named_modules(remove_duplicate=False):
+        for key, tensor in (*child._parameters.items(), *child._buffers.items(), *vars(child).items()):
+            if isinstance(tensor, torch.Tensor):
+                name = f"{prefix}.{key}" if prefix else key
+                found.setdefault(id(tensor), []).append(_Place(name, child, key, tensor))
+    return list(found.values())
+
+
+def _put(places: list[_Place], tensor: torch.Tensor) -> None:
+    """Hold another tensor in all places of one, as a parameter if that was one."""
+    old = places[0].tensor
+    new = nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+    for place in places:
+        setattr(place.owner, place.key, new)
+
+
+def _cut(tensor: torch.Tensor, axes: Mapping[int, np.ndarray]) -> torch.Tensor:
+    result = tensor.detach()
+    for axis, indices in axes.items():
+        result = result.index_select(axis, torch.from_numpy(np.array(indices)).to(tensor.device))
+    return result
+
+
+def _same_kind(new: torch.Tensor, old: torch.Tensor, name: str) -> torch.Tensor:
+    if new.shape != old.shape:
+        raise BadInput(f"{name}: is {sizes(new.shape)}, and {sizes(old.shape)} in the plan; pass slim tensors")
+    return new.to(old.dtype).contiguous()
+
+
+def _inside(kept: Mapping[str, Mapping[int, np.ndarray]], name: str) -> Kept:
+    """The part of `kept` that belongs to a module and its children, by names relative to it."""
+    prefix = f"{name}." if name else ""
+    return {key.removeprefix(prefix): axes for key, axes in kept.items() if key.startswith(prefix)}
+
+
+def _set(module: nn.Module, attributes: Attributes) -> None:
+    for name, values in attributes.items():
+        child = module.get_submodule(name)
+        for key, value in values.items():
+            if key not in ATTRIBUTES or not hasattr(child, key):
+                raise AttributeError(f"{name} has no {key} to change")
+            setattr(child, key, tuple(value) if isinstance(value, list) else value)
+
+
+def _difference(output: np.ndarray, wanted: np.ndarray) -> str:
+    """How an output differs from the graph's beyond rounding; empty if it does not."""
+    if output.shape != wanted.shape:
+        return f"gives an output of shape {sizes(output.shape)}, the slim graph {sizes(wanted.shape)}"
+    finite = np.isfinite(wanted.astype(np.float64))
+    error = np.abs(output.astype(np.float64) - wanted)[finite].max(initial=0)
+    largest = np.abs(wanted.astype(np.float64))[finite].max(initial=0)
+    tolerance = 1e-2 if wanted.dtype.itemsize < 4 else 1e-4
+    return "" if error <= tolerance * largest else f"differs from the slim graph by {error:.1e} of {largest:.1e}"

@@ -32,7 +32,7 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
 #: Cost of moving a group away from its wanted count by its whole width, in dense widths of its axes.
-_DISTANCE = 2.0
+_DISTANCE = 1.5
 #: The same where it changes no padded width: it only decides ties.
 _TIE = 0.01
 #: Matrix products pad too, but their kernels lose little by it.
@@ -40,6 +40,7 @@ _GEMM = 0.25
 #: Blocks a group may move up or down to balance the number of parameters.
 _REACH = 8
 _LOOSE = 0.5
+_TOLERANCE = 0.01
 _PRICES = 16
 _SWEEPS = 4
 
@@ -155,7 +156,7 @@ class _Widths:
         block, grain, start = self.block[rows, None], self.grain[rows, None], self.start[rows, None]
         padded = -(-lengths // block) * block
         rough = (lengths % grain != 0) & (lengths >= start)
-        loose = (lengths % block != 0) & (lengths >= block)
+        loose = lengths % block != 0
         return (self.weight[rows] / self.dense[rows])[:, None] * padded * (1 + rough + _LOOSE * loose)
 
 
@@ -261,38 +262,44 @@ class _Rounding:
         return out
 
     def solve(self) -> Counts:
-        """The counts whose number of parameters comes closest to the wanted one."""
-        few, many = self._bracket()
-        best, closest = few, abs(self._gap(few))
+        """The counts that cost least with about the wanted number of parameters."""
+        free = self._at(0.0)
+        allowed = _TOLERANCE * self.parameters.elements.sum()
+        wanted = self.parameters.left(self.kept).sum()
+        goal = np.clip(self.parameters.left(free).sum(), wanted - allowed, wanted + allowed)
+        few, many = self._bracket(goal)
+        best, closest = few, abs(self._gap(few, goal))
         # Alike groups change at the same price; one after another they come closer.
         sets = self._inseparable()
         sets.sort(key=lambda groups: -float(np.abs((many - few)[groups]) @ self.slope[groups]))
         for groups in sets:
             trial = best.copy()
             trial[groups] = many[groups]
-            gap = abs(self._gap(trial))
+            gap = abs(self._gap(trial, goal))
             if gap < closest:
                 best, closest = trial, gap
         return best
 
-    def _gap(self, counts: Counts) -> float:
+    def _gap(self, counts: Counts, goal: float) -> float:
         """Parameters too many."""
-        return float(self.parameters.left(counts).sum() - self.parameters.left(self.kept).sum())
+        return float(self.parameters.left(counts).sum()) - goal
 
-    def _bracket(self) -> tuple[Counts, Counts]:
+    def _bracket(self, goal: float) -> tuple[Counts, Counts]:
         """The best counts at two close prices, with too few and too many parameters; twice the same if there is none."""
         few = many = None
         price, low, high = 0.0, -np.inf, np.inf
         for _ in range(_PRICES):
             counts = self._at(price)
-            if self._gap(counts) < 0:
+            gap = self._gap(counts, goal)
+            if gap == 0:
+                return counts, counts
+            if gap < 0:
                 few, low = counts, price
             else:
                 many, high = counts, price
             price = 2 * low + 1 if high == np.inf else 2 * high - 1 if low == -np.inf else (low + high) / 2
-        if few is None or many is None:
-            few = many = few if many is None else many
-        return few, many
+        few = many if few is None else few
+        return few, few if many is None else many
 
     def _inseparable(self) -> list[npt.NDArray[np.intp]]:
         """Sets of groups that must change together, since they are aligned only in sum."""

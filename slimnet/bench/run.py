@@ -1,0 +1,61 @@
+"""The benchmark: a dense and a slim model, timed against each other under the same conditions."""
+
+from collections.abc import Mapping
+
+from slimnet.bench.conditions import Conditions, as_net, this_machine
+from slimnet.bench.latency import Model, compare
+from slimnet.bench.profile import profile
+from slimnet.bench.result import AFTER, BEFORE, BenchResult, MacsPerLayer, pair_layers
+from slimnet.bench.session import title
+from slimnet.errors import BadInput
+from slimnet.io.inputs import Inputs, sizes
+
+
+def bench(
+    dense: Model,
+    slim: Model,
+    inputs: Inputs = None,
+    threads: int | None = None,
+    batch: int | None = None,
+    seconds: float = 10.0,
+    layers: bool = False,
+    *,
+    min_runs: int = 20,
+    macs: tuple[MacsPerLayer, MacsPerLayer] | None = None,
+    bounds: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> BenchResult:
+    """Time a dense model against a slim one with onnxruntime on the CPU.
+
+    Both are timed as they are given: pass them through the same export and optimiser before.
+
+    Args:
+        dense, slim: ONNX files or models that take the same inputs.
+        inputs: shapes of the inputs whose size the models leave open, in any form `parse_inputs` takes.
+        threads: size of the thread pool; None leaves it to onnxruntime, which takes every core.
+        batch: size of the inputs' first axis, where the models leave it open.
+        seconds: time to spend on the comparison, and half as much again on the layers. At least `min_runs` runs of each
+            model are made, and no more once the ratio is known within 1 %.
+        layers: time every layer as well.
+        macs: multiply-accumulates of the dense and of the slim model by layer (see `layer_name`), to set the FLOPs
+            speedup beside the measured one.
+        bounds: exclusive upper bounds of integer inputs, such as the row count of the table they index; 2 if not given.
+        seed: of the random inputs.
+
+    Returns:
+        The result, whose `to_json` has the keys of report.json. Raises BadInput for a model that cannot be loaded or
+        run, an input of unknown size, and a batch that the model does not allow.
+    """
+    nets = {BEFORE: as_net(dense, inputs, batch), AFTER: as_net(slim, inputs, batch)}
+    if nets[BEFORE].inputs != nets[AFTER].inputs:
+        takes = [", ".join(f"{name}={sizes(shape)}" for name, shape in net.inputs.items()) for net in nets.values()]
+        raise BadInput(f"{title(slim)}: takes {takes[1]}, but {title(dense)} takes {takes[0]}; compare like with like")
+    conditions = Conditions(nets[BEFORE].inputs, dict(bounds or {}), seed, threads, this_machine())
+    models = {name: net.model for name, net in nets.items()}
+    feed = conditions.feed(models[BEFORE])
+    return BenchResult(
+        comparison=compare(models, feed, threads, min_runs, seconds),
+        conditions=conditions,
+        macs=(sum(macs[0].values()), sum(macs[1].values())) if macs else (None, None),
+        layers=pair_layers(profile(models, feed, threads, min_runs, seconds / 2), macs) if layers else (),
+    )

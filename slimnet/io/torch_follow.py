@@ -1,0 +1,150 @@
+"""Which attributes of a PyTorch module follow when its parameters lose channels: one rule per kind of module."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+#: Tensor name, relative to the module -> axis -> indices that stay.
+Kept = Mapping[str, Mapping[int, np.ndarray]]
+Rule = Callable[[Any, Kept], dict[str, Any]]
+
+
+class CannotSlim(Exception):
+    """A module whose class cannot have the widths of a plan; the message names it and the reason."""
+
+
+def follow(name: str, module: nn.Module, kept: Kept) -> dict[str, Any]:
+    """Attributes, by name, that have to change with the tensors of a module and its children.
+
+    Args:
+        name: the module's name, for messages.
+        module: the dense module.
+        kept: what stays of its tensors, names relative to it.
+
+    Returns:
+        The new values. Raises CannotSlim where no values would do.
+    """
+    rule = next((rule for kinds, rule in RULES.items() if isinstance(module, kinds)), _attention)
+    try:
+        values = rule(module, kept)
+    except CannotSlim as reason:
+        raise CannotSlim(f"{name} ({type(module).__name__}) {reason}") from None
+    return {key: value for key, value in values.items() if getattr(module, key) != value}
+
+
+def _sizes(module: nn.Module, kept: Kept, tensor: str) -> list[int]:
+    """The shape of a tensor of the module with only the kept indices."""
+    axes = kept.get(tensor, {})
+    return [len(axes[axis]) if axis in axes else size for axis, size in enumerate(getattr(module, tensor).shape)]
+
+
+def _blocks(module: nn.Module, kept: Kept, tensor: str, blocks: int) -> int:
+    """How many of the equal blocks along the first axis of a tensor are still there."""
+    indices = kept.get(tensor, {}).get(0)
+    size = len(getattr(module, tensor))
+    return blocks if indices is None else len(np.unique(indices // (size // blocks)))
+
+
+def _conv(module: Any, kept: Kept) -> dict[str, Any]:
+    filters, channels = _sizes(module, kept, "weight")[:2]
+    groups = _blocks(module, kept, "weight", module.groups)
+    if module.transposed:
+        return {"in_channels": filters, "out_channels": channels * groups, "groups": groups}
+    return {"in_channels": channels * groups, "out_channels": filters, "groups": groups}
+
+
+def _linear(module: Any, kept: Kept) -> dict[str, Any]:
+    out_features, in_features = _sizes(module, kept, "weight")
+    return {"in_features": in_features, "out_features": out_features}
+
+
+def _embedding(module: Any, kept: Kept) -> dict[str, Any]:
+    rows, width = _sizes(module, kept, "weight")
+    return {"num_embeddings": rows, "embedding_dim": width}
+
+
+def _channel_norm(module: Any, kept: Kept) -> dict[str, Any]:
+    tensor = next((t for t in ("weight", "running_mean") if getattr(module, t) is not None), None)
+    return {"num_features": _sizes(module, kept, tensor)[0]} if tensor else {}
+
+
+def _group_norm(module: Any, kept: Kept) -> dict[str, Any]:
+    groups = _blocks(module, kept, "weight", module.num_groups)
+    return {"num_channels": _sizes(module, kept, "weight")[0], "num_groups": groups}
+
+
+def _axes_norm(module: Any, kept: Kept) -> dict[str, Any]:
+    return {"normalized_shape": tuple(_sizes(module, kept, "weight"))}
+
+
+def _prelu(module: Any, kept: Kept) -> dict[str, Any]:
+    return {"num_parameters": _sizes(module, kept, "weight")[0]}
+
+
+def _recurrent(module: Any, kept: Kept) -> dict[str, Any]:
+    # The recurrent weight is [gates * hidden, hidden], or [gates * hidden, projection].
+    hidden = {
+        _sizes(module, kept, tensor)[0] * module.hidden_size // len(getattr(module, tensor))
+        for tensor, _ in module.named_parameters()
+        if tensor.startswith("weight_hh")
+    }
+    projections = {_sizes(module, kept, t)[0] for t, _ in module.named_parameters() if t.startswith("weight_hr")}
+    if len(hidden) > 1 or len(projections) > 1:
+        raise CannotSlim("has one width for all its layers and directions, and the plan leaves them different ones")
+    values = {"input_size": _sizes(module, kept, "weight_ih_l0")[1], "hidden_size": hidden.pop()}
+    return values | ({"proj_size": projections.pop()} if projections else {})
+
+
+def _recurrent_cell(module: Any, kept: Kept) -> dict[str, Any]:
+    return {
+        "input_size": _sizes(module, kept, "weight_ih")[1],
+        "hidden_size": _sizes(module, kept, "weight_hh")[1],
+    }
+
+
+def _multihead_attention(module: Any, kept: Kept) -> dict[str, Any]:
+    raise CannotSlim("cannot carry fewer heads, or heads of another width than its embedding divided by their number")
+
+
+def _attention(module: Any, kept: Kept) -> dict[str, Any]:
+    """Attention as timm and transformers write it: plain numbers beside the linear maps whose rows are (head, dim)."""
+    for heads_name, dim_name in (("num_heads", "head_dim"), ("num_attention_heads", "attention_head_size")):
+        heads, dim = getattr(module, heads_name, None), getattr(module, dim_name, None)
+        if not isinstance(heads, int) or not isinstance(dim, int):
+            continue
+        for projection in ("qkv", "q", "q_proj", "query"):
+            rows = kept.get(f"{projection}.weight", {}).get(0)
+            if rows is None or getattr(module, projection).out_features % (heads * dim):
+                continue
+            cells = np.unique(rows % (heads * dim))
+            left = len(np.unique(cells // dim)), len(np.unique(cells % dim))
+            return dict(zip((heads_name, dim_name), left, strict=True)) | _attention_widths(module, heads * dim, *left)
+    return {}
+
+
+def _attention_widths(module: Any, old: int, heads: int, dim: int) -> dict[str, Any]:
+    widths = {key: heads * dim for key in ("attn_dim", "all_head_size") if getattr(module, key, None) == old}
+    # The fused kernel scales by the width it finds; the plain path keeps the scale that the weights were trained with.
+    return widths | ({"fused_attn": False} if getattr(module, "fused_attn", False) and old != heads * dim else {})
+
+
+RULES: dict[Any, Rule] = {
+    nn.modules.conv._ConvNd: _conv,
+    nn.Linear: _linear,
+    (nn.Embedding, nn.EmbeddingBag): _embedding,
+    nn.modules.batchnorm._NormBase: _channel_norm,
+    nn.GroupNorm: _group_norm,
+    (nn.LayerNorm, nn.RMSNorm): _axes_norm,
+    nn.PReLU: _prelu,
+    nn.RNNBase: _recurrent,
+    nn.RNNCellBase: _recurrent_cell,
+    nn.MultiheadAttention: _multihead_attention,
+}
+#: All attributes that a rule may change, and therefore all that a file may set.
+ATTRIBUTES = frozenset(
+    """in_channels out_channels groups in_features out_features num_embeddings embedding_dim num_features num_groups
+    num_channels normalized_shape num_parameters input_size hidden_size proj_size num_heads head_dim
+    num_attention_heads attention_head_size attn_dim all_head_size fused_attn""".split()
+)

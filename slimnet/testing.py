@@ -1,0 +1,67 @@
+"""Helpers for your own tests."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+
+from slimnet.bench.baseline import check
+from slimnet.bench.conditions import Conditions, as_net, this_machine
+from slimnet.bench.gate import gate, parse_tolerance
+from slimnet.errors import BadInput, LatencyRegression
+from slimnet.io.inputs import Inputs
+
+Model = ir.Model | str | os.PathLike[str]
+
+
+def assert_latency(
+    candidate: Model,
+    baseline: Model,
+    tolerance: str | float = 0.05,
+    threads: int | None = None,
+    *,
+    inputs: Inputs = None,
+    batch: int | None = None,
+    bounds: Mapping[str, int] | None = None,
+    seconds: float = 10.0,
+) -> None:
+    """Assert that a model runs no slower than its baseline, with onnxruntime on this machine's CPU.
+
+    Both run now, interleaved, so it does not matter how fast the machine is or what else it does. The assertion fails
+    only if the ratio of the median times exceeds `tolerance` with its whole 95 % interval, and does so again in fresh
+    sessions.
+
+        from slimnet.testing import assert_latency
+
+        def test_the_release_is_as_fast_as_the_last_one():
+            assert_latency("build/model.onnx", "tests/data/base.json", tolerance="5%")
+
+    Args:
+        candidate: an ONNX file or model.
+        baseline: what `slimnet bench --save base.json` wrote, or an ONNX file or model.
+        tolerance: how much slower the candidate may be: 0.05 or "5%".
+        threads: size of the thread pool; None takes the one a base.json was measured with, else 1.
+        inputs: input shapes, where the models leave them open; a base.json knows its own.
+        batch: size of the inputs' first axis, likewise.
+        bounds: exclusive upper bounds of integer inputs, such as the row count of the table they index; likewise.
+        seconds: time to measure; a candidate that looks slower gets as much again.
+
+    Raises:
+        AssertionError: it is slower; the message has the numbers.
+        BadInput: a model cannot be loaded or does not take these inputs.
+    """
+    __tracebackhide__ = True
+    if not isinstance(baseline, ir.Model) and Path(baseline).suffix == ".json":
+        if (inputs, batch, bounds) != (None, None, None):
+            raise BadInput(f"{baseline}: knows its inputs; leave out inputs, batch and bounds")
+        try:
+            check(candidate, baseline, tolerance, threads, seconds)
+        except LatencyRegression as slower:
+            raise AssertionError(str(slower)) from None
+        return
+    old = as_net(baseline, inputs, batch)
+    new = as_net(candidate, old.inputs)
+    conditions = Conditions(old.inputs, dict(bounds or {}), 0, threads or 1, this_machine())
+    verdict = gate(new.model, old.model, conditions, parse_tolerance(tolerance), seconds)
+    assert not verdict.slower, str(verdict)
