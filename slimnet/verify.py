@@ -43,6 +43,7 @@ class Verification:
         proven: groups whose kept units change the outputs visibly.
         unproven: groups for which equality says nothing, because no kept unit changes the outputs.
         plain_mask_error: with inexact removal, the relative distance to the masked network without its wrapping.
+        dense_error: the relative distance to the unmasked network, where that was asked for.
     """
 
     max_abs_error: float = 0.0
@@ -53,6 +54,7 @@ class Verification:
     proven: list[str] = field(default_factory=list)
     unproven: list[str] = field(default_factory=list)
     plain_mask_error: float | None = None
+    dense_error: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for report.json."""
@@ -67,6 +69,7 @@ def verify(
     runs: int = 3,
     threads: int | None = None,
     prove: bool = True,
+    dense: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Verification:
     """Compare a slim network with the masked dense one.
@@ -79,6 +82,7 @@ def verify(
         runs: number of random inputs.
         threads: of onnxruntime.
         prove: also show, group by group, that zeroing a kept unit would have been noticed.
+        dense: also measure the distance to the network as it was.
         progress: called with the fraction done.
 
     Raises:
@@ -104,6 +108,9 @@ def verify(
     if any(isinstance(edit, Inexact) for edit in trace.edits):
         plain = _outputs(mask(trace, removed, wrap=False), feeds, threads, "the masked network")
         result.plain_mask_error = max(_distance(p, w)[1] for p, w in zip(plain, expected, strict=True))
+    if dense:
+        original = _outputs(trace.net.model, feeds, threads, trace.net.name)
+        result.dense_error = max(_distance(o, w)[1] for o, w in zip(original, expected, strict=True))
     return result
 
 

@@ -20,6 +20,7 @@ _SAMPLE_S = 500e-6
 _WARM_UP_S = 0.05
 _WARM_UP_RUNS = 3
 _MAX_ROUNDS = 2000
+_NOISY = 0.05
 _BLOCKS = 20
 _RESAMPLES = 1000
 
@@ -87,6 +88,9 @@ def compare(
     if threads is not None and threads > cores():
         notes.insert(0, f"{threads} threads share {cores()} cores: fewer threads are likely faster")
     samples = _rounds(list(runners.values()), min_runs, max_seconds, tight)
+    spread = _spread(samples)
+    if spread > _NOISY:
+        notes.append(f"measured only within {spread:.0%}: the machine is busy; free it, or give more time")
     return Comparison(tuple(runners), samples, {n: r.loops for n, r in runners.items()}, tuple(notes))
 
 
@@ -114,12 +118,9 @@ class Runner:
 
     def warm_up(self) -> str | None:
         """Run until the caches are warm and choose `loops`; the note to make when that is more than one."""
-        times = []
-        try:
-            while len(times) < _WARM_UP_RUNS or sum(times) < _WARM_UP_S:
-                times.append(self.sample())
-        except RUNTIME_ERRORS as error:
-            raise BadInput(f"{self.name}: onnxruntime cannot run it on these inputs: {reason(error)}") from error
+        times: list[float] = []
+        while len(times) < _WARM_UP_RUNS or sum(times) < _WARM_UP_S:
+            times.append(self.sample())
         typical = float(np.median(times))
         if typical >= _TOO_FAST_S:
             return None
@@ -129,8 +130,11 @@ class Runner:
     def sample(self) -> float:
         """Seconds per run, the mean over one loop."""
         start = time.perf_counter()
-        for _ in range(self.loops):
-            self._session.run_with_iobinding(self._binding)
+        try:
+            for _ in range(self.loops):
+                self._session.run_with_iobinding(self._binding)
+        except RUNTIME_ERRORS as error:
+            raise BadInput(f"{self.name}: onnxruntime cannot run it on these inputs: {reason(error)}") from error
         return (time.perf_counter() - start) / self.loops
 
 

@@ -169,13 +169,10 @@ class _Layers:
         by_label = {label: found[event] for event, label in labels.items()}
         beside = _labels_beside(run)
         for event in events:
-            if event not in found:
-                label = beside.get(event.name)
-                if label is None or label in by_label:
-                    found[event] = by_label.get(label)
-                else:
-                    found[event] = self._nearest(label, ran, shared=True)
-        return {event: found[event] or f"({event.op})" for event in events}
+            if event.name in beside:
+                label = beside[event.name]
+                found[event] = by_label[label] if label in by_label else self._nearest(label, ran, shared=True)
+        return {event: found.get(event) or f"({event.op})" for event in events}
 
     def _nearest(self, label: int, ran: set[int], shared: bool = False) -> str | None:
         """The layer at a node or closest above it, through nodes fused away; if `shared`, also one that ran itself."""

@@ -19,6 +19,7 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
 )
+LOAD_ERRORS: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, OSError)
 
 _INLINE_BYTES = 1024
 
@@ -51,7 +52,7 @@ def session(
     `threads` is the size of the thread pool (None: onnxruntime's choice, one per core), `optimise` switches all graph
     optimisations on or off. `profile_prefix` turns on the profiler, whose file starts so; `optimised_path` is where to
     write the graph that is really run (its weights next to it, in `optimised_path` + ".data").
-    Raises BadInput, naming the file, when onnxruntime cannot load the model.
+    Raises BadInput, naming the file, when onnxruntime cannot load the model, and for less than one thread.
     """
     options = _options(threads, optimise)
     if profile_prefix is not None:
@@ -65,7 +66,7 @@ def session(
         if isinstance(model, ir.Model):
             return _Session(*_handed_over(model, options))
         return _Session(str(existing_file(model)), options, [])
-    except (*RUNTIME_ERRORS, OSError) as error:
+    except LOAD_ERRORS as error:
         raise BadInput(f"{title(model)}: onnxruntime cannot load it: {reason(error)}") from error
 
 
@@ -81,6 +82,8 @@ def reason(error: Exception) -> str:
 
 
 def _options(threads: int | None, optimise: bool) -> ort.SessionOptions:
+    if threads is not None and threads < 1:
+        raise BadInput(f"--threads {threads}: give at least 1, or leave it out to use every core")
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
@@ -112,7 +115,7 @@ def _handed_over(model: ir.Model, options: ort.SessionOptions) -> tuple[bytes, o
                 weights[name] = np.ascontiguousarray(tensor.numpy())
                 values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weights[name], int(tensor.dtype)))
                 value.const_value = ir.ExternalTensor(
-                    "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+                    "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
                 )
             elif isinstance(tensor, ir.ExternalTensor):
                 value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)

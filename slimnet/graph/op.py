@@ -240,6 +240,8 @@ class Op:
 
     def same(self, a: Ids, b: Ids) -> None:
         """Index i of a and index i of b go together."""
+        if len(a) != len(b):
+            raise Unsupported(f"axes of lengths {len(a)} and {len(b)} do not fit together")
         self.tracer.ledger.same(a, b, self.kind, self.name)
 
     def pin(self, ids: Ids, why: str) -> None:

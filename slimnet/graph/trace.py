@@ -6,14 +6,15 @@ same, and keeps what surgery will need: where each id vector is used by a parame
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from slimnet.graph.axes import Ids, Ledger, fixed, is_live
+from slimnet.graph.axes import Bools, Ids, Ledger, fixed, is_live, signed
 from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved
 from slimnet.graph.net import Net
 from slimnet.graph.op import Axes, Freeze, Inexact, Op, Recount, Renumber, Restep, Role, Traced, Unsupported
@@ -21,6 +22,8 @@ from slimnet.graph.rules import RULES
 from slimnet.graph.shapes import Shapes
 from slimnet.graph.units import Slot, Trace, resolve
 
+#: Tells which indices of a tensor's axis hold nothing but zeros.
+Zeros: TypeAlias = Callable[[Slot], Bools]
 Edit: TypeAlias = Recount | Renumber | Freeze | Restep | Inexact
 
 
@@ -44,8 +47,9 @@ def trace(net: Net, allow_inexact: bool = False, prefer: str | None = None) -> T
 class Tracer:
     """State of one walk over the graph."""
 
-    def __init__(self, net: Net, allow_inexact: bool = False) -> None:
+    def __init__(self, net: Net, allow_inexact: bool = False, zeros: Zeros | None = None) -> None:
         self.net = net
+        self.zeros = zeros
         self.graph = net.model.graph
         self.allow_inexact = allow_inexact
         self.opset = self.graph.opset_imports.get("", self.graph.opset_imports.get("ai.onnx", 1))
@@ -58,8 +62,11 @@ class Tracer:
         #: Quantised tensor -> (its zero point, the axis the zero point runs along or None).
         self.zero_points: dict[str, tuple[npt.NDArray[Any], int | None]] = {}
         #: Multiply-adds of each node, as (id vectors, factor): the product of the lengths of the vectors times it.
-        self.macs: list[tuple[str, tuple[Ids, ...], float]] = []
+        self.macs: list[tuple[ir.Node, tuple[Ids, ...], float]] = []
         self.values: dict[ir.Value, Traced] = {}
+        #: Shape of every weight, by name, and those that are no parameters but running statistics.
+        self.weights: dict[str, tuple[int, ...]] = {}
+        self.statistics: set[str] = set()
         #: Weights of rank 1: exporters merge equal ones, so every use gets ids of its own.
         self.vectors: set[ir.Value] = set()
         self.names: set[str] = set()
@@ -175,13 +182,12 @@ class Tracer:
         shape = tuple(int(n) for n in tensor.shape)
         if not _is_weight(tensor, shape):
             return Traced(data=np.asarray(tensor.numpy()), parameter=True)
+        self.weights[value.name or ""] = shape
         if len(shape) == 1:
             self.vectors.add(value)
             return Traced([fixed(shape[0])], parameter=True)
         axes = [self.ledger.fresh(n) for n in shape]
-        for k, ids in enumerate(axes):
-            if is_live(ids):
-                self.slots.append(Slot(value.name or "", k, ids, shape, value))
+        self.add_slots(axes, Slot(value.name or "", 0, fixed(0), shape, value))
         return Traced(axes, parameter=True)
 
     def use(self, node: ir.Node, i: int, traced: Traced) -> Axes:
@@ -201,10 +207,17 @@ class Tracer:
         while name in self.names:
             name += "'"
         self.names.add(name)
+        self.add_slots(axes, Slot(name, 0, fixed(0), shape, value, node, i, traced.data))
+        return axes
+
+    def add_slots(self, axes: Axes, pattern: Slot) -> None:
+        """Remember the live axes of a tensor; where actual zeros count, mark which indices are zero already."""
         for k, ids in enumerate(axes):
             if is_live(ids):
-                self.slots.append(Slot(name, k, ids, shape, value, node, i, traced.data))
-        return axes
+                slot = replace(pattern, axis=k, ids=ids)
+                self.slots.append(slot)
+                if self.zeros is not None:
+                    axes[k] = signed(ids, self.zeros(slot))
 
     def evaluate(self, node: ir.Node, inputs: Sequence[Traced | None]) -> bool:
         """Compute a node whose value is known before the network runs; False if it is not."""
@@ -269,9 +282,7 @@ class Tracer:
         """Ids of a large ConstantOfShape: a weight of which every element is the same."""
         value = node.outputs[0]
         axes = [self.ledger.fresh(n) for n in shape]
-        for k, ids in enumerate(axes):
-            if is_live(ids):
-                self.slots.append(Slot(value.name or "", k, ids, shape, value, filler=node))
+        self.add_slots(axes, Slot(value.name or "", 0, fixed(0), shape, value, filler=node))
         return axes
 
     # -- bookkeeping -------------------------------------------------------------------------------------------

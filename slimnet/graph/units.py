@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,8 @@ class Trace:
     uses: list[str]
     edits: list[Edit]
     zero_points: Mapping[str, tuple[npt.NDArray[Any], int | None]]
-    layers: list[tuple[str, tuple[Ids, ...], float]]
+    layers: list[tuple[ir.Node, tuple[Ids, ...], float]]
+    weights: dict[str, tuple[int, ...]]
     pieces: list[tuple[str, Ids]]
     computed: list[tuple[ir.Node, int, npt.NDArray[Any]]]
     values: dict[ir.Value, Traced]
@@ -191,14 +193,24 @@ class Trace:
         """Per id, whether it stays; element 0 stands for everything fixed."""
         return ~np.append(removed, False)[self.unit_of_id]
 
-    def macs(self, removed: Bools | None = None) -> dict[str, int]:
-        """Multiply-adds of each layer (conv, matrix product, recurrent), at the traced input sizes."""
+    def macs(self, removed: Bools | None = None) -> dict[ir.Node, int]:
+        """Multiply-adds of each node that has any (conv, matrix product, recurrent), at the traced input sizes."""
         keep = self.keep(np.zeros(self.n_units, bool) if removed is None else removed)
-        out: dict[str, int] = {}
-        for name, vectors, factor in self.layers:
+        out: dict[ir.Node, int] = {}
+        for node, vectors, factor in self.layers:
             lengths = [int(keep[np.abs(ids)].sum()) for ids in vectors]
-            out[name] = out.get(name, 0) + round(float(np.prod(lengths, dtype=float)) * factor)
+            out[node] = out.get(node, 0) + round(math.prod(lengths) * factor)
         return out
+
+    def parameters(self, removed: Bools | None = None) -> int:
+        """Number of parameters: all float weights but the running statistics of batch norms."""
+        keep = self.keep(np.zeros(self.n_units, bool) if removed is None else removed)
+        sizes = {name: list(shape) for name, shape in self.weights.items()}
+        for slot in self.slots:
+            name = slot.value.name or ""
+            if name in sizes:
+                sizes[name][slot.axis] = int(keep[np.abs(slot.ids)].sum())
+        return sum(math.prod(shape) for shape in sizes.values())
 
     def plan(self, removed: Bools, how: Mapping[str, Any] | None = None) -> Plan:
         """The kept indices of every axis that a removal changes."""
@@ -288,6 +300,7 @@ def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
         edits=tracer.edits,
         zero_points=tracer.zero_points,
         layers=tracer.macs,
+        weights={name: shape for name, shape in tracer.weights.items() if name not in tracer.statistics},
         pieces=tracer.pieces,
         computed=tracer.computed,
         values=tracer.values,

@@ -1,6 +1,11 @@
 """The embedded data: scikit-learn's 1,797 handwritten digits of 8x8 pixels, split once for everybody."""
 
+import zipfile
+
 import numpy as np
+
+from slimnet.errors import BadInput
+from slimnet.io.files import essence, existing_file
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -22,3 +27,22 @@ def load_digits_split() -> dict[str, Split]:
     turn = np.arange(len(labels)) % 5
     parts = {"train": by_class[turn < 3], "val": by_class[turn == 3], "test": by_class[turn == 4]}
     return {name: (images[index], labels[index]) for name, index in parts.items()}
+
+
+def load_data(spec: str) -> Split:
+    """Images and labels to measure accuracy on: "digits" (their test part) or an .npz file with arrays x and y.
+
+    Raises:
+        BadInput: no such data, or arrays that do not fit together.
+    """
+    if spec == "digits":
+        return load_digits_split()["test"]
+    file = existing_file(spec)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            x, y = arrays["x"], arrays["y"]
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise BadInput(f"--data {spec}: needs an .npz file with arrays x and y ({essence(error)})") from error
+    if len(x) != len(y) or y.ndim != 1:
+        raise BadInput(f"--data {spec}: x has {len(x)} samples and y has shape {y.shape}; they must fit together")
+    return x, y

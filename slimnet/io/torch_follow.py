@@ -109,25 +109,23 @@ def _multihead_attention(module: Any, kept: Kept) -> dict[str, Any]:
 
 
 def _attention(module: Any, kept: Kept) -> dict[str, Any]:
-    """Attention as timm and transformers write it: plain numbers beside the linear maps whose rows are (head, dim)."""
+    """Attention as timm and transformers write it: plain numbers beside linear maps whose rows are (head, dim)."""
     for heads_name, dim_name in (("num_heads", "head_dim"), ("num_attention_heads", "attention_head_size")):
-        heads, dim = getattr(module, heads_name, None), getattr(module, dim_name, None)
-        if not isinstance(heads, int) or not isinstance(dim, int):
-            continue
-        for projection in ("qkv", "q", "q_proj", "query"):
-            rows = kept.get(f"{projection}.weight", {}).get(0)
-            if rows is None or getattr(module, projection).out_features % (heads * dim):
+        heads = getattr(module, heads_name, None)
+        for name, parts in (("qkv", 3), ("q", 1), ("q_proj", 1), ("query", 1)):
+            rows = kept.get(f"{name}.weight", {}).get(0)
+            if not isinstance(heads, int) or rows is None:
                 continue
-            cells = np.unique(rows % (heads * dim))
+            width = len(getattr(module, name).weight) // parts
+            dim = width // heads
+            cells = np.unique(rows % width)
             left = len(np.unique(cells // dim)), len(np.unique(cells % dim))
-            return dict(zip((heads_name, dim_name), left, strict=True)) | _attention_widths(module, heads * dim, *left)
+            values = {heads_name: left[0], dim_name: left[1], "attn_dim": len(cells), "all_head_size": len(cells)}
+            if left[1] != dim:
+                # The fused kernel scales by the width it finds, the plain path by the one it was trained with.
+                values["fused_attn"] = False
+            return {key: value for key, value in values.items() if hasattr(module, key)}
     return {}
-
-
-def _attention_widths(module: Any, old: int, heads: int, dim: int) -> dict[str, Any]:
-    widths = {key: heads * dim for key in ("attn_dim", "all_head_size") if getattr(module, key, None) == old}
-    # The fused kernel scales by the width it finds; the plain path keeps the scale that the weights were trained with.
-    return widths | ({"fused_attn": False} if getattr(module, "fused_attn", False) and old != heads * dim else {})
 
 
 RULES: dict[Any, Rule] = {

@@ -41,11 +41,8 @@ def slim_module(source: TorchSource, plan: Plan) -> tuple[nn.Module, Attributes]
         its architecture builds. Raises `torch_follow.CannotSlim` for a class that cannot have these widths.
     """
     module = copy.deepcopy(source.module)
-    kept: dict[str, Mapping[int, np.ndarray]] = {}
     held = _tensors(module)
-    for places in held:
-        axes = next((plan.kept[place.name] for place in places if place.name in plan.kept), None)
-        kept |= {place.name: axes for place in places if axes}
+    kept = _kept(plan, held)
     attributes = {name: dict(values) for name, values in source.attributes.items()}
     for name, child in module.named_modules():
         if (inside := _inside(kept, name)) and (changed := follow(name, child, inside)):
@@ -201,6 +198,25 @@ def _same_kind(new: torch.Tensor, old: torch.Tensor, name: str) -> torch.Tensor:
     if new.shape != old.shape:
         raise BadInput(f"{name}: is {sizes(new.shape)}, and {sizes(old.shape)} in the plan; pass slim tensors")
     return new.to(old.dtype).contiguous()
+
+
+def _kept(plan: Plan, held: list[list[_Place]]) -> dict[str, dict[int, np.ndarray]]:
+    """What stays of each tensor of a module, under all its names.
+
+    A plan may speak of single uses of a vector, as "bias@node:2"; the module has one vector for all of them, and an
+    index that one use has lost is gone. If another use still needs it, the module will not compute the same.
+    """
+    uses: dict[str, list[Mapping[int, np.ndarray]]] = {}
+    for key, axes in plan.kept.items():
+        uses.setdefault(key.partition("@")[0], []).append(axes)
+    kept: dict[str, dict[int, np.ndarray]] = {}
+    for places in held:
+        left: dict[int, np.ndarray] = {}
+        for axes in (axes for place in places for axes in uses.get(place.name, ())):
+            left |= {axis: np.intersect1d(left.get(axis, indices), indices) for axis, indices in axes.items()}
+        if left:
+            kept |= {place.name: left for place in places}
+    return kept
 
 
 def _inside(kept: Mapping[str, Mapping[int, np.ndarray]], name: str) -> Kept:

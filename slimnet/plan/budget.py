@@ -7,30 +7,26 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from slimnet.errors import BadInput
 from slimnet.graph.units import Group, Role, Trace
 from slimnet.methods.base import Scores, by_mean
 from slimnet.plan.rounding import round_counts
-
-Array = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from slimnet.plan.widths import Bools, Counts, Floats
 
 SCOPES = ("layer", "global", "isomorphic")
 
 
 def choose(
     trace: Trace,
-    scores: Sequence[Array],
+    scores: Sequence[Floats],
     ratio: float,
     *,
     scope: str = "layer",
     ratio_for: Sequence[tuple[str, float]] = (),
     ignore: Sequence[str] = (),
     round_to: int | str | None = None,
-    normalise: Callable[[Sequence[Group], Sequence[Array]], Scores] = by_mean,
+    normalise: Callable[[Sequence[Group], Sequence[Floats]], Scores] = by_mean,
 ) -> Bools:
     """Choose the units to remove: always those with the lowest scores of their group, never all of them.
 
@@ -79,7 +75,7 @@ def _checked(ratio: float, option: str) -> float:
     return ratio
 
 
-def _why_nothing(ratios: Array, round_to: int | str | None) -> str:
+def _why_nothing(ratios: Floats, round_to: int | str | None) -> str:
     if not ratios.any():
         return "nothing is left to remove: all removable channels are ignored, or the method cannot rank them"
     if round_to is not None:
@@ -91,8 +87,8 @@ def _why_nothing(ratios: Array, round_to: int | str | None) -> str:
 
 
 def _ratios(
-    trace: Trace, scores: Sequence[Array], ratio: float, ratio_for: Iterable[tuple[str, float]], ignore: Iterable[str]
-) -> tuple[Array, Bools]:
+    trace: Trace, scores: Sequence[Floats], ratio: float, ratio_for: Iterable[tuple[str, float]], ignore: Iterable[str]
+) -> tuple[Floats, Bools]:
     """Ratio of each group, 0 where it stays dense, and whether it has one of its own."""
     filters = [[group.name, *(m.tensor for m in group.members if m.role & Role.OUT)] for group in trace.groups]
     ratios = np.full(len(trace.groups), ratio)
@@ -120,7 +116,7 @@ def _matches(pattern: str, names: Iterable[str]) -> bool:
 # -- counts --------------------------------------------------------------------------------------------------------
 
 
-def _by_layer(groups: Sequence[Group], ratios: Array) -> Counts:
+def _by_layer(groups: Sequence[Group], ratios: Floats) -> Counts:
     """Units kept of each group: all but ceil(ratio * n), at least one."""
     sizes = np.array([len(group.units) for group in groups])
     return sizes - np.minimum(_ceil(ratios * sizes), sizes - 1)
@@ -134,12 +130,12 @@ def _ceil(count: Any) -> Any:
 def _pools(groups: Sequence[Group], open_: Bools, scope: str) -> list[list[int]]:
     """Numbers of the groups that share a threshold."""
     pools: dict[str, list[int]] = {}
-    for g in np.flatnonzero(open_):
-        pools.setdefault(groups[g].kind if scope == "isomorphic" else "", []).append(int(g))
+    for g in np.flatnonzero(open_).tolist():
+        pools.setdefault(groups[g].kind if scope == "isomorphic" else "", []).append(g)
     return list(pools.values())
 
 
-def _by_threshold(scores: Sequence[Array], ratio: float) -> Counts:
+def _by_threshold(scores: Sequence[Floats], ratio: float) -> Counts:
     """Units kept of each group when the lowest `ratio` of all units go; the best unit of each group is safe."""
     sizes = np.array([len(values) for values in scores])
     owner = np.repeat(np.arange(len(scores)), sizes)
@@ -153,7 +149,7 @@ def _by_threshold(scores: Sequence[Array], ratio: float) -> Counts:
 # -- units ---------------------------------------------------------------------------------------------------------
 
 
-def _lowest(trace: Trace, scores: Sequence[Array], kept: Counts) -> Bools:
+def _lowest(trace: Trace, scores: Sequence[Floats], kept: Counts) -> Bools:
     removed = np.zeros(trace.n_units, bool)
     for group, values, count in zip(trace.groups, scores, kept, strict=True):
         order = np.argsort(values, kind="stable")
@@ -161,7 +157,7 @@ def _lowest(trace: Trace, scores: Sequence[Array], kept: Counts) -> Bools:
     return removed
 
 
-def _keep_every_axis(trace: Trace, scores: Sequence[Array], removed: Bools) -> None:
+def _keep_every_axis(trace: Trace, scores: Sequence[Floats], removed: Bools) -> None:
     """Bring back the best unit of an axis that would be empty."""
     comparable = np.full(trace.n_units, -np.inf)
     for group, values in zip(trace.groups, by_mean(trace.groups, scores), strict=True):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 
 def conv_net(channels: int, size: int = 16, batch: int | str = 1) -> ir.Model:
@@ -29,6 +29,23 @@ def conv_net(channels: int, size: int = 16, batch: int | str = 1) -> ir.Model:
         [numpy_helper.from_array(w, name) for w, name in zip(weights, names, strict=True)],
     )
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
+def from_text(graph: str) -> ir.Model:
+    """A model from onnx.parser's syntax; inputs whose names begin with w become random weights."""
+    model = ir.from_proto(parser.parse_model(f'<ir_version: 8, opset_import: ["": 17, "own": 1]> {graph}'))
+    rng = np.random.default_rng(0)
+    for value in [v for v in model.graph.inputs if v.name.startswith("w")]:
+        weight = rng.standard_normal(value.shape.numpy(), dtype=np.float32)
+        value.const_value = ir.Tensor(weight, name=value.name)
+        model.graph.inputs.remove(value)
+        model.graph.initializers.add(value)
+    return model
+
+
+@pytest.fixture
+def text() -> Callable[[str], ir.Model]:
+    return from_text
 
 
 @pytest.fixture

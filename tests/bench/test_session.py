@@ -1,14 +1,9 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import parser
 
 from slimnet.bench.session import random_inputs, session
 from slimnet.errors import BadInput
-
-
-def text(graph: str) -> ir.Model:
-    return ir.from_proto(parser.parse_model(f'<ir_version: 8, opset_import: ["": 17, "own": 1]> {graph}'))
 
 
 def test_a_model_runs_as_its_file_does(net, image, tmp_path):
@@ -60,12 +55,18 @@ def test_a_bad_file_is_named_on_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_an_op_onnxruntime_lacks_is_bad_input():
+def test_an_op_onnxruntime_lacks_is_bad_input(text):
     with pytest.raises(BadInput, match="own:Strange"):
         session(text("g (float[1] x) => (float[1] y) { y = own.Strange(x) }"))
 
 
-def test_random_inputs_suit_their_types():
+@pytest.mark.parametrize("threads", [0, -2])
+def test_less_than_one_thread_is_bad_input(net, threads):
+    with pytest.raises(BadInput, match=f"--threads {threads}"):
+        session(net(8), threads)
+
+
+def test_random_inputs_suit_their_types(text):
     model = text(
         "g (float16[2,3] half, int64[50] ids, int32[50] flags, bool[50] mask) => (float16[2,3] y) { y = Relu(half) }"
     )
@@ -91,7 +92,7 @@ def test_an_input_without_a_shape_is_bad_input(net):
         random_inputs(net(8), {})
 
 
-def test_an_input_that_is_no_tensor_is_bad_input():
+def test_an_input_that_is_no_tensor_is_bad_input(text):
     model = text("g (seq(float[2]) xs) => (int64 n) { n = SequenceLength(xs) }")
     for source in (model, session(model)):
         with pytest.raises(BadInput, match="input xs is of type seq"):

@@ -31,7 +31,7 @@ def attention(op: Op) -> Result:
         op.lengths("kv_num_heads", {0: k[1]})
     out_heads = np.repeat(v[1], repeat) if len(v[1]) != len(q[1]) else v[1]
     for pair in ((q[2], k[2], q[3]), (k[2], q[2], v[3])):
-        op.tracer.macs.append((op.name, (q[0], q[1], *pair), 1.0))
+        op.tracer.macs.append((op.node, (q[0], q[1], *pair), 1.0))
     if not folded:
         return [[q[0], out_heads, not_zero(q[2]), v[3]]]
     merged = regroup(op, [q[0], not_zero(q[2]), out_heads, v[3]], [len(q[0]), len(q[2]), len(q[1]) * len(v[3])])

@@ -10,7 +10,7 @@ from slimnet.graph.rules.registry import rule
 @rule(
     *("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "HardSwish", "Swish", "ThresholdedRelu", "Softsign"),
     *("Tanh", "Sin", "Tan", "Sinh", "Asin", "Atan", "Asinh", "Atanh", "Erf"),
-    *("Abs", "Neg", "Sign", "Sqrt", "Floor", "Ceil", "Round", "IsNaN"),
+    *("Abs", "Neg", "Sign", "Sqrt", "Floor", "Ceil", "Round", "IsNaN", "IsInf"),
     *("Identity", "Cast", "BitCast"),
 )
 def keeps_zero(op: Op) -> Result:
@@ -20,7 +20,7 @@ def keeps_zero(op: Op) -> Result:
     return [op.axes(0)]
 
 
-@rule("Sigmoid", "HardSigmoid", "Exp", "Softplus", "Cos", "Cosh", "Acos", "Not", "IsInf")
+@rule("Sigmoid", "HardSigmoid", "Exp", "Softplus", "Cos", "Cosh", "Acos", "Not")
 def loses_zero(op: Op) -> Result:
     """f(0) is some other finite number."""
     return [[not_zero(ids) for ids in op.axes(0)]]

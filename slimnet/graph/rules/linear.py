@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from slimnet.graph.axes import Ids, fixed, signed
+from slimnet.graph.axes import Ids, fixed, is_live, signed
 from slimnet.graph.op import KERNEL, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.rules.registry import rule
 
@@ -33,20 +33,21 @@ def conv(op: Op) -> Result:
         bias = op.axis(2, 0)
         op.role(2, 0, Role.ALONG, "B")
         op.same(bias, out)
-        out = signed(out, (out > 0) & (bias > 0)) if (out != 0).any() else out
+        out = signed(out, (out > 0) & (bias > 0)) if is_live(out) else out
     for k in range(2, op.rank(1)):
         op.pin(op.axis(1, k), KERNEL)
     kernel = math.prod(op.shape(1)[2:])
     positions = math.prod(out_shape[2:]) if not transposed else math.prod(op.shape(0)[2:])
-    op.tracer.macs.append((op.name, (first, second), float(kernel * positions * out_shape[0])))
+    op.tracer.macs.append((op.node, (first, second), float(kernel * positions * out_shape[0])))
     return [[op.axis(0, 0), out, *(fixed(n) for n in out_shape[2:])]]
 
 
 def _depthwise(op: Op, x: Ids, out: Ids) -> Ids:
     """Channel c makes the output channels c*m to c*m + m - 1; `group` counts the channels."""
-    op.same(np.repeat(x, len(out) // len(x)), out)
+    source = np.repeat(x, len(out) // len(x))
+    op.same(source, out)
     op.lengths("group", {0: x})
-    return out
+    return signed(out, (out > 0) | (source > 0)) if is_live(out) else out
 
 
 def _depthwise_transposed(op: Op, x: Ids, first: Ids, second: Ids) -> Ids:
@@ -82,7 +83,7 @@ def gemm(op: Op) -> Result:
     _weight_roles(op, {0: 1 - op.attr("transA", 0), 1: op.attr("transB", 0)})
     op.contract(a[1], b[0])
     out = [a[0], b[1]]
-    op.tracer.macs.append((op.name, (a[0], a[1], b[1]), 1.0))
+    op.tracer.macs.append((op.node, (a[0], a[1], b[1]), 1.0))
     if op.has(2):
         out = broadcast(op, [out, op.axes(2)], zero="all")
     return [out]
@@ -97,22 +98,20 @@ def matmul(op: Op) -> Result:
     batch = broadcast(op, [a[:-2], b[:-2]], zero="any") if len(a) > 2 or len(b) > 2 else []
     rows = a[-2:-1]
     columns = b[-1:] if len(b) > 1 else []
-    op.tracer.macs.append((op.name, (*batch, *rows, a[-1], *columns), 1.0))
+    op.tracer.macs.append((op.node, (*batch, *rows, a[-1], *columns), 1.0))
     return [[*batch, *rows, *columns]]
 
 
 def _weight_roles(op: Op, contracted: dict[int, int]) -> None:
-    """Of two operands the constant one is the weight (the second, if both are): one axis in, the others out."""
-    if op.parameter(1):
-        weight = 1
-    elif op.parameter(0):
-        weight = 0
+    """A constant operand is a weight: one axis in, the others out. A product of two weights acts as two layers."""
+    if op.parameter(0) and op.parameter(1):
+        op.role(0, contracted[0], Role.OUT, "A")
+        weights = [1]
     else:
-        return
-    for k in range(op.rank(weight)):
-        last = k >= op.rank(weight) - 2
-        role = Role.IN if k == contracted[weight] else Role.OUT if last else Role.ALONG
-        op.role(weight, k, role, "B" if weight else "A")
+        weights = [i for i in (0, 1) if op.parameter(i)]
+    for i in weights:
+        for k in range(op.rank(i)):
+            op.role(i, k, Role.IN if k == contracted[i] else Role.OUT, "AB"[i])
 
 
 @rule("Einsum")
@@ -135,8 +134,8 @@ def einsum(op: Op) -> Result:
                 op.role(i, k, Role.OUT if letter in output else Role.IN, "W")
     for letter in set(axes) - set(output):
         op.vanish(signed(axes[letter], zero[letter]), "is summed over although no side becomes zero")
-    op.tracer.macs.append((op.name, tuple(axes.values()), 1.0))
-    return [[signed(axes[c], zero[c]) if (axes[c] != 0).any() else axes[c] for c in output]]
+    op.tracer.macs.append((op.node, tuple(axes.values()), 1.0))
+    return [[signed(axes[c], zero[c]) if is_live(axes[c]) else axes[c] for c in output]]
 
 
 def _equation(op: Op) -> tuple[list[str], str]:

@@ -1,6 +1,8 @@
 """Normalisation: exact over single channels and whole groups, inexact where the mean runs over live channels."""
 
-from slimnet.graph.axes import not_zero, signed
+import numpy as np
+
+from slimnet.graph.axes import is_live, not_zero, signed
 from slimnet.graph.op import Axes, Op, Result, Role, Unsupported
 from slimnet.graph.rules.registry import rule
 
@@ -12,6 +14,7 @@ def batch_norm(op: Op) -> Result:
     """Scale and bias of a masked channel are zero, and so is its output."""
     if op.attr("training_mode", 0):
         raise Unsupported("BatchNormalization in training mode")
+    op.tracer.statistics |= {v.name or "" for v in op.node.inputs[3:5] if v is not None}
     return _per_channel(op, _BATCH_NORM)
 
 
@@ -27,7 +30,7 @@ def _per_channel(op: Op, vectors: dict[int, tuple[str, Role]]) -> Result:
         op.same(op.axis(i, 0), channel)
     spatial = op.peek(0)[2:] if op.kind == "InstanceNormalization" else [op.axis(0, k) for k in range(2, op.rank(0))]
     zero = (op.peek(1)[0] > 0) & (op.peek(2)[0] > 0)
-    out = signed(channel, zero) if (channel != 0).any() else channel
+    out = signed(channel, zero) if is_live(channel) else channel
     rest: list[Axes | None] = [None] * (len(op.node.outputs) - 1)
     return [[not_zero(batch), out, *map(not_zero, spatial)], *rest]
 
@@ -40,12 +43,16 @@ def group_norm(op: Op) -> Result:
     grid = channel.reshape(groups, -1)
     for column in grid.T[1:]:
         op.same(grid.T[0], column)
+    zero = np.ones(len(channel), bool)
     for i, use in ((1, "scale"), (2, "B")):
         op.role(i, 0, Role.ALONG, use)
         vector = op.axis(i, 0)
-        op.same(vector, channel if len(vector) == len(channel) else grid[:, 0])
+        per_channel = len(vector) == len(channel)
+        op.same(vector, channel if per_channel else grid[:, 0])
+        zero &= (vector if per_channel else np.repeat(vector, grid.shape[1])) > 0
     op.lengths("num_groups", {0: grid[:, 0]})
-    return [[not_zero(batch), channel, *(not_zero(ids) for ids in op.peek(0)[2:])]]
+    out = signed(channel, zero) if is_live(channel) else channel
+    return [[not_zero(batch), out, *(not_zero(ids) for ids in op.peek(0)[2:])]]
 
 
 @rule("LayerNormalization", "RMSNormalization")

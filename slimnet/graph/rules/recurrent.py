@@ -1,6 +1,8 @@
 """LSTM, GRU and RNN: the gate blocks and both directions share one hidden axis."""
 
-from slimnet.graph.axes import signed
+import numpy as np
+
+from slimnet.graph.axes import is_live, signed
 from slimnet.graph.op import Op, Result, Role
 from slimnet.graph.rules.registry import rule
 
@@ -14,37 +16,35 @@ def recurrent(op: Op) -> Result:
     A masked hidden unit has tanh(0) = 0 as its candidate, so its state stays zero if it starts at zero.
     """
     gates = _GATES[op.kind]
-    hidden = op.axis(2, 2)
+    back = op.axis(2, 2)
     op.contract(op.axis(0, 2), op.axis(1, 2))
+    blocks = [*op.axis(1, 1).reshape(gates, -1), *op.axis(2, 1).reshape(gates, -1)]
     for i in (1, 2):
         op.role(i, 2, Role.IN, "WR"[i - 1])
         op.role(i, 1, Role.OUT, "WR"[i - 1])
-        for block in op.axis(i, 1).reshape(gates, -1):
-            op.same(block, hidden)
     if op.has(3):
         op.role(3, 1, Role.ALONG, "B")
-        for block in op.axis(3, 1).reshape(2 * gates, -1):
-            op.same(block, hidden)
-    zero = hidden > 0
-    for i in (5, 6):
-        if op.has(i):
-            op.same(op.axis(i, 2), hidden)
-            zero = zero & (op.peek(i)[2] > 0)
+        blocks += list(op.axis(3, 1).reshape(2 * gates, -1))
+    blocks += [op.axis(i, 2) for i in (5, 6) if op.has(i)]
     if op.has(7):
-        for block in op.axis(7, 1).reshape(3, -1):
-            op.same(block, hidden)
+        for peephole in op.axis(7, 1).reshape(3, -1):
+            op.same(peephole, back)
+    for block in blocks:
+        op.same(block, back)
+    zero = np.logical_and.reduce([block > 0 for block in blocks])
     if op.attr("activations") is not None:
         zero = zero & _default_activations(op)
+    hidden = signed(back, zero) if is_live(back) else back
+    op.contract(hidden, back)
     op.lengths("hidden_size", {0: hidden})
-    out = signed(hidden, zero)
     first, second = op.axis(0, 0), op.axis(0, 1)
     directions = op.axis(1, 0)
     batch_first = bool(op.attr("layout", 0))
-    sequence = [first, second, directions, out] if batch_first else [first, directions, second, out]
-    state = [first, directions, out] if batch_first else [directions, second, out]
+    sequence = [first, second, directions, hidden] if batch_first else [first, directions, second, hidden]
+    state = [first, directions, hidden] if batch_first else [directions, second, hidden]
     steps = op.tracer.macs
     for i in (1, 2):
-        steps.append((op.name, (first, second, *op.peek(i)), 1.0))
+        steps.append((op.node, (first, second, *op.peek(i)), 1.0))
     return [sequence, state, state][: len(op.node.outputs)]
 
 

@@ -1,0 +1,82 @@
+"""slimnet makes trained networks physically smaller and proves that the small one equals the masked one.
+
+    import slimnet
+
+    net = slimnet.load("resnet50.onnx")
+    trace = slimnet.trace(net)
+    plan = slimnet.plan(trace, method="l1", ratio=0.5)
+    model = slimnet.slim(trace, plan)
+    slimnet.verify(trace, plan, model)
+    slimnet.export(model, "slim.onnx")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slimnet.api import export, mask, plan, slim, verify
+    from slimnet.bench.run import bench
+    from slimnet.errors import BadInput, LatencyRegression, SlimnetError, VerifyFailed
+    from slimnet.graph.net import Net
+    from slimnet.graph.trace import trace
+    from slimnet.graph.units import Group, Trace
+    from slimnet.io import load
+    from slimnet.io.torch_slim import load_slim
+    from slimnet.pipeline import prune
+    from slimnet.plan.plan import Plan
+    from slimnet.verify import Verification
+
+__version__ = "0.1.0"
+
+#: Public names and where they live; each is imported when it is first asked for, so that `import slimnet` is quick.
+_HOME = {
+    "bench": "slimnet.bench.run",
+    "export": "slimnet.api",
+    "load": "slimnet.io",
+    "load_slim": "slimnet.io.torch_slim",
+    "mask": "slimnet.api",
+    "plan": "slimnet.api",
+    "prune": "slimnet.pipeline",
+    "slim": "slimnet.api",
+    "trace": "slimnet.graph.trace",
+    "verify": "slimnet.api",
+    "BadInput": "slimnet.errors",
+    "Group": "slimnet.graph.units",
+    "LatencyRegression": "slimnet.errors",
+    "Net": "slimnet.graph.net",
+    "Plan": "slimnet.plan.plan",
+    "SlimnetError": "slimnet.errors",
+    "Trace": "slimnet.graph.units",
+    "Verification": "slimnet.verify",
+    "VerifyFailed": "slimnet.errors",
+}
+
+__all__ = [
+    "BadInput",
+    "Group",
+    "LatencyRegression",
+    "Net",
+    "Plan",
+    "SlimnetError",
+    "Trace",
+    "Verification",
+    "VerifyFailed",
+    "bench",
+    "export",
+    "load",
+    "load_slim",
+    "mask",
+    "plan",
+    "prune",
+    "slim",
+    "trace",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'slimnet' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

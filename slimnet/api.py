@@ -1,0 +1,102 @@
+"""The steps of a run as functions, for people with their own training loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from slimnet.graph import surgery
+from slimnet.graph.optimise import optimise
+from slimnet.graph.units import Trace
+from slimnet.io.onnx_file import save_onnx
+from slimnet.methods import create
+from slimnet.plan.budget import choose
+from slimnet.plan.plan import Plan
+from slimnet.verify import Feeds, Verification
+from slimnet.verify import verify as verify_units
+
+
+def plan(
+    trace: Trace,
+    method: str = "l1",
+    ratio: float = 0.5,
+    *,
+    scope: str = "layer",
+    round_to: int | str | None = "auto",
+    ratio_for: Sequence[tuple[str, float]] = (),
+    ignore: Sequence[str] = (),
+    **options: Any,
+) -> Plan:
+    """Choose what goes.
+
+    Args:
+        trace: of the dense network.
+        method: name of a criterion; `options` are its hyper-parameters.
+        ratio: fraction of the removable channels to take, in (0, 1).
+        scope: "layer", "global" or "isomorphic".
+        round_to: N aligns widths to multiples of N, "auto" to what the runtime here likes, None leaves them.
+        ratio_for: (pattern, ratio) pairs for single groups.
+        ignore: patterns of groups that stay dense.
+
+    Returns:
+        The plan. Raises BadInput for options that do not fit the network.
+    """
+    scorer = create(method, **options)
+    scores = scorer.score(trace.params(), trace.groups)
+    removed = choose(
+        trace,
+        scores,
+        ratio,
+        scope=scope,
+        ratio_for=ratio_for,
+        ignore=ignore,
+        round_to=round_to,
+        normalise=scorer.normalise,
+    )
+    return trace.plan(removed, {"method": method, "ratio": ratio, "scope": scope, "round_to": round_to})
+
+
+def mask(trace: Trace, plan: Plan) -> ir.Model:
+    """The dense network with everything the plan removes set to zero."""
+    return surgery.mask(trace, trace.removed(plan))
+
+
+def slim(trace: Trace, plan: Plan) -> ir.Model:
+    """The network with everything the plan removes gone."""
+    return surgery.slim(trace, trace.removed(plan))
+
+
+def verify(
+    trace: Trace,
+    plan: Plan,
+    model: ir.Model | str | os.PathLike[str] | None = None,
+    inputs: Iterable[Feeds] | None = None,
+    *,
+    runs: int = 3,
+    threads: int | None = None,
+    prove: bool = True,
+) -> Verification:
+    """Compare a slim network with the masked one.
+
+    Args:
+        trace: of the dense network.
+        plan: what was removed.
+        model: the slim network or its file; what `slim` makes of the plan if None.
+        inputs: real inputs by name; `runs` random ones if None.
+        threads: of onnxruntime.
+        prove: also show, group by group, that zeroing a kept unit would have been noticed.
+
+    Returns:
+        What was measured. Raises VerifyFailed if the outputs differ.
+    """
+    candidate = model if model is None or isinstance(model, ir.Model) else Path(model)
+    return verify_units(trace, trace.removed(plan), candidate, inputs, runs, threads, prove)
+
+
+def export(model: ir.Model, path: str | os.PathLike[str]) -> None:
+    """Optimise a network, check it with onnx.checker and write it; the file appears whole or not at all."""
+    save_onnx(optimise(model), path)

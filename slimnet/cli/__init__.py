@@ -1,0 +1,42 @@
+"""The command line: one file per verb, no logic. Heavy modules are imported when a verb runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from slimnet.cli.bench import bench
+from slimnet.cli.prune import prune
+from slimnet.cli.shrink import shrink
+from slimnet.cli.slim import slim
+from slimnet.cli.trace import trace
+from slimnet.cli.verify import verify
+from slimnet.errors import SlimnetError
+
+app = typer.Typer(
+    help=(
+        "Make trained networks physically smaller, prove that the small one equals the masked one, ship it as ONNX.\n\n"
+        "Start with: slimnet prune model.onnx -o out/"
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for verb in (prune, trace, shrink, slim, verify, bench):
+    app.command()(verb)
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and an exit code."""
+    try:
+        app()
+    except SlimnetError as error:
+        print(f"slimnet: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("slimnet: interrupted", file=sys.stderr)
+        sys.exit(130)

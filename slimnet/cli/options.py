@@ -1,0 +1,127 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slimnet.errors import BadInput
+
+if TYPE_CHECKING:
+    from slimnet.clock import Clock
+    from slimnet.graph.net import Net
+    from slimnet.report.summary import Report
+
+Model = Annotated[
+    Path, typer.Argument(help="An .onnx file, a PyTorch checkpoint (.pt .pth .safetensors) or a .pt2 program.")
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        help="Class of a checkpoint: torchvision:NAME, timm:NAME, models:NAME, FILE.py:CALLABLE or "
+        "package.module:CALLABLE, with keywords as in torchvision:resnet18?num_classes=10."
+    ),
+]
+Input = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="Input shape, 1x3x224x224 or NAME=1x16:int64; once per input."),
+]
+UnsafePickle = Annotated[
+    bool, typer.Option("--unsafe-pickle", help="Allow pickles that run code. Only for files you trust.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of onnxruntime; all cores if not given.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Data to measure accuracy on and to verify with: digits, or an .npz file with x and y."),
+]
+AllowInexact = Annotated[
+    bool,
+    typer.Option(
+        "--allow-inexact",
+        help="Also cut what goes through LayerNorm, softmax or a mean, where removing zeros changes the result.",
+    ),
+]
+Heads = Annotated[bool, typer.Option("--heads", help="Cut whole attention heads and whole conv groups.")]
+HeadDims = Annotated[bool, typer.Option("--head-dims", help="Cut inside every attention head and every conv group.")]
+BenchSeconds = Annotated[float, typer.Option(min=0, help="Seconds to spend on measuring latency; 0 skips it.")]
+Prove = Annotated[
+    bool, typer.Option("--prove/--no-prove", help="Show for every group that a difference would have been noticed.")
+]
+
+
+def preference(heads: bool, head_dims: bool) -> str | None:
+    """The one of --heads and --head-dims that was given."""
+    if heads and head_dims:
+        raise BadInput("--heads and --head-dims exclude each other; give one of them")
+    return "heads" if heads else "head-dims" if head_dims else None
+
+
+def load_net(model: Path, arch: str | None, inputs: Sequence[str] | None, unsafe_pickle: bool, clock: Clock) -> Net:
+    """Load a network and time it."""
+    from slimnet.io import load
+
+    with clock("load"):
+        return load(model, arch, list(inputs or ()) or None, unsafe_pickle)
+
+
+def data_for(net: Net, spec: str | None):  # type: ignore[no-untyped-def]  # Split, whose import would load numpy
+    """The data asked for, or what the checkpoint says it was trained on if that is built in."""
+    from slimnet.io.data import load_data
+
+    if spec is None and net.torch is not None and net.torch.notes.get("data") == "digits":
+        spec = "digits"
+    return None if spec is None else load_data(spec)
+
+
+@contextmanager
+def watched() -> Iterator[Clock]:
+    """A clock whose steps show on stderr while they run."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from slimnet.clock import Clock
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=None)
+        shown = ""
+
+        def show(step: str, fraction: float | None) -> None:
+            nonlocal shown
+            if step != shown:
+                progress.reset(bar, description=step, total=None)
+                shown = step
+            if fraction is not None:
+                progress.update(bar, total=1.0, completed=fraction)
+
+        yield Clock(show)
+
+
+def show_report(report: Report, json: bool, out: Path | None) -> None:
+    """Print a report as JSON, or as a table with what else is worth knowing."""
+    if json:
+        print(report.to_json(), end="")
+        return
+    from rich.console import Console
+
+    from slimnet.report.summary import summary_table
+
+    console = Console()
+    console.print(summary_table(report))
+    unproven = report.content["verify"]["unproven"]
+    if unproven:
+        console.print(f"unproven (no kept channel moves the output enough to tell): {', '.join(unproven[:5])}"
+                      + (f" and {len(unproven) - 5} more" if len(unproven) > 5 else ""), markup=False)  # fmt: skip
+    torch_side = report.content["torch"]
+    if torch_side is not None and not torch_side["survives"]:
+        console.print(f"no slim.safetensors: {torch_side['why']}", markup=False)
+    for note in report.content["notes"]:
+        console.print(note, markup=False)
+    if out is not None:
+        console.print(f"written to {out}", markup=False)

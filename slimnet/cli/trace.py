@@ -1,0 +1,114 @@
+"""slimnet trace"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slimnet.cli import options as o
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from slimnet.graph.units import Trace
+
+
+def trace(
+    model: o.Model,
+    all_: Annotated[bool, typer.Option("--all", help="List every group and every pinned axis.")] = False,
+    arch: o.Arch = None,
+    input_: o.Input = None,
+    unsafe_pickle: o.UnsafePickle = False,
+    allow_inexact: o.AllowInexact = False,
+    heads: o.Heads = False,
+    head_dims: o.HeadDims = False,
+    json: o.Json = False,
+) -> None:
+    """Show which channels belong together, what is pinned, and why."""
+    prefer = o.preference(heads, head_dims)
+    with o.watched() as clock:
+        net = o.load_net(model, arch, input_, unsafe_pickle, clock)
+        from slimnet.graph.trace import trace as run
+
+        with clock("trace"):
+            traced = run(net, allow_inexact, prefer)
+    if json:
+        import json as encoder
+
+        print(encoder.dumps(_content(traced, clock.seconds), indent=2))
+        return
+    from rich.console import Console
+
+    console = Console()
+    limit = None if all_ else 40
+    console.print(_groups(traced, limit))
+    console.print(_pins(traced, limit))
+    console.print(
+        f"{net.name}: {traced.n_units:,} removable units in {len(traced.groups)} groups; "
+        f"{traced.parameters():,} parameters, {sum(traced.macs().values()):,} MACs",
+        markup=False,
+    )
+
+
+def _content(traced: Trace, seconds: dict[str, float]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    groups = [
+        {"name": g.name, "units": len(g), "kind": g.kind, "members": [
+            {"tensor": m.tensor, "axis": m.axis, "role": _roles(m.role), "use": m.use, "per_unit": m.index.shape[1]}
+            for m in g.members]}
+        for g in traced.groups
+    ]  # fmt: skip
+    return {
+        "model": traced.net.name,
+        "model_hash": traced.model_hash,
+        "params": traced.parameters(),
+        "macs": sum(traced.macs().values()),
+        "groups": groups,
+        "pinned": [asdict(pin) for pin in traced.pins],
+        "timing_s": {step: round(s, 4) for step, s in seconds.items()},
+    }
+
+
+def _roles(role: Any) -> str:
+    names = {1: "out", 2: "in", 4: "along", 8: "untouched"}
+    return "+".join(name for bit, name in names.items() if int(role) & bit)
+
+
+def _groups(traced: Trace, limit: int | None) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("group", "units", "out", "in", "along", box=SIMPLE_HEAD, title="What can be removed")
+    for group in traced.groups[:limit]:
+        names: dict[int, list[str]] = {1: [], 2: [], 4: []}
+        for member in group.members:
+            for bit, found in names.items():
+                if int(member.role) & bit:
+                    found.append(member.tensor)
+        table.add_row(group.name, str(len(group)), *(_short(found) for found in names.values()))
+    _more(table, len(traced.groups), limit)
+    return table
+
+
+def _pins(traced: Trace, limit: int | None) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("tensor", "axis", "indices", "node", "why", box=SIMPLE_HEAD, title="What is pinned")
+    for pin in traced.pins[:limit]:
+        table.add_row(pin.tensor, str(pin.axis), str(pin.units), f"{pin.op} {pin.node}".strip(), pin.why)
+    _more(table, len(traced.pins), limit)
+    return table
+
+
+def _more(table: Table, count: int, limit: int | None) -> None:
+    if limit is not None and count > limit:
+        table.add_row(f"… {count - limit} more, see --all", style="dim")
+
+
+def _short(names: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(names))
+    return ", ".join(unique[:2]) + (f" +{len(unique) - 2}" if len(unique) > 2 else "")

@@ -1,0 +1,280 @@
+"""Remove what is already zero: channels that some tool, or some regulariser, has masked.
+
+The trace is run with actual zeros instead of hypothetical ones: an id is marked zero where its weights hold nothing
+but zeros. Then the same rules tell, at every contraction, whether what arrives is provably zero or meets zero weights.
+A unit that passes everywhere can go without changing any output. That may leave new zeros behind, so it is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from slimnet.graph.axes import Bools
+from slimnet.graph.evaluate import constant_of_shape
+from slimnet.graph.net import Net
+from slimnet.graph.op import Role
+from slimnet.graph.trace import Tracer, trace
+from slimnet.graph.units import Group, Slot, Trace, resolve
+
+#: Runs a model for some of its values: (model, names of values) -> arrays. Given by the caller, which has a runtime.
+Probe = Callable[[ir.Model, list[str]], list[list[npt.NDArray[Any]]]]
+
+
+@dataclass(frozen=True)
+class Shrinkable:
+    """What is zero in a network.
+
+    Attributes:
+        trace: of the network.
+        removed: units that can go without changing the outputs.
+        constant: per group, how many units have only zero filters but leave a constant behind (bias or batch norm).
+    """
+
+    trace: Trace
+    removed: Bools
+    constant: dict[str, int]
+
+
+def shrinkable(net: Net, assume_masked: bool = False) -> Shrinkable:
+    """Find the units of a network that are zero already.
+
+    Args:
+        net: the network, with zeros in its weights.
+        assume_masked: also remove units whose filters are all zero although bias or batch norm leave a constant;
+            that changes the outputs.
+    """
+    dense = trace(net)
+    removed = np.zeros(dense.n_units, bool)
+    if assume_masked:
+        removed |= _zero_filters(dense)
+    while True:
+        more = removed | _provable(dense, removed)
+        if np.array_equal(more, removed):
+            break
+        removed = more
+    left = _zero_filters(dense) & ~removed
+    constant = {g.name: int(left[g.units].sum()) for g in dense.groups}
+    return Shrinkable(dense, removed, {name: n for name, n in constant.items() if n})
+
+
+def _provable(dense: Trace, removed: Bools) -> Bools:
+    """Units that can go once `removed` has gone."""
+    kept = _kept_by_slot(dense, removed)
+
+    def zeros(slot: Slot) -> Bools:
+        gone = ~kept.get((slot.name, slot.axis), np.ones(len(slot.ids), bool))
+        return gone | _zero_slices(slot, kept)
+
+    tracer = Tracer(dense.net, zeros=zeros)
+    tracer.walk()
+    actual = resolve(tracer)
+    # Ids are numbered in the order of the walk, which is the same for both traces.
+    unit_of_id, other = dense.unit_of_id, actual.unit_of_id
+    free = np.zeros(dense.n_units, bool)
+    both = (unit_of_id >= 0) & (other >= 0)
+    free[unit_of_id[both]] = True
+    return free
+
+
+def _kept_by_slot(dense: Trace, removed: Bools) -> dict[tuple[str, int], Bools]:
+    keep = dense.keep(removed)
+    return {(slot.name, slot.axis): keep[np.abs(slot.ids)] for slot in dense.slots}
+
+
+def _zero_slices(slot: Slot, kept: dict[tuple[str, int], Bools]) -> Bools:
+    """Which indices of an axis hold only (represented) zeros, looking at what is kept along the other axes."""
+    if slot.filler is not None:
+        return np.full(len(slot.ids), not constant_of_shape(slot.filler).any())
+    array = slot.data if slot.data is not None else _weight(slot.value)
+    nonzero = array != _represented_zero(slot)
+    for axis in range(array.ndim):
+        if axis != slot.axis and (stays := kept.get((slot.name, axis))) is not None and not stays.all():
+            nonzero = nonzero.compress(stays, axis)
+    return ~nonzero.any(axis=tuple(k for k in range(array.ndim) if k != slot.axis))
+
+
+def _weight(value: ir.Value) -> npt.NDArray[Any]:
+    producer = value.producer()
+    tensor = value.const_value if producer is None else producer.attributes["value"].as_tensor()
+    assert tensor is not None
+    return np.asarray(tensor.numpy())
+
+
+def _represented_zero(slot: Slot) -> npt.NDArray[Any] | int:
+    """The zero point a quantised weight is read with, shaped to broadcast; 0 for others."""
+    for node, place in slot.value.uses():
+        if node.op_type == "DequantizeLinear" and place == 0 and len(node.inputs) > 2:
+            zero_point = node.inputs[2]
+            if zero_point is None or zero_point.const_value is None:
+                return 0
+            value = np.asarray(zero_point.const_value.numpy())
+            along = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+            shape = [1] * len(slot.shape)
+            shape[along] = value.size
+            return value.reshape(shape) if value.size > 1 else value.reshape(())
+    return 0
+
+
+def _zero_filters(dense: Trace) -> Bools:
+    """Units of which every producing weight is zero."""
+    zero = np.zeros(dense.n_units, bool)
+    values = {(s.name, s.axis): s for s in dense.slots}
+    found: dict[tuple[str, int], Bools] = {}
+    for group in dense.groups:
+        flags = np.ones(len(group), bool)
+        for member in group.members:
+            if not member.role & Role.OUT:
+                continue
+            key = (member.tensor, member.axis)
+            if key not in found:
+                found[key] = _zero_slices(values[key], {})
+            flags &= found[key][member.index].all(axis=1)
+        zero[group.units] = flags
+    return zero
+
+
+# -- absorbing constants ---------------------------------------------------------------------------------------------
+
+
+def absorb(net: Net, probe: Probe) -> tuple[Net, int]:
+    """Fold the constants that zero filters leave behind into the biases of the layers that read them.
+
+    A channel whose filter is zero is the same everywhere and always; what a layer without padding makes of it is a
+    constant, which goes into its bias, and its `in` slice becomes zero. Then the channel can be shrunk away.
+
+    Args:
+        net: a network with zero filters.
+        probe: runs the model on at least two different inputs and returns the named values for each.
+
+    Returns:
+        The network with changed weights, and the number of (layer, channel) pairs folded.
+    """
+    found = shrinkable(net)
+    dense = found.trace
+    dead = _zero_filters(dense) & ~found.removed
+    readers = _readers(dense, dead)
+    if not readers:
+        return net, 0
+    names = list(dict.fromkeys(reader.source for reader in readers))
+    samples = probe(net.model, names)
+    values = {name: [sample[k] for sample in samples] for k, name in enumerate(names)}
+    copy = net.model.clone()
+    nodes = dict(zip(net.model.graph, copy.graph, strict=True))
+    folded = sum(_fold(copy, nodes[reader.node], reader, values[reader.source]) for reader in readers)
+    return replace(net, model=copy), folded
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A layer that reads dead channels: the value it reads, and which input channels of its weight they are."""
+
+    node: ir.Node
+    source: str
+    weight: str
+    axis: int
+    channels: npt.NDArray[np.int64]
+
+
+def _readers(dense: Trace, dead: Bools) -> list[_Reader]:
+    readers = []
+    slots = {(s.name, s.axis): s for s in dense.slots}
+    for group in dense.groups:
+        units = dead[group.units]
+        if units.any():
+            readers += _readers_of(group, units, slots)
+    return readers
+
+
+def _readers_of(group: Group, units: Bools, slots: dict[tuple[str, int], Slot]) -> list[_Reader]:
+    readers = []
+    for member in group.members:
+        slot = slots[member.tensor, member.axis]
+        if not member.role & Role.IN or member.role & Role.OUT or slot.value.producer() is not None:
+            continue
+        for node, place in slot.value.uses():
+            source = node.inputs[0]
+            if place == 1 and source is not None and _can_fold(node):
+                channels = member.index[units].ravel()
+                readers.append(_Reader(node, source.name or "", member.tensor, member.axis, channels))
+    return readers
+
+
+def _can_fold(node: ir.Node) -> bool:
+    """Whether a constant input channel gives a constant output: a matrix product, or a convolution without padding."""
+    if node.op_type == "Gemm":
+        return True
+    attributes = node.attributes
+    if node.op_type != "Conv" or ("group" in attributes and attributes["group"].as_int() != 1):
+        return False
+    padded = "pads" in attributes and any(attributes["pads"].as_ints())
+    automatic = "auto_pad" in attributes and attributes["auto_pad"].as_string() not in ("NOTSET", "VALID")
+    return not padded and not automatic
+
+
+def _fold(copy: ir.Model, node: ir.Node, reader: _Reader, samples: list[npt.NDArray[Any]]) -> int:
+    """Add what constant channels contribute to the bias of one layer, and set their weights to zero."""
+    channel_axis = 1 if node.op_type == "Conv" or not _flag(node, "transA") else 0
+    lines = [np.moveaxis(s, channel_axis, 0).reshape(s.shape[channel_axis], -1)[reader.channels] for s in samples]
+    level = lines[0][:, :1]
+    constant = np.logical_and.reduce([(line == level).all(axis=1) for line in lines])
+    channels, level = reader.channels[constant], level[constant, 0]
+    value = copy.graph.initializers[reader.weight]
+    tensor = value.const_value
+    if not len(channels) or tensor is None:
+        return 0
+    weight = np.array(tensor.numpy())
+    taken = weight.take(channels, reader.axis)
+    outside = tuple(k for k in range(weight.ndim) if k not in (reader.axis, _out_axis(node)))
+    per_channel = taken.sum(axis=outside)
+    alpha = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 1.0
+    shift = alpha * (level @ per_channel if reader.axis < _out_axis(node) else per_channel @ level)
+    weight[(slice(None),) * reader.axis + (channels,)] = 0
+    value.const_value = ir.Tensor(weight, tensor.dtype, name=value.name)
+    _add_to_bias(copy, node, shift.astype(weight.dtype), tensor.dtype)
+    return len(channels)
+
+
+def _flag(node: ir.Node, name: str) -> bool:
+    return name in node.attributes and bool(node.attributes[name].as_int())
+
+
+def _out_axis(node: ir.Node) -> int:
+    return 0 if node.op_type == "Conv" or _flag(node, "transB") else 1
+
+
+def _add_to_bias(copy: ir.Model, node: ir.Node, shift: npt.NDArray[Any], dtype: ir.DataType) -> None:
+    old = node.inputs[2] if len(node.inputs) > 2 else None
+    if old is not None and (old.const_value is None or old.producer() is not None):
+        name = f"{node.outputs[0].name}_absorbed"
+        raw = node.outputs[0]
+        users = list(raw.uses())
+        shape = (1, -1, *([1] * (len(node.inputs[1].shape or ()) - 2))) if node.op_type == "Conv" else (1, -1)  # type: ignore[union-attr]
+        add = ir.node("Add", [raw, _initializer(copy, f"{name}_bias", shift.reshape(shape), dtype)])
+        add.outputs[0].name, add.outputs[0].shape, add.outputs[0].dtype = name, raw.shape, raw.dtype
+        copy.graph.insert_after(node, add)
+        for user, place in users:
+            user.replace_input_with(place, add.outputs[0])
+        return
+    beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
+    base = 0.0 if old is None or old.const_value is None else beta * old.const_value.numpy()
+    if "beta" in node.attributes:
+        node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
+    bias = _initializer(copy, f"{node.outputs[0].name}_bias", (base + shift).astype(shift.dtype), dtype)
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    node.replace_input_with(2, bias)
+
+
+def _initializer(copy: ir.Model, name: str, array: npt.NDArray[Any], dtype: ir.DataType) -> ir.Value:
+    while name in copy.graph.initializers:
+        name += "_"
+    tensor = ir.Tensor(array, dtype, name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(dtype), const_value=tensor)
+    copy.graph.register_initializer(value)
+    return value

@@ -1,0 +1,132 @@
+"""report.json and the summary table of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+import slimnet
+from slimnet.bench.result import BenchResult
+from slimnet.graph.axes import Bools
+from slimnet.graph.units import Group, Trace
+from slimnet.plan.plan import Plan
+from slimnet.verify import Verification
+
+
+@dataclass
+class Report:
+    """The content of report.json; its keys are documented in the README and do not change."""
+
+    content: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write report.json; an existing file is replaced as a whole or not at all."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(self.to_json(), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def to_json(self) -> str:
+        return json.dumps(self.content, indent=2, default=_plain) + "\n"
+
+
+def summarise(
+    trace: Trace,
+    removed: Bools,
+    plan: Plan,
+    checked: Verification,
+    timed: BenchResult | None,
+    accuracy: tuple[float, float] | None,
+    seconds: Mapping[str, float],
+    torch_side: Mapping[str, Any] | None,
+    notes: Sequence[str],
+) -> Report:
+    """Collect what a run found."""
+    macs = [sum(trace.macs(part).values()) for part in (None, removed)]
+    measured = timed.to_json() if timed is not None else {}
+    unproven = set(checked.unproven)
+    return Report(
+        {
+            "model": trace.net.name,
+            "method": plan.how.get("method"),
+            "how": plan.how,
+            "params": _pair(trace.parameters(), trace.parameters(removed)),
+            "macs": _pair(*macs),
+            "speedup": {"flops": macs[0] / max(macs[1], 1), "latency": None, "efficiency": None}
+            | measured.get("speedup", {}),
+            "latency_ms": measured.get("latency_ms", {"before": None, "after": None}),
+            "bench": measured.get("bench"),
+            "verify": checked.to_json(),
+            "accuracy": _pair(*(accuracy or (None, None))),
+            "groups": [_group(g, removed, None if not checked.proven and not unproven else g.name not in unproven)
+                       for g in trace.groups],
+            "pinned": [asdict(pin) for pin in trace.pins],
+            "torch": torch_side,
+            "notes": list(notes),
+            "timing_s": {step: round(s, 4) for step, s in seconds.items()},
+            "versions": {"slimnet": slimnet.__version__, "onnxruntime": onnxruntime.__version__,
+                         "python": platform.python_version()},
+        }
+    )  # fmt: skip
+
+
+def _pair(before: Any, after: Any) -> dict[str, Any]:
+    return {"before": before, "after": after}
+
+
+def _group(group: Group, removed: Bools, proven: bool | None) -> dict[str, Any]:
+    kept = int((~removed[group.units]).sum())
+    tensors = list(dict.fromkeys(m.tensor for m in group.members))
+    return {"name": group.name, "kind": group.kind, "before": len(group), "after": kept, "proven": proven,
+            "tensors": tensors}  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} does not belong in a report")
+
+
+def summary_table(report: Report) -> Table:
+    """One table that says what changed."""
+    r = report.content
+    table = Table(title=f"{r['model']}: {r['method']}", box=SIMPLE_HEAD, title_justify="left")
+    for heading in ("", "before", "after", "change"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    table.add_row("parameters", *_counts(r["params"]))
+    table.add_row("MACs", *_counts(r["macs"]))
+    before, after = r["latency_ms"]["before"], r["latency_ms"]["after"]
+    if before and after:
+        table.add_row("latency (median)", f"{before['median']:.3g} ms", f"{after['median']:.3g} ms",
+                      f"{r['speedup']['latency']:.2f}x faster")  # fmt: skip
+        table.add_row("latency / FLOPs speedup", "", "", f"{r['speedup']['efficiency']:.2f}")
+    if r["accuracy"]["before"] is not None:
+        a, b = r["accuracy"]["before"], r["accuracy"]["after"]
+        table.add_row("accuracy", f"{a:.2%}", f"{b:.2%}", f"{100 * (b - a):+.2f} points")
+    v = r["verify"]
+    state = "exact" if v["exact"] else "DIFFERENT"
+    table.add_row("slim = masked", "", state, f"{v['max_rel_error']:.1e} (allowed {v['tolerance']:.0e})")
+    if v["proven"] or v["unproven"]:
+        total = len(v["proven"]) + len(v["unproven"])
+        table.add_row("groups proven", "", f"{len(v['proven'])} of {total}", "")
+    if v["plain_mask_error"] is not None:
+        table.add_row("inexact: distance to mask", "", "", f"{v['plain_mask_error']:.1e}")
+    if v["dense_error"] is not None:
+        table.add_row("distance to the original", "", "", f"{v['dense_error']:.1e}")
+    if r["torch"] is not None:
+        table.add_row("PyTorch module", "", "survives" if r["torch"]["survives"] else "does not", "")
+    return table
+
+
+def _counts(pair: Mapping[str, int]) -> tuple[str, str, str]:
+    before, after = pair["before"], pair["after"]
+    return f"{before:,}", f"{after:,}", f"{after / max(before, 1):.1%} left"

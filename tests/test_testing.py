@@ -1,0 +1,39 @@
+"""The pytest helper, as a user would call it."""
+
+import onnx_ir as ir
+import pytest
+from onnx import parser
+
+from slimnet.bench import baseline, bench
+from slimnet.errors import BadInput
+from slimnet.testing import assert_latency
+
+
+def products(count: int) -> ir.Model:
+    """So many matrix products one after the other."""
+    nodes = " ".join(f"x{k + 1} = MatMul(x{k}, x0)" for k in range(count))
+    text = f"g (float[96,96] x0) => (float[96,96] x{count}) {{ {nodes} }}"
+    return ir.from_proto(parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}'))
+
+
+def test_the_same_model_passes(tmp_path):
+    ir.save(products(2), tmp_path / "a.onnx")
+    ir.save(products(2), tmp_path / "b.onnx")
+    assert_latency(tmp_path / "a.onnx", tmp_path / "b.onnx", tolerance="5%", seconds=0.4)
+
+
+def test_a_slower_model_fails_with_its_numbers():
+    with pytest.raises(AssertionError, match=r"the candidate takes \d\.\d+ times .* ms against .* runs"):
+        assert_latency(products(4), products(2), seconds=0.4)
+
+
+def test_a_saved_baseline_serves_as_well(tmp_path):
+    baseline.save(tmp_path / "base.json", products(2), bench(products(4), products(2), threads=1, seconds=0.2))
+    assert_latency(products(2), tmp_path / "base.json", seconds=0.4)
+    with pytest.raises(AssertionError, match=r"slower than .*base\.json"):
+        assert_latency(products(4), tmp_path / "base.json", seconds=0.4)
+
+
+def test_a_saved_baseline_knows_its_inputs(tmp_path):
+    with pytest.raises(BadInput, match=r"base\.json: knows its inputs"):
+        assert_latency(products(2), tmp_path / "base.json", batch=4)
