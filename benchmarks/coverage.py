@@ -23,7 +23,7 @@ import harness
 
 FILE = harness.RESULTS / "coverage.json"
 RATIO = 0.5
-REPEATS = 5
+REPEATS = 3
 #: Parameters left may exceed torch-pruning's by this much.
 MARGIN = 0.03
 STEPS = ("trace", "score", "plan", "slim")
@@ -153,7 +153,7 @@ def report(table: dict[str, Any]) -> None:
     used = harness.versions("torch", "torchvision", "onnx", "onnxruntime", "torch-pruning")
     text = f"# Coverage\n\n`python benchmarks/coverage.py` and `python benchmarks/torch_pruning_left.py`; {used}.\n\n"
     text += f"{__doc__.split(chr(10) * 2)[2]}\n\n`left` is the fraction of parameters left, by slimnet exactly, by "
-    text += "slimnet with inexact removal, and by torch-pruning. Times are medians of five, in seconds.\n\n"
+    text += "slimnet with inexact removal, and by torch-pruning. Times are medians of warm repetitions, in seconds.\n\n"
     text += f"{_summary(table, yardstick)}\n\n{harness.markdown(columns, rows)}"
     (harness.RESULTS / "coverage.md").write_text(text)
 

@@ -39,6 +39,8 @@ TIMM = (
 #: A batch norm that sees pooled features gets at least this fraction of their mean square as its variance: between
 #: random images they hardly vary, and dividing by next to nothing would drown every other branch.
 VARIANCE_FLOOR = 0.1
+#: Standard deviation of the logarithm of the channels' scales.
+_SPREAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -160,12 +162,11 @@ def randomised(module: nn.Module, network: Network, seed: int) -> nn.Module:
 
 
 def _drawn(rng: np.random.Generator, shape: tuple[int, ...], owner: nn.Module, name: str) -> np.ndarray:
-    if name.startswith(("layer_scale", "gamma", "ls", "logit_scale")):
-        values = rng.uniform(0.5, 1.5, shape)
-        return np.asarray(values * (10 if name == "logit_scale" else 1), np.float32) if name != "logit_scale" else (
-            np.log(np.asarray(values * 10, np.float32)))
-    if len(shape) <= 1:
-        values = rng.uniform(0.5, 1.5, shape) if name.startswith("weight") else 0.2 * rng.standard_normal(shape)
+    if name == "logit_scale":  # Swin v2 takes its exponential
+        return np.log(rng.uniform(5, 15, shape)).astype(np.float32)
+    if len(shape) <= 1 or name.startswith(("layer_scale", "gamma")):
+        around_one = name.startswith(("weight", "layer_scale", "gamma"))
+        values = rng.uniform(0.5, 1.5, shape) if around_one else 0.2 * rng.standard_normal(shape)
         return np.asarray(values, np.float32)
     if "weight" not in name or isinstance(owner, nn.Embedding):
         return 0.5 * _heavy_tailed(rng, shape)
@@ -175,16 +176,20 @@ def _drawn(rng: np.random.Generator, shape: tuple[int, ...], owner: nn.Module, n
 
 
 def _gain(owner: nn.Module) -> float:
-    """Variance kept by a layer: 2 before a ReLU, 1 where two weights meet one activation (recurrence, attention)."""
+    """Variance a layer should give: 2 before a ReLU, 1 where weights act on a state or on each other."""
     return 1.0 if isinstance(owner, nn.RNNBase | nn.MultiheadAttention) else 2.0
 
 
 def _heavy_tailed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Unit variance, kurtosis 9: Laplace would be 6, a normal distribution 3. Filters differ in scale by half."""
+    """Normal numbers of unit variance, times a log-normal scale for every index of the first two axes.
+
+    As in trained networks some channels matter far more than others, so one unit of thousands can be seen to act.
+    """
     values = rng.standard_normal(shape, dtype=np.float32)
-    scale = rng.uniform(0.4, 1.6, (shape[0], *(1,) * (len(shape) - 1))).astype(np.float32)
-    values *= np.abs(values) * scale
-    return values / np.float32(math.sqrt(3 * 1.12))
+    for axis in (0, 1):
+        scale = rng.lognormal(-_SPREAD**2, _SPREAD, shape[axis]).astype(np.float32)
+        values *= scale.reshape([-1 if k == axis else 1 for k in range(len(shape))])
+    return values
 
 
 def _calibrate(module: nn.Module, network: Network, seed: int) -> None:

@@ -63,33 +63,22 @@ Rule: TypeAlias = Callable[["Op"], Result]
 
 
 @dataclass(frozen=True)
-class Length:
-    """An integer that is the length of what is left of `ids` (times `sign`)."""
-
-    ids: Ids
-    sign: int = 1
-
-    def __call__(self, keep: Bools) -> int:
-        return self.sign * int(keep[np.abs(self.ids)].sum())
-
-
-@dataclass(frozen=True)
 class Recount:
-    """Integers of one node that are lengths of id vectors: elements of an input, or of an attribute."""
+    """Integers of one node that are lengths of what is left of id vectors: elements of an input or an attribute."""
 
     node: ir.Node
     place: int | str
     old: npt.NDArray[np.int64] | None
-    elements: Mapping[int, Length]
+    elements: Mapping[int, Ids]
     scalar: bool = False
 
     def new(self, keep: Bools) -> npt.NDArray[np.int64]:
         """The integers after removal; what is not declared keeps its value."""
         if self.old is None or (self.old.size == 1 and len(self.elements) > 1):
-            return np.array([self.elements[i](keep) for i in range(len(self.elements))], np.int64)
+            return np.array([keep[np.abs(self.elements[i])].sum() for i in range(len(self.elements))], np.int64)
         out = self.old.astype(np.int64).ravel()
-        for element, length in self.elements.items():
-            out[element] = length(keep)
+        for element, ids in self.elements.items():
+            out[element] = keep[np.abs(ids)].sum()
         return out.reshape(self.old.shape)
 
 
@@ -117,11 +106,11 @@ class Renumber:
 
 @dataclass(frozen=True)
 class Freeze:
-    """A float attribute that was implied by a live width; it is written down with its dense value."""
+    """An attribute (by name) or input (by number) that a live width implied; its dense value is written down."""
 
     node: ir.Node
-    name: str
-    value: float
+    place: int | str
+    value: float | list[int]
 
 
 @dataclass(frozen=True)
@@ -271,13 +260,9 @@ class Op:
         for k in range(self.rank(i)):
             self.tracer.mark(self.peek(i)[k], Role.UNTOUCHED, "")
 
-    def lengths(self, place: int | str, elements: Mapping[int, Length | Ids]) -> None:
+    def lengths(self, place: int | str, elements: Mapping[int, Ids]) -> None:
         """Integers in an input (by number) or attribute (by name) that are lengths of id vectors."""
-        live = {
-            e: v if isinstance(v, Length) else Length(v)
-            for e, v in elements.items()
-            if is_live(v.ids if isinstance(v, Length) else v)
-        }
+        live = {e: ids for e, ids in elements.items() if is_live(ids)}
         if not live:
             return
         scalar = False
@@ -288,16 +273,16 @@ class Op:
                 raise Unsupported(f"the integers in input {place} are computed while the network runs")
             if dynamic is not None:
                 flags = dynamic.ravel()
-                for e, length in live.items():
+                for e, ids in live.items():
                     if flags[e]:
-                        self.pin(length.ids, "its length is computed from a dynamic input size")
-                live = {e: length for e, length in live.items() if not flags[e]}
+                        self.pin(ids, "its length is computed from a dynamic input size")
+                live = {e: ids for e, ids in live.items() if not flags[e]}
         else:
             value = self.attr(place)
             scalar = isinstance(value, int)
             old = None if value is None else np.atleast_1d(np.asarray(value, np.int64))
         if old is None or (old.size == 1 and len(elements) > 1):
-            live = {e: v if isinstance(v, Length) else Length(v) for e, v in elements.items()}
+            live = dict(elements)
         self.tracer.edits.append(Recount(self.node, place, old, live, scalar))
 
     def relate(self, flat: Ids, shape: Sequence[int], axes: Sequence[Ids] | None = None) -> Axes:
@@ -340,8 +325,8 @@ class Op:
         assert old is not None
         self.tracer.edits.append(Renumber(self.node, place, old, ids, tuple(self.axes(place))))
 
-    def freeze(self, name: str, value: float) -> None:
-        self.tracer.edits.append(Freeze(self.node, name, value))
+    def freeze(self, place: int | str, value: float | list[int]) -> None:
+        self.tracer.edits.append(Freeze(self.node, place, value))
 
 
 class Unsupported(Exception):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
@@ -13,6 +14,11 @@ from slimnet.graph.net import Net
 if TYPE_CHECKING:
     from slimnet.graph.op import Traced
 
+#: What onnx raises where it cannot infer; the last one for operators that it calls deprecated.
+_FAILURES = (
+    *(onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError),
+    onnx.checker.ValidationError,
+)
 #: Constants up to this size are passed to the inference as data; shapes and axes are never longer.
 _DATA_ELEMENTS = 64
 
@@ -54,14 +60,15 @@ class Shapes:
             if traced.items is not None or traced.shape is None:
                 return unknown
             types[value.name or ""] = onnx.helper.make_tensor_type_proto(self._type(value, traced), traced.shape)
-            if traced.data is not None and traced.data.size <= _DATA_ELEMENTS:
-                data[value.name or ""] = onnx.numpy_helper.from_array(traced.data)
+            known = _known(value, traced)
+            if known is not None:
+                data[value.name or ""] = onnx.numpy_helper.from_array(known)
         try:
             schema = onnx.defs.get_schema(node.op_type, self._version, "")
             found = onnx.shape_inference.infer_node_outputs(
                 schema, ir.to_proto(node), types, data, opset_imports=self._opsets
             )
-        except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError):
+        except _FAILURES:
             return unknown
         return [self._shape_of(v, found.get(v.name or "")) for v in node.outputs]
 
@@ -106,6 +113,16 @@ class Shapes:
                 if v.type.HasField("tensor_type") and v.type.tensor_type.HasField("shape")
             }
         return self._symbolic
+
+
+def _known(value: ir.Value, traced: Traced) -> npt.NDArray[Any] | None:
+    """A small constant; also one that is traced like a weight, such as the scales of a Resize."""
+    if traced.data is not None:
+        return traced.data if traced.data.size <= _DATA_ELEMENTS else None
+    producer, tensor = value.producer(), value.const_value
+    if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
+        tensor = producer.attributes["value"].as_tensor()
+    return tensor.numpy() if tensor is not None and tensor.size <= _DATA_ELEMENTS else None
 
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:

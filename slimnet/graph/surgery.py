@@ -127,7 +127,8 @@ class _Copy:
         self.taken.add(name)
         node = ir.node(op_type, inputs, attributes)
         node.outputs[0].name = node.name = name
-        node.outputs[0].dtype = inputs[0].dtype
+        if inputs[0].dtype is not None:
+            node.outputs[0].dtype = inputs[0].dtype
         if before is None:
             self.graph.append(node)
         else:
@@ -275,9 +276,19 @@ def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:
         old = edit.old
         copy.set_input(edit.node, edit.place, copy.constant(f"{node.name}_indices", np.asarray(edit.new(keep), old.dtype)))
     elif isinstance(edit, Freeze):
-        node.attributes[edit.name] = ir.AttrFloat32(edit.name, edit.value)
+        _write_down(copy, edit)
     elif isinstance(edit, Restep) and not keep[np.abs(edit.ids)].all():
         _to_gather(copy, node, edit.axis, edit.indices(keep))
+
+
+def _write_down(copy: _Copy, edit: Freeze) -> None:
+    attributes = copy.nodes[edit.node].attributes
+    if isinstance(edit.place, int):
+        copy.set_input(edit.node, edit.place, copy.constant("frozen", np.array(edit.value, np.int64)))
+    elif isinstance(edit.value, float):
+        attributes[edit.place] = ir.AttrFloat32(edit.place, edit.value)
+    else:
+        attributes[edit.place] = ir.AttrInt64s(edit.place, edit.value)
 
 
 def _set_integers(copy: _Copy, edit: Recount, place: int, new: npt.NDArray[np.int64]) -> None:

@@ -231,9 +231,9 @@ class Tracer:
             results = evaluate(node, [None if v is None else v.data for v in inputs])
         except CannotEvaluate:
             return False
-        dynamic = self.dynamic(node, inputs, results)
-        for k, (value, result) in enumerate(zip(node.outputs, results, strict=False)):
-            self.values[value] = Traced(data=result, dynamic=dynamic[k] if dynamic else None, parameter=True)
+        flags = self.dynamic(node, inputs, results) or [np.zeros((), bool)] * len(results)
+        for value, result, flag in zip(node.outputs, results, flags, strict=False):
+            self.values[value] = Traced(data=result, dynamic=flag if flag.any() else None, parameter=True)
         return True
 
     def evaluate_cast_like(self, node: ir.Node, traced: Traced | None) -> bool:

@@ -64,7 +64,7 @@ def save_onnx(model: ir.Model, path: str | os.PathLike[str]) -> None:
         try:
             onnx.checker.check_model(str(temporary))
         except onnx.checker.ValidationError as error:
-            if not _is_custom_op(error):
+            if not _runs_anyway(error):
                 raise SlimnetError(f"{file}: the network is not valid ONNX: {essence(error)}") from error
 
 
@@ -114,13 +114,13 @@ def _check_structure(proto: onnx.ModelProto, file: Path) -> None:
     try:
         onnx.checker.check_model(light)
     except onnx.checker.ValidationError as error:
-        if not _is_custom_op(error):
+        if not _runs_anyway(error):
             raise BadInput(f"{file}: is not valid ONNX: {essence(error)}; export it again") from error
 
 
-def _is_custom_op(error: Exception) -> bool:
-    """Whether the checker only complains of an op that somebody invented, which it cannot know."""
-    return "No Op registered for" in str(error)
+def _runs_anyway(error: Exception) -> bool:
+    """Whether the checker only complains of what runtimes accept: invented ops, and values of unknown rank."""
+    return "No Op registered for" in str(error) or "Field 'shape' of 'type' is required" in str(error)
 
 
 def _read_weights(model: ir.Model, file: Path) -> None:

@@ -46,7 +46,7 @@ def build(arch: str) -> nn.Module:
         raise BadInput(f"--arch {arch}: is not understood; use {FORMS}")
     keywords = _keywords(arch, query)
     is_file = where.endswith(".py")
-    with torch.random.fork_rng(devices=[]), _importable(Path(where).absolute().parent if is_file else Path.cwd()):
+    with torch.random.fork_rng(devices=[]), importable(Path(where).absolute().parent if is_file else Path.cwd()):
         torch.manual_seed(0)
         zoo, _, zoo_name = spec.partition(":")
         if zoo in BUILT_IN:
@@ -195,7 +195,7 @@ def _named(module: ModuleType, name: str, arch: str) -> Any:
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
+def importable(folder: Path) -> Iterator[None]:
     """Let imports look into a folder, as they do for a script that lies there."""
     sys.path.insert(0, str(folder))
     try:

@@ -1,7 +1,7 @@
 """From a module to a graph, by `torch.export` and `torch.onnx`; every parameter keeps its own name."""
 
+import io
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -104,11 +104,11 @@ def _root(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings and no log from torch's exporter, and nothing on stdout, which belongs to `--json`."""
+    """No warnings, log or prints while torch traces: a failure is told in one line, and stdout belongs to `--json`."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -16,7 +16,7 @@ from slimnet.errors import BadInput
 from slimnet.graph.net import TorchSource
 from slimnet.io.files import essence, existing_file
 from slimnet.io.inputs import Inputs, parse_inputs, sizes
-from slimnet.io.torch_arch import FORMS, build, vet, zoo_inputs
+from slimnet.io.torch_arch import FORMS, build, importable, vet, zoo_inputs
 
 #: Where training scripts put the weights, most specific first.
 WRAPPERS = (
@@ -111,7 +111,8 @@ def _from_json(text: str) -> Any:
 
 def _read_pickle(file: Path, unsafe_pickle: bool) -> Checkpoint:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=not unsafe_pickle)
+        with importable(Path.cwd()):
+            content = torch.load(file, map_location="cpu", weights_only=not unsafe_pickle)
     except Exception as error:
         if "TorchScript" in str(error):
             raise BadInput(f"{file}: {TORCHSCRIPT}") from error

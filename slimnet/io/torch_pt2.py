@@ -88,13 +88,13 @@ def _is_read(name: str) -> bool:
 
 
 def _dangers(name: str, data: bytes) -> Iterator[str]:
-    if name.endswith(".json"):
-        yield from _dangers_in_json(name, json.loads(data))
-        return
     try:
-        torch.load(io.BytesIO(data), weights_only=True)
-    except Exception:
-        yield f"{name} is a pickle"
+        if name.endswith(".json"):
+            yield from _dangers_in_json(name, json.loads(data))
+        else:
+            torch.load(io.BytesIO(data), weights_only=True)
+    except Exception as error:
+        yield f"{name} is not plain data: {essence(error)}"
 
 
 def _dangers_in_json(name: str, value: Any) -> Iterator[str]:

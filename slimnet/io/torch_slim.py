@@ -207,8 +207,8 @@ def _kept(plan: Plan, held: list[list[_Place]]) -> dict[str, dict[int, np.ndarra
     index that one use has lost is gone. If another use still needs it, the module will not compute the same.
     """
     uses: dict[str, list[Mapping[int, np.ndarray]]] = {}
-    for key, axes in plan.kept.items():
-        uses.setdefault(key.partition("@")[0], []).append(axes)
+    for key, use in plan.kept.items():
+        uses.setdefault(key.partition("@")[0], []).append(use)
     kept: dict[str, dict[int, np.ndarray]] = {}
     for places in held:
         left: dict[int, np.ndarray] = {}

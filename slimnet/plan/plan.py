@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slimnet.errors import BadInput
+from slimnet.io.files import existing_file, replacing
 
 Indices = npt.NDArray[np.int64]
 
@@ -46,15 +47,8 @@ class Plan:
         kept = {t: {str(k): [int(i) for i in ids] for k, ids in axes.items()} for t, axes in self.kept.items()}
         document = {"format": FORMAT, "model_hash": self.model_hash, "how": self.how, "kept": kept}
         text = json.dumps(document, allow_nan=False, default=_plain) + "\n"
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise BadInput(f"{path}: cannot write the plan ({error.strerror}); choose another place") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(Path(path)) as file:
+            file.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -63,7 +57,7 @@ class Plan:
         Raises:
             BadInput: the file cannot be read, is not JSON, or does not describe a plan; the message says where.
         """
-        document = _read(Path(path))
+        document = _read(existing_file(path))
         if not isinstance(document, dict):
             raise BadInput(f"{path}: a plan is a JSON object, this is a {type(document).__name__}")
         for key, kind in (("format", int), ("model_hash", str), ("how", dict), ("kept", dict)):
@@ -87,8 +81,6 @@ def _read(path: Path) -> Any:
         if path.stat().st_size > MAX_BYTES:
             raise BadInput(f"{path}: {path.stat().st_size >> 20} MiB is too large for a plan; check the file")
         return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot read the plan ({error.strerror})") from None
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON (line {error.lineno}: {error.msg}); is this a plan?") from None
     except (ValueError, RecursionError):  # not text, a number with thousands of digits, or nested too deeply

@@ -20,7 +20,7 @@ from slimnet.graph.units import Group, Trace
 from slimnet.plan.widths import Bools, Counts, Floats, Places, Widths
 
 #: Cost of moving a group away from its wanted count by its whole width, in dense widths of its axes.
-_DISTANCE = 1.5
+_DISTANCE = 1.25
 #: The same where it changes no padded width: it only decides ties.
 _TIE = 0.01
 #: Blocks a group may move up or down.
@@ -123,7 +123,7 @@ class _Rounding:
         #: Groups that are aligned by themselves, and so never spoil an axis they share.
         self.aligned = self.owns & (parameters.sizes >= 2 * self.step)
         self.counts = self._candidates(parameters.sizes, free)
-        self.costs = self._distance(parameters.sizes) + self._own_cost(np.flatnonzero(alone))
+        self.costs = self._distance(self.counts) + self._own_cost(np.flatnonzero(alone))
         self.costs[self.aligned[:, None] & (self.counts % self.step[:, None] != 0)] = np.inf
         self.slope = parameters.slope(kept) / parameters.left(kept).sum() * widths.weight.sum()
         self.shared = on & ~alone[:, None]
@@ -141,17 +141,17 @@ class _Rounding:
         nearest = np.argsort(np.abs(counts - self.kept[:, None]), axis=1, kind="stable")
         return np.take_along_axis(counts, nearest, axis=1)
 
-    def _distance(self, sizes: Counts) -> Floats:
-        """Cost [G, C] of moving away from the wanted counts; below one block every count is as good.
+    def _distance(self, counts: Counts) -> Floats:
+        """Cost [G, C] of moving from the wanted to other counts; below one block every count is as good.
 
         It rises with the square as well, so that many groups move a little before one moves far.
         """
         step = np.where(self.owns, self.step, 1)[:, None]
         wanted = self.kept[:, None]
-        moved = np.abs(np.maximum(self.counts, step) - np.maximum(wanted, step))
+        moved = np.abs(np.maximum(counts, step) - np.maximum(wanted, step))
         weight = self.widths.weight @ (self.widths.takes > 0)
         far = _DISTANCE + moved / wanted
-        return (far * moved + _TIE * np.abs(self.counts - wanted)) * (weight / sizes)[:, None]
+        return (far * moved + _TIE * np.abs(counts - wanted)) * (weight / self.parameters.sizes)[:, None]
 
     def _own_cost(self, rows: Places) -> Floats:
         """Cost [G, C] of the axes that belong to one group alone."""
@@ -169,17 +169,36 @@ class _Rounding:
         wanted = self.parameters.left(self.kept).sum()
         goal = float(np.clip(self.parameters.left(unpriced).sum(), wanted - allowed, wanted))
         few, many = self._bracket(goal)
-        best, closest = few, abs(self._gap(few, goal))
-        # Alike groups change at the same price; one after another they come closer.
-        sets = self._inseparable()
-        sets.sort(key=lambda groups: -float(np.abs((many - few)[groups]) @ self.slope[groups]))
-        for groups in sets:
-            trial = best.copy()
-            trial[groups] = many[groups]
-            gap = abs(self._gap(trial, goal))
-            if gap < closest:
-                best, closest = trial, gap
-        return best
+        # Alike groups change at the same price; one set after another they come closer.
+        best = self._closer(few, [(groups, many[groups]) for groups in self._inseparable()], goal)
+        block = best + self.step * (1 if self._gap(best, goal) < 0 else -1)
+        possible = self.aligned & (self.counts == block[:, None]).any(axis=1)
+        return self._closer(best, [(np.array([g]), block[[g]]) for g in np.flatnonzero(possible)], goal)
+
+    def _closer(self, counts: Counts, changes: Sequence[tuple[Places, Counts]], goal: float) -> Counts:
+        """Make changes that bring the number of parameters closer to the goal, those that cost least for it first."""
+        cost, gap = self._cost(counts), self._gap(counts, goal)
+        trials = []
+        for groups, new in changes:
+            trial = counts.copy()
+            trial[groups] = new
+            moved = self._gap(trial, goal) - gap
+            if moved * gap < 0:
+                trials.append(((self._cost(trial) - cost) / abs(moved), groups, new))
+        for _, groups, new in sorted(trials, key=lambda t: t[0]):
+            if abs(gap) < _EXACT * self.parameters.elements.sum():
+                break
+            trial = counts.copy()
+            trial[groups] = new
+            if abs(self._gap(trial, goal)) < abs(gap):
+                counts, gap = trial, self._gap(trial, goal)
+        return counts
+
+    def _cost(self, counts: Counts) -> float:
+        """Cost of all axes, and of the distance from the wanted counts."""
+        lengths = self.widths.fixed + self.widths.takes @ counts
+        rows = np.arange(len(lengths))
+        return float(self.widths.cost(rows, lengths[:, None]).sum() + self._distance(counts[:, None]).sum())
 
     def _gap(self, counts: Counts, goal: float) -> float:
         """Parameters too many."""

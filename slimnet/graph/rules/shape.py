@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slimnet.graph.axes import Ids, fixed, is_live, not_zero, signed
-from slimnet.graph.op import Axes, Length, Op, Result, Role, Unsupported, broadcast
+from slimnet.graph.op import Axes, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.rules.registry import rule
 
 
@@ -23,6 +23,9 @@ def squeeze(op: Op) -> Result:
     if drop is None:
         raise Unsupported("its axes are not constant")
     gone = {k % len(axes) for k in drop}
+    if not op.has(1) and op.attr("axes") is None:
+        # An axis that is cut down to one channel must not be dropped too.
+        op.freeze(1 if op.version >= 13 else "axes", sorted(gone))
     return [[ids for k, ids in enumerate(axes) if k not in gone]]
 
 
@@ -207,8 +210,8 @@ def slice_(op: Op) -> Result:
     steps = op.ints(4, None, [1] * len(starts))
     if along is None or steps is None:
         raise Unsupported("its axes are not constant")
-    low: dict[int, Length] = {}
-    high: dict[int, Length] = {}
+    low: dict[int, Ids] = {}
+    high: dict[int, Ids] = {}
     for e, (start, end, k, step) in enumerate(zip(starts, ends, along, steps, strict=True)):
         ids = axes[k]
         axes[k] = ids[slice(start, None if step < 0 and end < -len(ids) else end, step)]
@@ -220,10 +223,11 @@ def slice_(op: Op) -> Result:
                 raise Unsupported("slices several axes with a step")
             op.restep(k % len(axes), np.arange(len(ids))[start:end:step], ids)
             continue
+        # Counted from the front: from the back, a bound that comes to be 0 would mean the other end.
         if start != 0:
-            low[e] = Length(ids[:start]) if start > 0 else Length(ids[max(start, -len(ids)) :], -1)
+            low[e] = ids[:start]
         if -len(ids) < end < len(ids):
-            high[e] = Length(ids[:end]) if end >= 0 else Length(ids[end:], -1)
+            high[e] = ids[:end]
     by_input = op.has(1)
     op.lengths(1 if by_input else "starts", low)
     op.lengths(2 if by_input else "ends", high)

@@ -1,0 +1,124 @@
+import logging
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from slimnet.bench.session import session
+from slimnet.errors import BadInput
+from slimnet.io import load
+from slimnet.io.torch_export import export_torch, not_exported
+
+
+class Two(nn.Module):
+    """Two inputs, tied weights, a tensor that is no parameter, one layer that is never used, and some noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.out = nn.Linear(8, 20, bias=False)
+        self.out.weight = self.embedding.weight
+        self.unused = nn.Linear(3, 3)
+        self.scale = torch.full((8,), 2.0)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        print("noise")
+        warnings.warn("more noise", stacklevel=1)
+        hidden = self.norm((self.embedding(ids) * self.scale).transpose(1, 2)).transpose(1, 2)
+        return {"logits": self.out(hidden), "hidden": hidden * mask.unsqueeze(-1)}
+
+
+TWO = ["ids=1x7:int64", "mask=1x7"]
+
+
+def test_graph_computes_what_the_module_computes_under_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+    module = Two().eval()
+    net = load(module, inputs=TWO)
+    assert capsys.readouterr().out == ""
+    assert net.inputs == {"ids": (1, 7), "mask": (1, 7)}
+    ids, mask = torch.randint(20, (1, 7)), torch.rand(1, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = module(ids, mask)
+    outputs = session(net.model).run(None, {"ids": ids.numpy(), "mask": mask.numpy()})
+    for output, wanted in zip(outputs, expected.values(), strict=True):
+        np.testing.assert_allclose(output, wanted.detach().numpy(), atol=1e-5)
+
+    assert {"norm.weight", "norm.bias", "norm.running_mean", "scale"} <= set(net.params())
+    assert not_exported(net) == ["unused.weight", "unused.bias"]
+
+
+def test_weights_are_copied_and_nothing_else_is_left() -> None:
+    module = nn.Linear(4, 3)
+    net = load(module, inputs=(1, 4))
+    before = net.params()["weight"].copy()
+    nn.init.zeros_(module.weight)
+    np.testing.assert_array_equal(net.params()["weight"], before)
+    assert not any(node.metadata_props for node in net.model.graph)
+    assert logging.root.manager.disable == 0
+
+
+def test_half_precision_and_order_of_positional_inputs() -> None:
+    class Sum(nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return a + b.sum()
+
+    net = load(Sum(), inputs=["1x4:float16", "5:float16"])
+    assert net.inputs == {"a": (1, 4), "b": (5,)}
+    assert {str(v.dtype) for v in net.model.graph.inputs} == {"FLOAT16"}
+
+
+def test_dynamic_batch() -> None:
+    source = load(None, "models:lenet5").torch
+    assert source is not None
+    net = export_torch(source, "lenet5", dynamic_batch=True)
+    assert net.inputs == {"x": (1, 1, 28, 28)}
+    assert [str(d) for d in net.model.graph.inputs[0].shape or ()] == ["batch", "1", "28", "28"]
+    x = np.random.default_rng(0).standard_normal((3, 1, 28, 28)).astype(np.float32)
+    with torch.no_grad():
+        expected = source.module(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(session(net.model).run(None, {"x": x})[0], expected, atol=1e-5)
+
+
+class Branch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        return self.body(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize(
+    ("inputs", "complaint"),
+    [
+        (None, "Branch: the shape of its input is not known; give it, such as --input 1x3x224x224"),
+        ("1x4", "Branch: torch.export cannot trace it"),
+        ("1x5", "does not run on the given --input: body.0 (Linear) raises RuntimeError"),
+        ("z=1x4", "--input: missing a required argument: 'x' of Branch.forward(x: torch.Tensor, y: "),
+        (["x=1x4", "z=1x4"], "got an unexpected keyword argument 'z' of Branch.forward"),
+        (["1x4", "1x4", "1x4"], "too many positional arguments of Branch.forward"),
+    ],
+)
+def test_bad_input(inputs: str | list[str] | None, complaint: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(Branch(), inputs=inputs)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_untranslatable_operators_are_told() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.eigvals(x).real
+
+    with pytest.raises(BadInput, match=r"Odd: torch\.onnx cannot translate it: .*pass the \.onnx file"):
+        load(Odd(), inputs=(4, 4))
+
+
+def test_only_modules_and_paths_are_loaded() -> None:
+    with pytest.raises(BadInput, match="cannot load a int"):
+        load(3)  # type: ignore[arg-type]

@@ -1,0 +1,181 @@
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slimnet.errors import BadInput
+from slimnet.graph.units import Axis
+from slimnet.plan.budget import SCOPES, choose
+from tests.plan.nets import Net, chain, densenet, lengths, padded_resnet, resnet, scores
+
+
+def removed_of(net: Any, removed: np.ndarray) -> list[int]:
+    return [int(removed[group.units].sum()) for group in net.groups]
+
+
+def test_layer_scope_takes_the_lowest_of_each_group() -> None:
+    net = chain(4, 5)
+    removed = choose(net, [np.array([3.0, 1, 4, 2]), np.array([9.0, 8, 7, 6, 5])], 0.5)
+    assert removed.tolist() == [False, True, False, True, False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("width", "ratio", "count"),
+    [(10, 0.75, 8), (10, 0.99, 9), (10, 0.3, 3), (100, 0.07, 7), (100, 0.29, 29), (3, 0.01, 1), (2, 0.9, 1)],
+)
+def test_the_count_is_rounded_up_but_never_all(width: int, ratio: float, count: int) -> None:
+    net = chain(width)
+    assert removed_of(net, choose(net, scores(net), ratio)) == [count]
+
+
+def test_global_scope_uses_one_threshold_on_scores_relative_to_their_mean() -> None:
+    net = chain(4, 4)
+    small, large = np.array([1.0, 1, 1, 1.2]), np.array([10.0, 100, 1000, 1000])
+    removed = choose(net, [small, large], 0.25, scope="global")
+    assert removed.tolist() == [False] * 4 + [True, True, False, False]
+    raw = choose(net, [small, large], 0.25, scope="global", normalise=lambda groups, values: list(values))
+    assert removed_of(net, raw) == [2, 0]
+
+
+def test_global_scope_leaves_the_best_unit_of_every_group() -> None:
+    net = chain(4, 8)
+    even = choose(net, [np.zeros(4), np.ones(8)], 0.9, scope="global", normalise=lambda groups, values: list(values))
+    assert removed_of(net, even) == [3, 7]
+
+
+def test_isomorphic_scope_compares_groups_of_one_kind_only() -> None:
+    net = resnet(8, 8, blocks=2)
+    kinds = [group.kind for group in net.groups]
+    values = scores(net)
+    removed = choose(net, values, 0.5, scope="isomorphic")
+    for kind in set(kinds):
+        pool = [g for g, k in enumerate(kinds) if k == kind]
+        assert sum(removed_of(net, removed)[g] for g in pool) == 4 * len(pool)
+
+
+def test_the_normaliser_of_the_method_is_used_but_ranks_within_a_group_are_the_scores() -> None:
+    net = chain(6)
+    values = [np.array([5.0, 3, 4, 1, 2, 6])]
+    removed = choose(net, values, 0.5, scope="global", normalise=lambda groups, s: [v / 100 for v in s])
+    assert np.flatnonzero(removed).tolist() == [1, 3, 4]
+
+
+def test_ratio_for_and_ignore_name_groups_by_their_filters() -> None:
+    net = resnet(8, 8)
+    removed = choose(net, scores(net), 0.5, ratio_for=[("layer0*", 0.25)], ignore=["layer1.*.conv1.weight"])
+    by_name = dict(zip([g.name for g in net.groups], removed_of(net, removed), strict=True))
+    assert by_name == {
+        "stem.weight": 2,  # layer0.0.conv2.weight writes to this stream
+        "layer0.0.conv1.weight": 2,
+        "layer0.1.conv1.weight": 2,
+        "layer1.0.conv1.weight": 0,
+        "layer1.0.down.weight": 4,
+        "layer1.1.conv1.weight": 0,
+    }
+
+
+def test_a_pattern_may_name_a_module() -> None:
+    net = resnet(8, 8)
+    removed = dict(
+        zip(
+            [g.name for g in net.groups], removed_of(net, choose(net, scores(net), 0.5, ignore=["layer1.0"])),
+            strict=True,
+        )
+    )  # fmt: skip
+    assert removed["layer1.0.conv1.weight"] == removed["layer1.0.down.weight"] == 0
+    assert removed["layer1.1.conv1.weight"] == 4
+
+
+def test_the_last_matching_ratio_counts_and_ignore_beats_it() -> None:
+    net = chain(8, 8)
+    removed = choose(net, scores(net), 0.5, ratio_for=[("conv*", 0.25), ("conv1.weight", 0.75)])
+    assert removed_of(net, removed) == [2, 6]
+    removed = choose(net, scores(net), 0.5, ratio_for=[("conv*", 0.25)], ignore=["conv1*"])
+    assert removed_of(net, removed) == [2, 0]
+
+
+def test_a_ratio_of_its_own_is_kept_in_global_scope() -> None:
+    net = chain(8, 8, 8)
+    removed = choose(net, scores(net), 0.5, scope="global", ratio_for=[("conv0.weight", 0.125)])
+    counts = removed_of(net, removed)
+    assert counts[0] == 1
+    assert sum(counts[1:]) == 8
+
+
+def test_ignoring_a_layer_that_cannot_be_pruned_does_no_harm() -> None:
+    net = chain(8)
+    assert removed_of(net, choose(net, scores(net), 0.5, ignore=["fc"])) == [4]
+
+
+def test_a_group_without_a_score_stays_dense() -> None:
+    net = chain(4, 4)
+    for scope in SCOPES:
+        removed = choose(net, [np.full(4, np.nan), np.arange(4.0)], 0.5, scope=scope, round_to=1)
+        assert removed_of(net, removed) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ratio": 0.0}, "ratio 0 is not between 0 and 1"),
+        ({"ratio": 1.0}, "ratio 1 is not between 0 and 1"),
+        ({"ratio": float("nan")}, "ratio nan is not between 0 and 1"),
+        ({"ratio_for": [("conv0*", 2.0)]}, "ratio-for 'conv0*': 2 is not between 0 and 1"),
+        ({"ratio_for": [("conv9*", 0.5)]}, "ratio-for pattern 'conv9*' names no removable filters"),
+        ({"ratio_for": [("fc*", 0.5)]}, "ratio-for pattern 'fc*' names no removable filters"),
+        ({"ignore": ["conv9*"]}, "ignore pattern 'conv9*' matches nothing"),
+        ({"ignore": ["*"]}, "nothing is left to remove"),
+        ({"scope": "local"}, "scope 'local' is not known; choose one of: layer, global, isomorphic"),
+        ({"round_to": 0}, "round-to 0 is not 'auto', a positive number or 'none'"),
+        ({"round_to": "best"}, "round-to 'best' is not 'auto', a positive number or 'none'"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(change: dict[str, Any], message: str) -> None:
+    net = chain(8)
+    with pytest.raises(BadInput, match="^" + re.escape(message)) as caught:
+        choose(net, scores(net), **{"ratio": 0.5, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_remove_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="every channel is pinned"):
+        choose(Net().done(), [], 0.5)
+    with pytest.raises(BadInput, match="every group has a single channel"):
+        choose(chain(1), [np.ones(1)], 0.5)
+
+
+def test_an_axis_that_would_be_empty_gets_its_best_unit_back() -> None:
+    net = chain(8)
+    values = np.arange(8.0)
+    net.axes.append(Axis("half", np.array([1, 3, 2]), "other", 1, 0))
+    removed = choose(net, [values], 0.5)
+    assert np.flatnonzero(removed).tolist() == [0, 1, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    net=st.sampled_from([chain(8, 40, 3), resnet(16, 32), padded_resnet(16, 32, 64), densenet(24, 12, 4)]),
+    ratio=st.floats(0.01, 0.99),
+    scope=st.sampled_from(SCOPES),
+    round_to=st.sampled_from([None, "auto", 4, 16]),
+    seed=st.integers(0, 99),
+)
+def test_no_layer_is_emptied_and_the_lowest_go(net: Any, ratio: float, scope: str, round_to: Any, seed: int) -> None:
+    values = scores(net, seed)
+    try:
+        removed = choose(net, values, ratio, scope=scope, round_to=round_to)
+    except BadInput:  # rounding may leave nothing to remove
+        removed = np.zeros(net.n_units, bool)
+    assert removed.any() or round_to is not None
+    assert min(lengths(net, removed).values()) >= 1
+    for group, score in zip(net.groups, values, strict=True):
+        gone = removed[group.units]
+        assert not gone.all()
+        assert score[gone].max(initial=-1) < score[~gone].min()
+    if round_to is None and scope == "layer":
+        sizes = np.array([len(group.units) for group in net.groups])
+        expected = np.minimum(np.ceil(ratio * sizes - 1e-9), sizes - 1)
+        assert removed_of(net, removed) == expected.tolist()
