@@ -67,34 +67,17 @@ def examine(name: str, out: Path) -> None:
 
 
 def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
-    """Prune, verify and count; the times are medians of warm repetitions."""
+    """Prune, verify and count."""
     from slimnet.errors import SlimnetError
-    from slimnet.graph.surgery import slim
-    from slimnet.graph.trace import trace
-    from slimnet.methods.criteria import score
-    from slimnet.plan.budget import choose
     from slimnet.verify import verify
 
-    times: dict[str, list[float]] = {step: [] for step in STEPS}
-    for _ in range(REPEATS + 1):
-        marks = [time.perf_counter()]
-        traced = trace(net, allow_inexact)
-        marks.append(time.perf_counter())
-        scores = score("l1", traced.params(), traced.groups)
-        marks.append(time.perf_counter())
-        removed = choose(traced, scores, RATIO)
-        plan = traced.plan(removed)
-        marks.append(time.perf_counter())
-        thin = slim(traced, removed)
-        marks.append(time.perf_counter())
-        for step, start, end in zip(STEPS, marks, marks[1:], strict=False):
-            times[step].append(end - start)
+    traced, removed, thin, times = prune(net, allow_inexact, REPEATS)
     row: dict[str, Any] = {
         "groups": len(traced.groups),
         "left": round(count(net, thin) / count(net, net.model), 4),
         "params": count(net, net.model),
         "pinned": _reasons(traced),
-        "times": {step: round(median(values[1:]), 4) for step, values in times.items()},
+        "times": times,
     }
     started = time.perf_counter()
     try:
@@ -104,8 +87,32 @@ def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
     row |= {"exact": result.exact, "error": result.max_rel_error, "unproven": result.unproven}
     row |= {"verify_s": round(time.perf_counter() - started, 2), "plain_mask_error": result.plain_mask_error}
     if net.torch is not None:
-        row["module"] = _survives(net, plan, thin)
+        row["module"] = _survives(net, traced.plan(removed), thin)
     return row
+
+
+def prune(net: Any, allow_inexact: bool, repeats: int) -> tuple[Any, Any, Any, dict[str, float]]:
+    """Trace, removed units, slim model, and the median seconds of each step over warm repetitions."""
+    from slimnet.graph.surgery import slim
+    from slimnet.graph.trace import trace
+    from slimnet.methods.criteria import score
+    from slimnet.plan.budget import choose
+
+    times: dict[str, list[float]] = {step: [] for step in STEPS}
+    for _ in range(repeats + 1):
+        marks = [time.perf_counter()]
+        traced = trace(net, allow_inexact)
+        marks.append(time.perf_counter())
+        scores = score("l1", traced.params(), traced.groups)
+        marks.append(time.perf_counter())
+        removed = choose(traced, scores, RATIO)
+        traced.plan(removed)
+        marks.append(time.perf_counter())
+        thin = slim(traced, removed)
+        marks.append(time.perf_counter())
+        for step, start, end in zip(STEPS, marks, marks[1:], strict=False):
+            times[step].append(end - start)
+    return traced, removed, thin, {step: round(median(values[1:]), 4) for step, values in times.items()}
 
 
 def count(net: Any, model: Any) -> int:

@@ -1,13 +1,13 @@
 """slimnet makes trained networks physically smaller and proves that the small one equals the masked one.
 
-    import slimnet
+import slimnet
 
-    net = slimnet.load("resnet50.onnx")
-    trace = slimnet.trace(net)
-    plan = slimnet.plan(trace, method="l1", ratio=0.5)
-    model = slimnet.slim(trace, plan)
-    slimnet.verify(trace, plan, model)
-    slimnet.export(model, "slim.onnx")
+net = slimnet.load("resnet50.onnx")
+trace = slimnet.trace(net)
+plan = slimnet.plan(trace, method="l1", ratio=0.5)
+model = slimnet.slim(trace, plan)
+slimnet.verify(trace, plan, model)
+slimnet.export(model, "slim.onnx")
 """
 
 from __future__ import annotations

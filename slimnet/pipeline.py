@@ -143,6 +143,7 @@ def shrink(
     delivery, clock = delivery or Delivery(), clock or Clock()
     _check_out(delivery)
     notes = []
+    original = net.model
     if fold:
         with clock("absorb"):
             net, count = absorb(net, _probe(net))
@@ -154,12 +155,12 @@ def shrink(
     if not found.removed.any():
         raise BadInput(f"{net.name}: no channel is zero everywhere it matters. {'; '.join(notes)}".rstrip(". "))
     how = {"method": "shrink", "assume_masked": assume_masked, "absorb": fold}
-    return deliver(found.trace, found.removed, delivery, clock, how, notes=notes, dense=True)
+    return deliver(
+        found.trace, found.removed, delivery, clock, how, notes=notes, original=original, unchanged=not assume_masked
+    )
 
 
-def slim_planned(
-    net: Net, path: Path, delivery: Delivery | None = None, clock: Clock | None = None
-) -> Report:
+def slim_planned(net: Net, path: Path, delivery: Delivery | None = None, clock: Clock | None = None) -> Report:
     """Remove what a plan.json says."""
     delivery, clock = delivery or Delivery(), clock or Clock()
     _check_out(delivery)
@@ -174,7 +175,7 @@ def slim_masked(net: Net, path: Path, delivery: Delivery | None = None, clock: C
     masks = read_masks(path, net)
     with clock("trace"):
         traced, removed = masked_units(net, masks)
-    return deliver(traced, removed, delivery, clock, {"method": "mask"}, dense=True)
+    return deliver(traced, removed, delivery, clock, {"method": "mask"}, original=net.model)
 
 
 def verify_files(
@@ -212,7 +213,9 @@ def bench_files(
     models = [replace(net, model=optimise(net.model)) for net in nets]
     macs = (macs_by_layer(traces[0]), macs_by_layer(traces[1]))
     bounds = index_bounds(traces[0])
-    result = bench(models[0].model, models[1].model, nets[0].inputs, threads, None, seconds, layers, macs=macs, bounds=bounds)
+    result = bench(
+        models[0].model, models[1].model, nets[0].inputs, threads, None, seconds, layers, macs=macs, bounds=bounds
+    )
     if save is not None:
         save_baseline(save, models[1].model, result)
     return result
@@ -238,9 +241,13 @@ def deliver(
     how: Mapping[str, Any],
     *,
     notes: Sequence[str] = (),
-    dense: bool = False,
+    original: ir.Model | None = None,
+    unchanged: bool = False,
 ) -> Report:
-    """Take units out of a network, prove the result, time it, and write everything or nothing."""
+    """Take units out of a network, prove the result, time it, and write everything or nothing.
+
+    `original` and `unchanged` as in `verify`.
+    """
     net = traced.net
     removed = _never_empty(traced, removed)
     plan = traced.plan(removed, how)
@@ -258,7 +265,8 @@ def deliver(
                 _real_inputs(net, delivery.data),
                 threads=delivery.threads,
                 prove=delivery.prove,
-                dense=dense,
+                original=original,
+                unchanged=unchanged,
                 progress=progress,
             )
         plan.save(folder / PLAN)

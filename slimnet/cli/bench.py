@@ -50,9 +50,7 @@ def bench(
     return None
 
 
-def _check(
-    candidate: Path, baseline: Path, tolerance: str, threads: int | None, seconds: float, json: bool
-) -> None:
+def _check(candidate: Path, baseline: Path, tolerance: str, threads: int | None, seconds: float, json: bool) -> None:
     import json as encoder
 
     from slimnet.bench.baseline import check

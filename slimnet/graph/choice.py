@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -112,7 +113,7 @@ class _Table:
     entry_label: Ids
     lengths: Ids
     tensor: Ids
-    sizes: Ids
+    sizes: npt.NDArray[np.float64]
     count: int
 
     @staticmethod

@@ -252,7 +252,7 @@ def _reference(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
     version = node.graph.opset_imports.get("", 20) if isinstance(node.graph, ir.Graph) else 20
     try:
         evaluator = ReferenceEvaluator(ir.to_proto(node), opsets={"": version})
-        feeds = {v.name: x for v, x in zip(node.inputs, inputs, strict=True) if v is not None}
+        feeds = {v.name or "": x for v, x in zip(node.inputs, inputs, strict=True) if v is not None}
         result = evaluator.run(None, feeds)
     except Exception as error:
         # The reference evaluator raises whatever its operators raise; any failure only means "not known".

@@ -58,7 +58,7 @@ class Traced:
         return None if self.axes is None else tuple(len(ids) for ids in self.axes)
 
 
-Result: TypeAlias = list["Axes | Traced | None"]
+Result: TypeAlias = Sequence["Axes | Traced | None"]
 Rule: TypeAlias = Callable[["Op"], Result]
 
 
@@ -302,7 +302,7 @@ class Op:
 
     def _split_axis(self, grid: Ids, k: int) -> Ids:
         ids = self.fresh(grid.shape[k])
-        zero = (np.moveaxis(grid, k, 0).reshape(grid.shape[k], -1) > 0).all(axis=1)
+        zero = np.all(np.moveaxis(grid, k, 0).reshape(grid.shape[k], -1) > 0, axis=1)
         return signed(ids, zero) if is_live(ids) else ids
 
     def inexact(
@@ -362,5 +362,9 @@ def _broadcast_axis(op: Op, column: list[Ids | None], zero: str) -> Ids:
         head = column[0]
         return signed(live, head > 0 if head is not None and len(head) == length else False)
     if zero == "all":
-        return signed(live, np.logical_and.reduce([ids > 0 for ids in full])) if len(full) == len(column) else not_zero(live)
+        return (
+            signed(live, np.logical_and.reduce([ids > 0 for ids in full]))
+            if len(full) == len(column)
+            else not_zero(live)
+        )
     return signed(live, np.logical_or.reduce([ids > 0 for ids in full]))

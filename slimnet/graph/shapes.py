@@ -133,7 +133,7 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
         if tensor is not None and tensor.size > _DATA_ELEMENTS:
             copy.graph.initializers.pop(value.name)  # type: ignore[arg-type]
             value.const_value = None
-            value.shape, value.dtype = tensor.shape, tensor.dtype
+            value.shape, value.dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
             if value not in copy.graph.inputs:
                 copy.graph.inputs.append(value)
     return ir.to_proto(copy)

@@ -256,7 +256,7 @@ def _add_to_bias(copy: ir.Model, node: ir.Node, shift: npt.NDArray[Any], dtype: 
         users = list(raw.uses())
         shape = (1, -1, *([1] * (len(node.inputs[1].shape or ()) - 2))) if node.op_type == "Conv" else (1, -1)  # type: ignore[union-attr]
         add = ir.node("Add", [raw, _initializer(copy, f"{name}_bias", shift.reshape(shape), dtype)])
-        add.outputs[0].name, add.outputs[0].shape, add.outputs[0].dtype = name, raw.shape, raw.dtype
+        add.outputs[0].name, add.outputs[0].shape, add.outputs[0].type = name, raw.shape, raw.type
         copy.graph.insert_after(node, add)
         for user, place in users:
             user.replace_input_with(place, add.outputs[0])

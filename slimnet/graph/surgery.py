@@ -150,7 +150,7 @@ def _by_value(slots: list[Slot]) -> dict[tuple[ir.Value, ir.Node | None, int], l
 def _mask_tensors(copy: _Copy, keep: Bools) -> None:
     trace = copy.trace
     roles = {(s.name, s.axis): role for s, role in zip(trace.slots, trace.roles, strict=True)}
-    for (value, node, place), slots in _by_value(trace.slots).items():
+    for (value, *_), slots in _by_value(trace.slots).items():
         gone = {s.axis: np.flatnonzero(~keep[np.abs(s.ids)]) for s in slots
                 if not roles[s.name, s.axis] & Role.UNTOUCHED}  # fmt: skip
         gone = {axis: index for axis, index in gone.items() if len(index)}
@@ -268,13 +268,17 @@ def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:
         if edit.old is not None and np.array_equal(new, edit.old) and not isinstance(edit.place, int):
             return
         if isinstance(edit.place, str):
-            attribute = ir.AttrInt64(edit.place, int(new.item())) if edit.scalar else ir.AttrInt64s(edit.place, new)
+            attribute = (
+                ir.AttrInt64(edit.place, int(new.item())) if edit.scalar else ir.AttrInt64s(edit.place, new.tolist())
+            )
             node.attributes[edit.place] = attribute
         else:
             _set_integers(copy, edit, edit.place, new)
     elif isinstance(edit, Renumber):
         old = edit.old
-        copy.set_input(edit.node, edit.place, copy.constant(f"{node.name}_indices", np.asarray(edit.new(keep), old.dtype)))
+        copy.set_input(
+            edit.node, edit.place, copy.constant(f"{node.name}_indices", np.asarray(edit.new(keep), old.dtype))
+        )
     elif isinstance(edit, Freeze):
         _write_down(copy, edit)
     elif isinstance(edit, Restep) and not keep[np.abs(edit.ids)].all():
@@ -341,7 +345,7 @@ def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Ids) -> None:
     data, old = node.inputs[0], node.outputs[0]
     assert data is not None
     new = copy.insert(node, "Gather", [data, copy.constant(f"{node.name}_indices", index)], axis=axis)
-    new.shape, new.dtype = old.shape, old.dtype
+    new.shape, new.type = old.shape, old.type
     for user, place in list(old.uses()):
         user.replace_input_with(place, new)
 

@@ -179,7 +179,7 @@ class Tracer:
 
     def constant(self, value: ir.Value, tensor: ir.TensorProtocol) -> Traced:
         """A weight gets ids of its own (shared by all uses from rank 2 on); other constants are known data."""
-        shape = tuple(int(n) for n in tensor.shape)
+        shape = tuple(tensor.shape.numpy())
         if not _is_weight(tensor, shape):
             return Traced(data=np.asarray(tensor.numpy()), parameter=True)
         self.weights[value.name or ""] = shape
@@ -329,7 +329,7 @@ def _weight_of(node: ir.Node) -> ir.TensorProtocol | None:
     if node.op_type != "Constant" or "value" not in node.attributes:
         return None
     tensor = node.attributes["value"].as_tensor()
-    return tensor if _is_weight(tensor, tuple(int(n) for n in tensor.shape)) else None
+    return tensor if _is_weight(tensor, tensor.shape.numpy()) else None
 
 
 def _has_subgraph(node: ir.Node) -> bool:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -253,7 +254,7 @@ class Trace:
         same = self.plan(removed).kept
         for tensor, axes in same.items():
             for axis, kept in axes.items():
-                if not np.array_equal(plan.kept.get(tensor, {}).get(axis), kept):
+                if not np.array_equal(plan.kept.get(tensor, {}).get(axis, np.zeros(0)), kept):
                     raise BadInput(f"plan: {tensor}, axis {axis}, keeps a part of a unit; units go as a whole")
         return removed
 
@@ -363,7 +364,7 @@ def _groups(
             continue
         groups = group_of_unit[units[order]]
         borders = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(order)]
-        for low, high in zip(borders, borders[1:], strict=False):
+        for low, high in pairwise(borders):
             g = int(groups[low])
             index = order[low:high].reshape(starts[g + 1] - starts[g], -1)
             members[g].append(Member(slot.name, slot.axis, role, index, use))

@@ -36,10 +36,7 @@ def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None) -> Net:
         external data is missing, short or outside its folder, or whose inputs are not known.
     """
     file = existing_file(path)
-    proto = _read(file)
-    _check_structure(proto, file)
-    model = ir.from_proto(proto)
-    InlinePass()(model)
+    model = _understood(_read(file), file)
     ir.external_data.set_base_dir(model.graph, file.absolute().parent)
     _read_weights(model, file)
     RemoveInitializersFromInputsPass()(model)
@@ -96,7 +93,17 @@ def _read(file: Path) -> onnx.ModelProto:
     return proto
 
 
-def _check_structure(proto: onnx.ModelProto, file: Path) -> None:
+def _understood(proto: onnx.ModelProto, file: Path) -> ir.Model:
+    try:
+        _check_structure(proto)
+        model = ir.from_proto(proto)
+        InlinePass()(model)
+    except Exception as error:  # a damaged file can make each of them raise almost anything
+        raise BadInput(f"{file}: is not valid ONNX: {essence(error)}; export it again") from error
+    return model
+
+
+def _check_structure(proto: onnx.ModelProto) -> None:
     """onnx.checker on everything but the weights, which it would copy and reads only the size of."""
     light = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
     light.opset_import.extend(proto.opset_import)
@@ -115,7 +122,7 @@ def _check_structure(proto: onnx.ModelProto, file: Path) -> None:
         onnx.checker.check_model(light)
     except onnx.checker.ValidationError as error:
         if not _runs_anyway(error):
-            raise BadInput(f"{file}: is not valid ONNX: {essence(error)}; export it again") from error
+            raise
 
 
 def _runs_anyway(error: Exception) -> bool:
@@ -142,7 +149,7 @@ def _as_array(tensor: ir.TensorProtocol, file: Path) -> ir.TensorProtocol:
         array = tensor.numpy()
     except FileNotFoundError as error:
         raise BadInput(f"{file}: its external data {error.filename} is missing; put it beside the model") from error
-    except (OSError, ValueError) as error:
+    except Exception as error:  # onnx_ir asserts what a damaged file breaks
         raise BadInput(f"{file}: the data of {tensor.name} cannot be read: {essence(error)}; copy it again") from error
     return tensor if isinstance(tensor, ir.ExternalTensor) else ir.Tensor(array, dtype=tensor.dtype, name=tensor.name)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,6 +171,8 @@ def _renamed(tensors: Mapping[str, torch.Tensor], expected: set[str]) -> dict[st
     if expected and not expected & state.keys():
         prefix = _common_prefix(state, expected)
         state = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    # The files published for torchvision's DenseNets are older than its names.
+    state = {n if n in expected else re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", n): t for n, t in state.items()}
     _apply_masks(state, expected)
     return {n: t for n, t in state.items() if n in expected or not n.endswith(COUNTERS)}
 

@@ -167,7 +167,8 @@ def _axis_sums(tensor: npt.NDArray[Any], axis: int, of: np.ufunc) -> Array:
     buffer = np.empty((min(step, len(rows)), rows.shape[1]), work)
     for start in range(0, len(rows), step):
         part = rows[start : start + step].astype(work, copy=False)
-        values = of(part, out=buffer[: len(part)])
+        with np.errstate(over="ignore"):  # told with the tensor's name by _check_finite
+            values = of(part, out=buffer[: len(part)])
         if before == 1:
             total[start : start + step] = np.add.reduce(values, axis=1)
         else:
@@ -203,9 +204,9 @@ def _distances(params: Params, group: Group) -> Array:
         step = max(1, 8 * _CHUNK // n)
         for start in range(0, rows.shape[1], step):
             part = rows[:, start : start + step].astype(np.float64)
+            _check_finite(part, member.tensor)
             part -= part.mean(axis=0)
             gram += part @ part.T
-        _check_finite(gram.diagonal(), member.tensor)
     squares = gram.diagonal().copy()
     gram *= -2
     gram += squares

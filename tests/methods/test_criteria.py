@@ -32,7 +32,7 @@ def one(method: str, weights: Any, **params: Any) -> np.ndarray:
 def reference_fermat(points: np.ndarray) -> np.ndarray:
     """Weiszfeld's iteration, point by point."""
     x = points.mean(axis=0)
-    for _ in range(20_000):
+    for _ in range(2000):
         d = np.linalg.norm(points - x, axis=1)
         if d.min() < 1e-12:
             break
@@ -93,7 +93,7 @@ def test_the_iteration_leaves_a_filter_it_starts_on() -> None:
 # -- filters -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(n=st.integers(2, 12), d=st.integers(2, 9), seed=st.integers(0, 10_000))
 def test_fermat_and_gm_agree_with_their_definitions(n: int, d: int, seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(n, d))

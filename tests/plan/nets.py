@@ -44,7 +44,7 @@ class Net:
         """
         self.tensors.append((name, out, into, layout, kernel, repeat, grouped))
 
-    def done(self) -> Net:
+    def done(self) -> Any:
         """Lay out units, groups and axes."""
         starts = np.cumsum([0, *self.widths])
         self.n_units = int(starts[-1])
@@ -76,7 +76,7 @@ class Net:
         return np.tile(np.repeat(np.concatenate(parts), repeat), grouped)
 
 
-def chain(*widths: int, image: int = 3, classes: int = 10) -> Net:
+def chain(*widths: int, image: int = 3, classes: int = 10) -> Any:
     """Convolutions one after another and a classifier."""
     net = Net()
     before: int = -image
@@ -88,7 +88,7 @@ def chain(*widths: int, image: int = 3, classes: int = 10) -> Net:
     return net.done()
 
 
-def resnet(*widths: int, blocks: int = 2) -> Net:
+def resnet(*widths: int, blocks: int = 2) -> Any:
     """Basic blocks with a projection at the start of each stage."""
     net = Net()
     stream = net.group(widths[0])
@@ -105,7 +105,7 @@ def resnet(*widths: int, blocks: int = 2) -> Net:
     return net.done()
 
 
-def padded_resnet(*widths: int, blocks: int = 3) -> Net:
+def padded_resnet(*widths: int, blocks: int = 3) -> Any:
     """ResNet for CIFAR with option-A shortcuts: a stage's stream is the last one between new channels."""
     net = Net()
     stream: list[int] = [net.group(widths[0])]
@@ -122,7 +122,7 @@ def padded_resnet(*widths: int, blocks: int = 3) -> Net:
     return net.done()
 
 
-def densenet(stem: int, growth: int, layers: int, bottleneck: int = 4) -> Net:
+def densenet(stem: int, growth: int, layers: int, bottleneck: int = 4) -> Any:
     """One dense block: every layer reads all channels made so far."""
     net = Net()
     made = [net.group(stem)]

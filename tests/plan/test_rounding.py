@@ -65,17 +65,18 @@ def test_an_aligned_plan_stays_as_it_is() -> None:
 
 
 def test_the_sum_behind_a_concat_is_aligned() -> None:
-    """Two branches of 24 channels, each too narrow to be cut to whole blocks alone, and 8 fixed channels."""
-    net = Net()
-    left, right = net.group(24), net.group(32)
+    """Two narrow branches and 8 fixed channels are joined; a wide layer behind pays for what they keep."""
+    net: Any = Net()
+    left, right, wide = net.group(24), net.group(32), net.group(256)
     net.weight("left.weight", left, -3)
     net.weight("right.weight", right, -3)
-    net.weight("join.weight", -64, [left, right, -8])
-    net.weight("again.weight", -64, [left, right, -8])
+    net.weight("join.weight", wide, [left, right, -8])
+    net.weight("after.weight", -64, wide)
     net.done()
     counts = lengths(net, choose(net, scores(net), 0.45, round_to="auto"))
     assert counts["join.weight in"] == 8 + counts["left.weight out"] + counts["right.weight out"]
     assert counts["join.weight in"] % 4 == 0
+    assert counts["join.weight out"] % 16 == 0
 
 
 def test_the_stream_of_an_option_a_shortcut_is_aligned_as_a_whole() -> None:
@@ -96,7 +97,7 @@ def test_only_the_lowest_units_of_a_rounded_group_go() -> None:
 
 def test_a_unit_may_take_many_indices_of_an_axis() -> None:
     """Behind a Flatten of 7 x 7 every channel has 49 inputs; the convolution decides the width."""
-    net = Net()
+    net: Any = Net()
     channels = net.group(64)
     hidden = net.group(512)
     net.weight("conv.weight", channels, -3)
@@ -118,7 +119,7 @@ def test_a_network_of_narrow_layers_is_pruned_as_asked() -> None:
 
 
 def test_channels_cut_alike_in_every_conv_group_keep_whole_blocks_per_group() -> None:
-    net = Net()
+    net: Any = Net()
     wide = net.group(64)
     net.weight("before.weight", [wide] * 4, -3)
     net.weight("grouped.weight", wide, -16, layout="grouped", grouped=4)
@@ -129,7 +130,7 @@ def test_channels_cut_alike_in_every_conv_group_keep_whole_blocks_per_group() ->
 
 def test_whole_conv_groups_may_go_in_any_number() -> None:
     """32 conv groups of 16 channels: cutting some of them leaves the others as wide as they were."""
-    net = Net()
+    net: Any = Net()
     groups = net.group(32)
     net.weight("grouped.weight", groups, -16, layout="grouped", grouped=32, repeat=16)
     net.done()
@@ -137,7 +138,7 @@ def test_whole_conv_groups_may_go_in_any_number() -> None:
 
 
 def test_layers_that_the_runtime_does_not_care_for_are_left_alone() -> None:
-    net = Net()
+    net: Any = Net()
     hidden = net.group(50)
     net.weight("lstm.weight", hidden, -8, layout="other")
     net.weight("lstm.recurrence", hidden, hidden, layout="other")
@@ -147,7 +148,7 @@ def test_layers_that_the_runtime_does_not_care_for_are_left_alone() -> None:
 
 
 def test_ignored_groups_do_not_change_but_count_where_they_meet() -> None:
-    net = Net()
+    net: Any = Net()
     a, b = net.group(24), net.group(64)
     net.weight("a.weight", a, -3)
     net.weight("b.weight", b, -3)

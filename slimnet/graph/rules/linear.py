@@ -8,6 +8,7 @@ from slimnet.graph.axes import Ids, fixed, is_live, signed
 from slimnet.graph.op import KERNEL, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.rules.registry import rule
 
+
 @rule("Conv", "ConvTranspose")
 def conv(op: Op) -> Result:
     """X[N, C, ...] with W[O, C/g, ...]; a ConvTranspose has W[C, O/g, ...]."""

@@ -12,7 +12,7 @@ def pool(op: Op) -> Result:
     shape = op.out_shapes[0]
     if shape is None:
         raise Unsupported("the output shape is unknown")
-    if len(op.node.outputs) > 1 and op.node.outputs[1].uses():
+    if any(value.uses() or value.is_graph_output() for value in op.node.outputs[1:]):
         raise Unsupported("its indices are used, which count all channels")
     rest: list[Axes | None] = [None] * (len(op.node.outputs) - 1)
     return [[op.axis(0, 0), op.axis(0, 1), *(fixed(n) for n in shape[2:])], *rest]
@@ -24,12 +24,10 @@ def resize(op: Op) -> Result:
     shape = op.out_shapes[0]
     if shape is None:
         raise Unsupported("the output shape is unknown")
-    if op.attr("axes") is not None:
-        raise Unsupported("Resize with axes")
     same = [len(ids) == n for ids, n in zip(op.peek(0), shape, strict=True)]
     out = [op.axis(0, k) if keep else fixed(shape[k]) for k, keep in enumerate(same)]
     if op.has(3):
-        op.lengths(3, dict(enumerate(out)))
+        op.lengths(3, {e: out[k] for e, k in enumerate(op.attr("axes", range(len(out))))})
     if op.attr("coordinate_transformation_mode") in (b"tf_crop_and_resize", "tf_crop_and_resize"):
         value = np.asarray(op.attr("extrapolation_value", 0.0))
         out = [not_zero(ids) for ids in out] if np.any(value) else out

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -121,7 +122,7 @@ def _common_factors(a: Sequence[int], b: Sequence[int]) -> tuple[list[list[int]]
     ends_a, ends_b = np.cumprod(a).tolist(), np.cumprod(b).tolist()
     ends = sorted({1, *ends_a, *ends_b})
     steps = []
-    for low, high in zip(ends, ends[1:], strict=False):
+    for low, high in pairwise(ends):
         if high % low:
             return None
         steps.append((high, high // low))
@@ -377,10 +378,8 @@ def depth_to_space(op: Op) -> Result:
     """[N, b*b*C', H, W] (DCR) or [N, C'*b*b, H, W] (CRD) to [N, C', H*b, W*b]: all b*b copies of a channel go."""
     n, c, h, w = op.axes(0)
     b = int(op.attr("blocksize"))
-    if op.attr("mode", b"DCR") in (b"DCR", "DCR"):
-        grid = c.reshape(b * b, -1)
-    else:
-        grid = c.reshape(-1, b * b).T
+    depth_first = op.attr("mode", b"DCR") in (b"DCR", "DCR")
+    grid = c.reshape(b * b, -1) if depth_first else c.reshape(-1, b * b).T
     for row in grid[1:]:
         op.same(grid[0], row)
     for ids in (h, w):
