@@ -68,10 +68,14 @@ def examine(name: str, out: Path) -> None:
 
 def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
     """Prune, verify and count."""
+    import networks
     from slimnet.errors import SlimnetError
+    from slimnet.graph.surgery import mask, slim
     from slimnet.verify import verify
 
-    traced, removed, thin, times = prune(net, allow_inexact, REPEATS)
+    traced, removed, times = prune(net, allow_inexact, REPEATS)
+    networks.calibrate(net, mask(traced, removed))
+    thin = slim(traced, removed)
     row: dict[str, Any] = {
         "groups": len(traced.groups),
         "left": round(count(net, thin) / count(net, net.model), 4),
@@ -91,8 +95,8 @@ def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
     return row
 
 
-def prune(net: Any, allow_inexact: bool, repeats: int) -> tuple[Any, Any, Any, dict[str, float]]:
-    """Trace, removed units, slim model, and the median seconds of each step over warm repetitions."""
+def prune(net: Any, allow_inexact: bool, repeats: int) -> tuple[Any, Any, dict[str, float]]:
+    """Trace, removed units, and the median seconds of each step over warm repetitions."""
     from slimnet.graph.surgery import slim
     from slimnet.graph.trace import trace
     from slimnet.methods.criteria import score
@@ -108,11 +112,11 @@ def prune(net: Any, allow_inexact: bool, repeats: int) -> tuple[Any, Any, Any, d
         removed = choose(traced, scores, RATIO)
         traced.plan(removed)
         marks.append(time.perf_counter())
-        thin = slim(traced, removed)
+        slim(traced, removed)
         marks.append(time.perf_counter())
         for step, start, end in zip(STEPS, marks, marks[1:], strict=False):
             times[step].append(end - start)
-    return traced, removed, thin, {step: round(median(values[1:]), 4) for step, values in times.items()}
+    return traced, removed, {step: round(median(values[1:]), 4) for step, values in times.items()}
 
 
 def count(net: Any, model: Any) -> int:

@@ -1,14 +1,14 @@
 """The networks that the benchmarks walk, with weights under which every layer moves the output.
 
 A freshly built network hardly computes anything: vision transformers start with a head of zeros, ConvNeXt with layer
-scales of 1e-6. Nothing can be proven on those, so all weights are drawn anew and batch norms calibrated.
+scales of 1e-6. Nothing can be proven on those, so all weights are drawn anew. With half of its channels masked, a network
+loses some variance at every batch norm, and after fifty layers all of it, so those are calibrated on the masked network.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import torch
 import torchvision
 from torch import nn
 from torchvision.models import segmentation
 
+from slimnet.bench.session import random_inputs, session
 from slimnet.graph.net import Net
 from slimnet.io import load
 
@@ -36,8 +36,8 @@ TIMM = (
     *("repvgg_a0", "res2net50_26w_4s", "resmlp_12_224", "resnest14d", "rexnet_100", "selecsls42", "skresnet18"),
     *("twins_svt_small", "tf_mixnet_s", "vovnet39a", "xception41", "xcit_nano_12_p16_224"),
 )
-#: A batch norm that sees pooled features gets at least this fraction of their mean square as its variance: between
-#: random images they hardly vary, and dividing by next to nothing would drown every other branch.
+#: Below this fraction of the mean square, the variance of a batch norm's input counts as none. Pooled features hardly
+#: vary, and dividing by next to nothing would drown every other branch.
 VARIANCE_FLOOR = 0.1
 #: Standard deviation of the logarithm of the channels' scales.
 _SPREAD = 0.5
@@ -71,12 +71,11 @@ def select(networks: dict[str, Network], pattern: str | None) -> list[str]:
 
 
 def prepared(network: Network, seed: int = 0) -> Net:
-    """The network as slimnet loads it, its weights drawn anew and its batch norms calibrated."""
+    """The network as slimnet loads it, its weights drawn anew."""
     built = network.build()
     if isinstance(built, Path):
         return _randomised_onnx(load(built), seed)
-    module = randomised(built, network, seed)
-    net = load(module, inputs=network.spec)
+    net = load(_randomised(built, seed), inputs=network.spec)
     net.name = network.name
     return net
 
@@ -147,17 +146,17 @@ def _recurrent() -> Iterator[Network]:
 # -- weights ---------------------------------------------------------------------------------------------------------
 
 
-def randomised(module: nn.Module, network: Network, seed: int) -> nn.Module:
-    """The module in eval mode with every parameter drawn anew and its batch norms calibrated."""
-    generator = np.random.default_rng(seed)
+def _randomised(module: nn.Module, seed: int) -> nn.Module:
+    """The module with every parameter and statistic drawn anew."""
+    rng = np.random.default_rng(seed)
     with torch.no_grad():
-        for prefix, child in module.named_modules():
-            for name, parameter in child.named_parameters(prefix, recurse=False):
-                values = _drawn(generator, tuple(parameter.shape), child, name.rpartition(".")[2])
-                parameter.copy_(torch.from_numpy(values))
-    module.eval()
-    if any(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules()):
-        _calibrate(module, network, seed)
+        for child in module.modules():
+            for name, parameter in child.named_parameters(recurse=False):
+                parameter.copy_(torch.from_numpy(_drawn(rng, tuple(parameter.shape), child, name)))
+            if isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is not None:
+                child.running_mean.normal_(generator=torch.Generator().manual_seed(seed))
+                child.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(seed))
+                seed += 1
     return module
 
 
@@ -192,32 +191,6 @@ def _heavy_tailed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
     return values
 
 
-def _calibrate(module: nn.Module, network: Network, seed: int) -> None:
-    """Give every batch norm the statistics of its own inputs on random images."""
-    norms = [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
-    with _measuring(norms), torch.no_grad():
-        generator = torch.Generator().manual_seed(seed)
-        module(torch.randn((4, *network.input[1:]), generator=generator))
-    for norm in norms:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_var.clamp_(min=VARIANCE_FLOOR * (norm.running_mean**2 + norm.running_var))
-
-
-@contextmanager
-def _measuring(norms: list[Any]) -> Iterator[None]:
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-        norm.train()
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
-
-
 # -- files whose weights are constants -------------------------------------------------------------------------------
 
 
@@ -235,7 +208,6 @@ def _randomised_onnx(net: Net, seed: int) -> Net:
         if tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.size > 1:
             values = _drawn_for(rng, tuple(tensor.shape.numpy()), value in statistics)
             value.const_value = ir.Tensor(values, name=value.name)
-    _calibrate_onnx(model, net, seed)
     return Net(model, net.name, net.inputs, net.source)
 
 
@@ -262,33 +234,59 @@ def _drawn_for(rng: np.random.Generator, shape: tuple[int, ...], statistic: bool
     return _heavy_tailed(rng, shape) * np.float32(math.sqrt(2 / math.prod(shape[1:])))
 
 
-def _calibrate_onnx(model: ir.Model, net: Net, seed: int) -> None:
-    """Give every batch norm the statistics of its own inputs: computed in a copy of the graph that normalises itself."""
-    copy = model.clone()
-    wanted: list[str] = []
-    for node in [n for n in copy.graph if n.op_type == "BatchNormalization"]:
-        x = node.inputs[0]
-        axes = {"axes": [0, 2, 3], "keepdims": 1}
-        mean = ir.node("ReduceMean", [x], axes)
-        centred = ir.node("Sub", [x, mean.outputs[0]])
-        square = ir.node("Mul", [centred.outputs[0], centred.outputs[0]])
-        variance = ir.node("ReduceMean", [square.outputs[0]], axes)
-        flat = [ir.node("Squeeze", [v], {"axes": [0, 2, 3]}) for v in (mean.outputs[0], variance.outputs[0])]
-        for place, squeezed in enumerate(flat):
-            value = squeezed.outputs[0]
-            value.name, value.type = f"{node.inputs[3 + place].name}/measured", ir.TensorType(ir.DataType.FLOAT)
-            wanted.append(value.name)
-            copy.graph.outputs.append(value)
-        copy.graph.insert_before(node, [mean, centred, square, variance, *flat])
-        for place, squeezed in enumerate(flat):
-            node.replace_input_with(3 + place, squeezed.outputs[0])
-    if not wanted:
+# -- batch norms -----------------------------------------------------------------------------------------------------
+
+
+def calibrate(net: Net, masked: ir.Model, seed: int = 100) -> None:
+    """Give every batch norm of a network the statistics of its own inputs in the masked network, on a random input."""
+    model = masked.clone()
+    norms = [node for node in model.graph if node.op_type == "BatchNormalization"]
+    wanted = [[value.name for value in node.inputs[3:]] for node in norms]
+    for node in norms:
+        _normalise_itself(model, node)
+    if not norms:
         return
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(ir.to_proto(copy).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    rng = np.random.default_rng(seed)
-    feed = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in net.inputs.items()}
-    for name, array in zip(wanted, session.run(wanted, feed), strict=True):
-        original = name.removesuffix("/measured")
-        model.graph.initializers[original].const_value = ir.Tensor(array, name=original)
+    runner = session(model)
+    measured = runner.run([o.name for o in model.graph.outputs[-2 * len(norms) :]], random_inputs(net, net.inputs, seed))
+    for names, mean, variance in zip(wanted, measured[::2], measured[1::2], strict=True):
+        flat = variance < VARIANCE_FLOOR * mean**2
+        mean[flat] /= 2
+        variance[flat] = 4 * mean[flat] ** 2
+        variance[variance < 1e-6] = 1
+        for name, array in zip(names, (mean, variance), strict=True):
+            _set(net, name, array)
+
+
+def _normalise_itself(model: ir.Model, node: ir.Node) -> None:
+    """Feed a batch norm the mean and variance of its input, and make the two outputs of the graph."""
+    graph, x = model.graph, node.inputs[0]
+    rank = 4 if x.shape is None else len(x.shape)
+    axes = [0, *range(2, rank)]
+    new: list[ir.Node] = []
+
+    def reduced(value: ir.Value, keep: int) -> ir.Value:
+        attributes: dict[str, Any] = {"keepdims": keep}
+        inputs = [value]
+        if graph.opset_imports[""] < 18:
+            attributes["axes"] = axes
+        else:
+            new.append(ir.node("Constant", [], {"value_ints": axes}))
+            inputs.append(new[-1].outputs[0])
+        new.append(ir.node("ReduceMean", inputs, attributes))
+        return new[-1].outputs[0]
+
+    wide = reduced(x, 1)
+    new.append(ir.node("Sub", [x, wide]))
+    new.append(ir.node("Mul", [new[-1].outputs[0]] * 2))
+    for place, source in ((3, x), (4, new[-1].outputs[0])):
+        value = reduced(source, 0)
+        value.name, value.type = f"{node.outputs[0].name}/{place}", ir.TensorType(ir.DataType.FLOAT)
+        node.replace_input_with(place, value)
+        graph.outputs.append(value)
+    graph.insert_before(node, new)
+
+
+def _set(net: Net, name: str, array: np.ndarray) -> None:
+    net.model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
+    if net.torch is not None:
+        net.torch.module.get_buffer(name).copy_(torch.from_numpy(array))

@@ -55,7 +55,7 @@ def measure(folder: str, name: str, out: Path) -> None:
         network = networks.catalogue()[name]
         built = network.build()
         net = load(built) if isinstance(built, Path) else load(built, inputs=network.spec)
-    _, _, _, times = prune(net, False, REPEATS)
+    _, _, times = prune(net, False, REPEATS)
     params = sum(v.const_value.size for v in net.model.graph.initializers.values() if v.const_value is not None)
     harness.write(out, {"params": params, "nodes": len(net.model.graph), "times": times})
 

@@ -225,6 +225,14 @@ class Op:
         self.taken[i].update(range(len(axes)))
         return list(axes)
 
+    def items(self, i: int) -> list[Traced] | None:
+        """Elements of input i, every one answered for; None if it is no known sequence."""
+        value = self.values[i]
+        if value is not None and value.items is not None:
+            self.taken[i].add(0)
+            return value.items
+        return None
+
     # -- declaring ---------------------------------------------------------------------------------------------
 
     def same(self, a: Ids, b: Ids) -> None:

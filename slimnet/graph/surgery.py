@@ -40,7 +40,7 @@ def mask(trace: Trace, removed: Bools, wrap: bool = True) -> ir.Model:
 def slim(trace: Trace, removed: Bools) -> ir.Model:
     """The network with the removed units gone."""
     keep = trace.keep(removed)
-    copy = _Copy(trace)
+    copy = _Copy(trace, computed=not removed.any())
     if removed.any():
         _cut_tensors(copy, keep)
         _freeze_computed(copy)
@@ -54,18 +54,28 @@ def slim(trace: Trace, removed: Bools) -> ir.Model:
 class _Copy:
     """A clone of the dense model, with the way from the traced nodes and values to the cloned ones."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, computed: bool = True) -> None:
+        """Clone the model; without `computed`, leave out the nodes whose values the trace knows.
+
+        What reads such a value finds an input instead, which has to be replaced by a constant.
+        """
         self.trace = trace
-        self.model = trace.net.model.clone()
+        dense = trace.net.model
+        nodes = list(dense.graph) if computed else _running(trace)
+        self.model = dense.clone() if len(nodes) == len(dense.graph) else _part(dense, nodes)
         self.graph = self.model.graph
-        self.nodes = dict(zip(trace.net.model.graph, self.graph, strict=True))
+        self.nodes = dict(zip(nodes, self.graph, strict=True))
         self.constants: dict[tuple[str, bytes], ir.Value] = {}
         self.taken = {v.name for v in self.graph.initializers.values()}
         self.taken |= {v.name for node in self.graph for v in node.outputs}
 
     def value(self, value: ir.Value) -> ir.Value:
-        """The clone of a value."""
+        """The clone of a value, or a constant if the trace knows it and its node was left out."""
         producer = value.producer()
+        if producer is not None and producer not in self.nodes:
+            data = self.trace.values[value].data
+            assert data is not None
+            return self.constant(f"{value.name}_value", data)
         if producer is not None:
             return self.nodes[producer].outputs[value.index() or 0]
         return self.graph.initializers[value.name or ""]
@@ -136,6 +146,47 @@ class _Copy:
         return node.outputs[0]
 
 
+def _running(trace: Trace) -> list[ir.Node]:
+    """The nodes whose values are not known before the network runs, with the Constant nodes they read."""
+    graph = trace.net.model.graph
+    known = {value for value, traced in trace.values.items() if traced.data is not None and traced.dynamic is None}
+    if any(True for _ in graph.subgraphs()) or any(output in known for output in graph.outputs):
+        return list(graph)
+    running = {node for node in graph if not all(value in known for value in node.outputs)}
+    return [
+        n
+        for n in graph
+        if n in running or (n.op_type == "Constant" and any(c in running for c in n.outputs[0].consumers()))
+    ]
+
+
+def _part(model: ir.Model, nodes: list[ir.Node]) -> ir.Model:
+    """A clone of some nodes of a model; what they read from the others becomes an input."""
+    graph = model.graph
+    made = {value for node in nodes for value in node.outputs}
+    read = {v: None for node in nodes for v in node.inputs if v is not None and v.producer() is not None}
+    view = ir.GraphView(
+        [*graph.inputs, *(value for value in read if value not in made)],
+        graph.outputs,
+        nodes=nodes,
+        initializers=list(graph.initializers.values()),
+        doc_string=graph.doc_string,
+        opset_imports=dict(graph.opset_imports),
+        name=graph.name,
+        metadata_props=dict(graph.metadata_props),
+    )
+    return ir.Model(
+        view.clone(),
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        domain=model.domain,
+        model_version=model.model_version,
+        doc_string=model.doc_string,
+        metadata_props=dict(model.metadata_props),
+    )
+
+
 def _by_value(slots: list[Slot]) -> dict[tuple[ir.Value, ir.Node | None, int], list[Slot]]:
     """Slots of one tensor, or of one use of it, side by side: each tensor is touched once."""
     found: dict[tuple[ir.Value, ir.Node | None, int], list[Slot]] = {}
@@ -161,7 +212,7 @@ def _mask_tensors(copy: _Copy, keep: Bools) -> None:
             continue
         tensor = None if slots[0].data is not None else copy.tensor(value)
         array = np.array(slots[0].data if tensor is None else tensor.numpy())
-        if tensor is None and array.dtype.kind not in "fV":
+        if tensor is None and array.dtype.kind not in "fV" and value.name not in trace.zero_points:
             continue
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
         for axis, index in gone.items():
@@ -257,8 +308,9 @@ def _freeze_computed(copy: _Copy) -> None:
     """Write down what was computed from shapes: those shapes are about to change, and only declared integers follow."""
     for node, place, data in copy.trace.computed:
         mine = copy.nodes[node].inputs[place]
-        if mine is not None and mine.producer() is not None:
+        if mine is not None and mine.const_value is None:
             copy.set_input(node, place, copy.constant(f"{mine.name}_value", data))
+    del copy.graph.inputs[len(copy.trace.net.model.graph.inputs) :]
 
 
 def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:
@@ -353,6 +405,8 @@ def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Ids) -> None:
 def _annotate(copy: _Copy, keep: Bools) -> None:
     """Correct the stated shapes of intermediate values."""
     for value, traced in copy.trace.values.items():
+        if traced.items is not None:
+            copy.value(value).shape = None
         if traced.axes is None or value.producer() is None or value.shape is None:
             continue
         mine = copy.value(value)

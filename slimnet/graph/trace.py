@@ -234,6 +234,8 @@ class Tracer:
         flags = self.dynamic(node, inputs, results) or [np.zeros((), bool)] * len(results)
         for value, result, flag in zip(node.outputs, results, flags, strict=False):
             self.values[value] = Traced(data=result, dynamic=flag if flag.any() else None, parameter=True)
+        if any(flag.any() for flag in flags):
+            self.remember_computed(node, inputs)
         return True
 
     def evaluate_cast_like(self, node: ir.Node, traced: Traced | None) -> bool:

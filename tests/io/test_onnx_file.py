@@ -86,6 +86,12 @@ def test_truncated(written: Callable[..., Path]) -> None:
     assert "is not an ONNX file, or is truncated" in refusal(path)
 
 
+def test_damaged(written: Callable[..., Path]) -> None:
+    path = written(LINEAR)
+    path.write_bytes(path.read_bytes().replace(b"MatMul", b"MatM\xff\xff"))
+    assert "is not valid ONNX" in refusal(path)
+
+
 def test_old_opset(written: Callable[..., Path]) -> None:
     assert "is opset 8, slimnet reads 9 and newer" in refusal(written(LINEAR.replace("17", "8")))
 

@@ -1,5 +1,6 @@
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,20 @@ def test_masks_of_torch_prune_are_applied(weights: dict[str, torch.Tensor], save
     weight = load_torch(saved(state), ARCH).module.fc1.weight
     assert torch.equal(weight[3], weights["fc1.weight"][3])
     assert weight.count_nonzero() == weight[3].count_nonzero()
+
+
+def test_names_of_published_densenets(saved: Callable[[Any], Path]) -> None:
+    state = build("torchvision:densenet121").state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): tensor for name, tensor in state.items()}
+    assert old.keys() != state.keys()
+    assert load_torch(saved(old), "torchvision:densenet121").arch == "torchvision:densenet121"
+
+
+def test_truncated_safetensors(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file(weights, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "is not a safetensors file, or is truncated" in refusal(path, arch=ARCH)
 
 
 def test_bundled_checkpoint_names_its_architecture_and_input() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from slimnet.graph.axes import not_zero
-from slimnet.graph.op import Op, Result, Unsupported, broadcast
+from slimnet.graph.op import Op, Result, Traced, Unsupported, broadcast
 from slimnet.graph.rules.registry import rule
 
 
@@ -15,9 +15,8 @@ from slimnet.graph.rules.registry import rule
 )
 def keeps_zero(op: Op) -> Result:
     """f(0) = 0."""
-    if op.values[0] is not None and op.values[0].items is not None:
-        return [op.values[0]]
-    return [op.axes(0)]
+    items = op.items(0)
+    return [op.axes(0) if items is None else Traced(items=items)]
 
 
 @rule("Sigmoid", "HardSigmoid", "Exp", "Softplus", "Cos", "Cosh", "Acos", "Not")

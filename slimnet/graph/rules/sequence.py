@@ -30,11 +30,10 @@ def split_to_sequence(op: Op) -> Result:
 
 @rule("SequenceAt")
 def sequence_at(op: Op) -> Result:
-    sequence, position = op.values[0], op.data(1)
-    if sequence is None or sequence.items is None or position is None:
+    items, position = op.items(0), op.data(1)
+    if items is None or position is None:
         raise Unsupported("the sequence or the position is not known")
-    op.taken[0].add(0)
-    return [sequence.items[int(position)]]
+    return [items[int(position)]]
 
 
 @rule("SequenceConstruct")
@@ -44,11 +43,10 @@ def sequence_construct(op: Op) -> Result:
 
 @rule("ConcatFromSequence")
 def concat_from_sequence(op: Op) -> Result:
-    sequence = op.values[0]
-    if sequence is None or not sequence.items or op.attr("new_axis", 0):
+    items = op.items(0)
+    if not items or op.attr("new_axis", 0):
         raise Unsupported("the sequence is not known, or stacked")
-    op.taken[0].add(0)
-    columns = [item.axes or [] for item in sequence.items]
+    columns = [item.axes or [] for item in items]
     axis = op.attr("axis") % len(columns[0])
     out = list(columns[0])
     for other in columns[1:]:

@@ -64,11 +64,11 @@ def test_a_quantised_weight_that_is_consumed():
 
 
 def test_quantised_activations():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float scale, uint8 z, float[2,6,1] v, int64[1] k = {1}>
+    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float scale, uint8 z, int64[1] k = {1}>
         { h = Conv(x, w)
           q = QuantizeLinear(h, scale, z)
           d = DequantizeLinear(q, scale, z)
-          y = ReduceSum(d, k) }"""[:-1].replace("float[2,6,1] v, ", "") + "}", scale=0.05, z=100))
+          y = ReduceSum(d, k) }""", scale=0.05, z=100))
     assert units(found) == {"w:0": 6}
 
 
@@ -92,6 +92,27 @@ def test_a_quantised_bias():
     assert units(found) == {"w:0 scale:0 z:0 b:0 bscale:0 bz:0 v:1": 6}
 
 
+def test_a_quantised_bias_is_masked_too():
+    """Otherwise a sum over the channels would see it."""
+    found = exact(net("""(float[N,3,4] x) => (y)
+        <int8[6,3,1] w, int32[6] b, float[6] scale, int8[6] z, float[6] bscale, int64[1] k = {1}>
+        { d = DequantizeLinear<axis=0>(w, scale, z)
+          e = DequantizeLinear<axis=0>(b, bscale)
+          h = Conv(x, d, e)
+          y = ReduceSum(h, k) }"""))
+    assert units(found) == {"w:0 scale:0 z:0 b:0 bscale:0": 6}
+
+
+def test_a_bias_quantised_as_a_whole():
+    found = exact(net("""(float[N,3,4] x) => (y)
+        <int8[6,3,1] w, int32[6] b, float scale, int8 z = {0}, int64[1] k = {1}>
+        { d = DequantizeLinear(w, scale, z)
+          e = DequantizeLinear(b, scale)
+          h = Conv(x, d, e)
+          y = ReduceSum(h, k) }"""))
+    assert sum(units(found).values()) == 6
+
+
 def test_blockwise_quantisation_pins():
     found = exact(net("""(float[N,4] x) => (y) <int8[4,6] w, float[2,6] scale, int8[2,6] z, float[6,2] v>
         { d = DequantizeLinear<axis=0, block_size=2>(w, scale, z)
@@ -111,8 +132,8 @@ def test_the_integer_operators_have_no_rule_and_pin():
 
 @pytest.mark.parametrize("dtype", ["float16", "double"])
 def test_other_float_types(dtype):
-    found = exact(net(f"""({dtype}[N,3,4] x) => (y) <{dtype}[6,3,1] w, {dtype}[6] b, {dtype}[2,6,1] v>
-        {{ h = Conv(x, w, b)
+    found = exact(net(f"""({dtype}[N,3] x) => (y) <{dtype}[3,6] w, {dtype}[6] b, {dtype}[6,2] v>
+        {{ h = Gemm(x, w, b)
            r = Relu(h)
-           y = Conv(r, v) }}"""))
-    assert units(found) == {"w:0 b:0 v:1": 6}
+           y = MatMul(r, v) }}"""))
+    assert units(found) == {"w:1 b:0 v:0": 6}

@@ -64,8 +64,8 @@ def test_an_operator_on_a_sequence_without_a_rule_pins():
           q = Conv(x, b)
           s = SequenceConstruct(p, q)
           t = SequenceErase(s, one)
-          y = SequenceAt(t, zero)
-        }""".replace("y = SequenceAt(t, zero)", "zero = Constant<value_int=0>() y = SequenceAt(t, zero)")))
+          zero = Constant<value_int=0>()
+          y = SequenceAt(t, zero) }"""))
     assert units(found) == {}
     assert pinned(found)["b:0"] == "has no rule"
 
