@@ -147,7 +147,7 @@ def random_inputs(
             raise BadInput(f"input {name} has no shape: give one, such as --input {name}=1x3x224x224")
         shape = tuple(shapes[name])
         if dtype == ir.DataType.BOOL:
-            feed[name] = rng.random(shape) < 0.5
+            feed[name] = np.asarray(rng.random(shape) < 0.5)
         elif dtype.is_floating_point():
             feed[name] = rng.standard_normal(shape).astype(dtype.numpy())
         else:

@@ -179,13 +179,17 @@ class Op:
         return default if attribute is None else attribute.value
 
     def data(self, i: int) -> npt.NDArray[Any] | None:
-        """Value of input i if it is a known small constant."""
-        return self.values[i].data if self.has(i) else None  # type: ignore[union-attr]
+        """Value of input i if it is a known small constant, whatever the input sizes."""
+        value = self.values[i] if self.has(i) else None
+        return None if value is None or value.dynamic is not None else value.data
 
     def ints(self, i: int, name: str | None = None, default: Any = None) -> list[int] | None:
-        """Integers given as input i or, in older opsets, as an attribute; the default if neither, None if unknown."""
+        """Integers given as input i or, in older opsets, as an attribute; the default if neither, None if unknown.
+
+        They may depend on a dynamic input size, where they count what cannot be removed: `lengths` sees to that.
+        """
         if self.has(i):
-            data = self.data(i)
+            data = self.values[i].data  # type: ignore[union-attr]
             return None if data is None else [int(v) for v in np.atleast_1d(data)]
         return default if name is None else self.attr(name, default)
 
@@ -275,7 +279,7 @@ class Op:
             return
         scalar = False
         if isinstance(place, int):
-            old = self.data(place) if self.has(place) else None
+            old = self.values[place].data if self.has(place) else None  # type: ignore[union-attr]
             dynamic = self.values[place].dynamic if self.has(place) else None  # type: ignore[union-attr]
             if old is None and self.has(place):
                 raise Unsupported(f"the integers in input {place} are computed while the network runs")

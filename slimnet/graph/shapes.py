@@ -19,6 +19,8 @@ _FAILURES = (
     *(onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError),
     onnx.checker.ValidationError,
 )
+#: Operators whose output is like their input; asking onnx takes a millisecond, and exporters leave these out.
+_POINTWISE = frozenset("Erf Exp Gelu HardSigmoid HardSwish Relu Sigmoid Softplus Sqrt Tanh".split())
 #: Constants up to this size are passed to the inference as data; shapes and axes are never longer.
 _DATA_ELEMENTS = 64
 
@@ -52,6 +54,10 @@ class Shapes:
         unknown: list[tuple[int, ...] | None] = [None] * len(node.outputs)
         if node.domain not in ("", "ai.onnx"):
             return unknown
+        if node.op_type in _POINTWISE and inputs[0] is not None and inputs[0].shape is not None:
+            assert node.inputs[0] is not None
+            self._types[node.outputs[0]] = self._type(node.inputs[0], inputs[0])
+            return [inputs[0].shape]
         types: dict[str, onnx.TypeProto] = {}
         data: dict[str, onnx.TensorProto] = {}
         for value, traced in zip(node.inputs, inputs, strict=True):

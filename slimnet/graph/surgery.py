@@ -66,8 +66,7 @@ class _Copy:
         self.graph = self.model.graph
         self.nodes = dict(zip(nodes, self.graph, strict=True))
         self.constants: dict[tuple[str, bytes], ir.Value] = {}
-        self.taken = {v.name for v in self.graph.initializers.values()}
-        self.taken |= {v.name for node in self.graph for v in node.outputs}
+        self.taken = _names(self.model)
 
     def value(self, value: ir.Value) -> ir.Value:
         """The clone of a value, or a constant if the trace knows it and its node was left out."""
@@ -144,6 +143,13 @@ class _Copy:
         else:
             self.graph.insert_before(before, node)
         return node.outputs[0]
+
+
+def _names(model: ir.Model) -> set[str | None]:
+    """Every name in use, of values and of nodes, in subgraphs too."""
+    graphs = list(model.graphs())
+    values = {v.name for graph in graphs for v in (*graph.inputs, *graph.initializers.values())}
+    return values | {name for graph in graphs for n in graph for name in (n.name, *(v.name for v in n.outputs))}
 
 
 def _running(trace: Trace) -> list[ir.Node]:

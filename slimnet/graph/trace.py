@@ -200,6 +200,8 @@ class Tracer:
             return traced.axes
         shape = traced.shape
         assert shape is not None
+        if traced.dynamic is not None:
+            return [fixed(n) for n in shape]
         axes = [self.ledger.fresh(n) for n in shape]
         name = value.name or ""
         if len(value.uses()) > 1 or value.producer() is not None:
@@ -232,6 +234,8 @@ class Tracer:
         except CannotEvaluate:
             return False
         flags = self.dynamic(node, inputs, results) or [np.zeros((), bool)] * len(results)
+        if node.op_type == "ConstantOfShape" and flags[0].any() and results[0].dtype.kind == "f":
+            return False
         for value, result, flag in zip(node.outputs, results, flags, strict=False):
             self.values[value] = Traced(data=result, dynamic=flag if flag.any() else None, parameter=True)
         if any(flag.any() for flag in flags):

@@ -389,8 +389,11 @@ def _pins(slots: Sequence[Slot], labels: Ids, reason: Ids, ledger: Ledger) -> li
     seen = np.zeros(len(reason), bool)
     pins = []
     for slot in slots:
-        found = np.unique(labels[np.abs(slot.ids)])
+        found = labels[np.abs(slot.ids)]
         found = found[(reason[found] != -1) & ~seen[found]]
+        if not len(found):
+            continue
+        found = np.unique(found)
         seen[found] = True
         if slot.data is not None:
             continue

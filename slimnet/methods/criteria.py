@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.blas import dsyrk
 
 from slimnet.errors import BadInput
 from slimnet.graph.units import Group, Member, Role
@@ -22,6 +23,8 @@ Array = npt.NDArray[np.float64]
 
 #: Elements worked on at a time by a reduction: what fits the second-level cache.
 _CHUNK = 1 << 17
+#: Columns of filters turned into float64 at a time: enough to keep the matrix product busy.
+_COLUMNS = 2048
 #: Distances below this fraction of the largest one are rounding noise of a Gram matrix in float64.
 _NOISE = 1e-7
 
@@ -197,17 +200,18 @@ def _distances(params: Params, group: Group) -> Array:
     which keeps the cancellation in |a|^2 + |b|^2 - 2ab small.
     """
     n = len(group.units)
-    gram = np.zeros((n, n))
+    gram = np.zeros((n, n), order="F")
     for member in _filters(group):
         tensor = np.moveaxis(params[member.tensor], member.axis, 0)
         rows = np.take(tensor, member.index, axis=0).reshape(n, -1)
-        step = max(1, 8 * _CHUNK // n)
+        step = max(_COLUMNS, _CHUNK // n)
         for start in range(0, rows.shape[1], step):
-            part = rows[:, start : start + step].astype(np.float64)
+            part = rows[:, start : start + step].astype(np.float64, order="C")
             _check_finite(part, member.tensor)
             part -= part.mean(axis=0)
-            gram += part @ part.T
+            gram = dsyrk(1.0, part.T, beta=1.0, c=gram, trans=1, overwrite_c=1)
     squares = gram.diagonal().copy()
+    gram += np.triu(gram, 1).T  # syrk fills one half
     gram *= -2
     gram += squares
     gram += squares[:, None]

@@ -138,6 +138,16 @@ def assert_same(trace: Trace, removed: npt.NDArray[np.bool_], feed: Feeds) -> No
         _assert_cut(trace, removed, name, a, b)
 
 
+def assert_same_at_other_sizes(net: Net, **sizes: int) -> None:
+    """Slim equals mask at input sizes that the network was not traced with."""
+    found = trace(net)
+    removed = draw(found, np.random.default_rng(0))
+    assert removed.any()
+    feed = feeds(net, **sizes)
+    for a, b in zip(run(mask(found, removed), feed), run(slim(found, removed), feed), strict=True):
+        assert_close("output", a, b)
+
+
 def assert_close(name: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> None:
     assert want.shape == got.shape, f"{name}: {want.shape} in mask, {got.shape} in slim"
     tolerance = 1e-2 if want.dtype == np.float16 else 1e-4

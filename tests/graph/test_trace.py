@@ -7,17 +7,7 @@ import pytest
 from slimnet.graph.net import Net
 from slimnet.graph.surgery import mask, slim
 from slimnet.graph.trace import trace
-from tests.graph.nets import assert_close, draw, exact, feeds, net, pinned, run, units
-
-
-def assert_dynamic(net: Net, **sizes: int) -> None:
-    """Slim equals mask at input sizes that it was not traced with."""
-    found = trace(net)
-    removed = draw(found, np.random.default_rng(0))
-    assert removed.any()
-    feed = feeds(net, **sizes)
-    for a, b in zip(run(mask(found, removed), feed), run(slim(found, removed), feed), strict=True):
-        assert_close("output", a, b)
+from tests.graph.nets import assert_same_at_other_sizes, draw, exact, net, pinned, units
 
 
 # -- sizes that are computed -----------------------------------------------------------------------------------------
@@ -47,8 +37,8 @@ FLATTEN = """(float[N,3,H,4] x) => (y)
 def test_a_reshape_target_computed_from_the_batch_stays_computed(of, rest):
     model = net(FLATTEN.format(of=of, rest=rest), width=6)
     assert units(exact(model)) == {"w:0 fc:0": 6}
-    assert_dynamic(model, N=1, H=3)
-    assert_dynamic(model, N=5, H=2)
+    assert_same_at_other_sizes(model, N=1, H=3)
+    assert_same_at_other_sizes(model, N=5, H=2)
 
 
 def test_heads_with_a_dynamic_batch_and_length():
@@ -73,7 +63,7 @@ def test_heads_with_a_dynamic_batch_and_length():
           y = MatMul(b, o) }""")
     assert units(exact(model, prefer="heads")) == {"w:1x3 o:0x3": 2}
     assert units(exact(model, prefer="head-dims")) == {"w:1x2 o:0x2": 3}
-    assert_dynamic(model, N=3, T=7)
+    assert_same_at_other_sizes(model, N=3, T=7)
 
 
 def test_a_width_that_depends_on_the_input_size_pins():
@@ -86,13 +76,10 @@ def test_a_width_that_depends_on_the_input_size_pins():
           m = Mul(c, i)
           t = Concat<axis=0>(n, m, i)
           f = Reshape(h, t)
-          one = Constant<value_ints=[1]>()
-          y = ReduceSum(f, one) }""", n=4)
+          y = Identity(f) }""", n=4)
     found = exact(model)
-    if found.n_units:
-        assert_dynamic(model, H=3)
-    else:
-        assert pinned(found)["w:0"] == "its length is computed from a dynamic input size"
+    assert units(found) == {}
+    assert pinned(found)["w:0"] == "its length is computed from a dynamic input size"
 
 
 def test_expand_and_slice_with_dynamic_parts():
@@ -111,7 +98,7 @@ def test_expand_and_slice_with_dynamic_parts():
           z = Add(p, r)
           y = MatMul(z, v) }""".replace("minus_, minus_", "one, one").replace("q = Slice", "end = Constant<value_ints=[100]>() q = Slice"))
     assert units(exact(model)) == {"w:1 token:2 v:0": 6}
-    assert_dynamic(model, N=5)
+    assert_same_at_other_sizes(model, N=5)
 
 
 def test_a_split_of_sizes_computed_from_a_live_width():
@@ -130,7 +117,7 @@ def test_a_split_of_sizes_computed_from_a_live_width():
           q = Conv(b, v)
           y = Add(p, q) }""")
     assert units(exact(model)) == {"w:0 u:1": 3, "w:0 v:1": 3}
-    assert_dynamic(model, N=3)
+    assert_same_at_other_sizes(model, N=3)
 
 
 def test_a_mean_over_channels_written_as_a_sum_is_divided_by_the_dense_width():
@@ -153,9 +140,8 @@ def test_a_constant_of_a_live_size():
           z = ConstantOfShape(s)
           m = Max(h, z)
           y = Conv(m, v) }""")
-    found = exact(model)
-    if found.n_units:
-        assert_dynamic(model, N=5)
+    assert units(exact(model)) == {"w:0 z:1 v:1": 6}
+    assert_same_at_other_sizes(model, N=5)
 
 
 def test_positions_from_a_range_over_a_dynamic_length():
@@ -168,7 +154,7 @@ def test_positions_from_a_range_over_a_dynamic_length():
           h = Add(e, p)
           y = MatMul(h, v) }""", n=3)
     assert units(exact(model)) == {"words:1 places:1 v:0": 6}
-    assert_dynamic(model, N=2, T=7)
+    assert_same_at_other_sizes(model, N=2, T=7)
 
 
 # -- where a weight comes from ---------------------------------------------------------------------------------------
@@ -236,8 +222,7 @@ def test_a_value_that_is_an_output_and_goes_on_is_pinned():
         { h = MatMul(x, w)
           y = MatMul(h, v) }"""))
     assert units(found) == {}
-    assert pinned(found) == {"w:0": "joins an axis that is fixed", "w:1": "is an output of the network",
-                             "v:1": "is an output of the network"} or pinned(found)["w:1"] == "is an output of the network"  # fmt: skip
+    assert pinned(found)["w:1"] == "is an output of the network"
 
 
 @pytest.mark.parametrize("opset", [9, 11, 12, 13, 17, 20, 23])
@@ -253,7 +238,7 @@ def test_opsets(opset):
            d = {drop}
            p = GlobalAveragePool(d)
            f = {squeeze}
-           y = Gemm(f, fc) }}""", opset=opset))
+           y = MatMul(f, fc) }}""", opset=opset))
     assert units(found) == {"w:0 b:0 scale:0 bias:0 mean:0 var:0 fc:0": 6}
 
 
@@ -359,7 +344,9 @@ def named(**names: str) -> Net:
 
 @pytest.mark.parametrize("names", [{}, {"h": "same", "k": "same", "r": "same"}, {"h": "", "k": ""}, {"h": "r", "k": "b"}])
 def test_nodes_without_names_and_with_equal_ones(names):
-    found = exact(named(**names))
+    """onnxruntime refuses equal names, but they are no reason to mix up what belongs to which node."""
+    model = named(**names)
+    found = trace(model) if "same" in names.values() else exact(model)
     assert sorted(units(found).values()) == [6, 6]
     assert all(len(group.members) == 3 for group in found.groups)
     assert len(found.params()) == len({m.tensor for g in found.groups for m in g.members})
@@ -369,6 +356,20 @@ def test_a_plan_survives_equal_names():
     found = trace(named(h="same", k="same"))
     removed = draw(found, np.random.default_rng(1))
     assert np.array_equal(found.removed(found.plan(removed)), removed)
+
+
+def test_names_that_surgery_would_like_to_use():
+    model = net("""(float[N,5,3] kept) => (position) <float[3,6] kept_mask, float[6] scale, float[6,2] v, int64[1] e = {4},
+          int64[1] s = {0}, int64[1] k = {2}, int64[1] t = {2}, float[2,2] o>
+        { h = MatMul(kept, kept_mask)
+          h_gather = LayerNormalization(h, scale)
+          h_gather_gather = MatMul(h_gather, v)
+          h_slice = Slice(h, s, e, k, t)
+          g = MatMul(h_slice, o)
+          position = Add(g, h_gather_gather) }""")
+    for node in model.model.graph:
+        node.name = f"{node.outputs[0].name}_"
+    assert units(exact(model, allow_inexact=True)) == {"kept_mask:1 scale:0 v:0": 4, "kept_mask:1 scale:0 v:0 o:0": 2}
 
 
 def test_optional_inputs_left_out():
@@ -387,7 +388,7 @@ def test_an_initializer_that_is_also_an_input():
           y = Conv(h, v) }""")
     model.model.graph.inputs.append(model.model.graph.initializers["w"])
     found = trace(model)
-    assert units(found) in ({"w:0 v:1": 6}, {})
+    assert units(found) == {"w:0 v:1": 6}
 
 
 # -- keeping everything ----------------------------------------------------------------------------------------------

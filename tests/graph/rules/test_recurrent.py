@@ -3,7 +3,7 @@
 import pytest
 
 from slimnet.graph.op import Role
-from tests.graph.nets import exact, net, pinned, roles, units
+from tests.graph.nets import assert_same_at_other_sizes, exact, net, pinned, roles, units
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -51,7 +51,7 @@ def test_initial_states_are_weights_that_go_along():
 
 
 def test_initial_states_of_zeros_from_a_shape():
-    found = exact(net("""(float[5,N,3] x) => (y) <float[1,16,3] w, float[1,16,4] r, float[1,32] b, float[4,2] v,
+    model = net("""(float[5,N,3] x) => (y) <float[1,16,3] w, float[1,16,4] r, float[1,32] b, float[4,2] v,
         int64[1] k = {1}, int64[1] two = {2}, int64[1] one = {1}, int64[1] four = {4}>
         { shape = Shape(x)
           batch = Slice(shape, k, two)
@@ -59,8 +59,9 @@ def test_initial_states_of_zeros_from_a_shape():
           h0 = ConstantOfShape(size)
           s = LSTM<hidden_size=4>(x, w, r, b, , h0, h0)
           f = Squeeze(s, k)
-          y = MatMul(f, v) }"""))
-    assert sum(units(found).values()) == 4
+          y = MatMul(f, v) }""")
+    assert units(exact(model)) == {"h0:2 w:1x4 r:1x4 r:2 b:1x8 v:0": 4}
+    assert_same_at_other_sizes(model, N=5)
 
 
 def test_initial_states_from_the_input_pin():
