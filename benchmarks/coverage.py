@@ -69,9 +69,10 @@ def examine(name: str, out: Path) -> None:
 def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
     """Prune, verify and count."""
     import networks
+
     from slimnet.errors import SlimnetError
     from slimnet.graph.surgery import mask, slim
-    from slimnet.verify import verify
+    from slimnet.verification import verify
 
     traced, removed, times = prune(net, allow_inexact, REPEATS)
     networks.calibrate(net, mask(traced, removed))
@@ -100,7 +101,7 @@ def prune(net: Any, allow_inexact: bool, repeats: int) -> tuple[Any, Any, dict[s
     from slimnet.graph.surgery import slim
     from slimnet.graph.trace import trace
     from slimnet.methods.criteria import score
-    from slimnet.plan.budget import choose
+    from slimnet.planning.budget import choose
 
     times: dict[str, list[float]] = {step: [] for step in STEPS}
     for _ in range(repeats + 1):
@@ -141,9 +142,9 @@ def _reasons(traced: Any) -> list[list[Any]]:
 
 def _survives(net: Any, plan: Any, thin: Any) -> list[Any]:
     """Whether the torch module computes the same with the slim widths, and if not, why."""
-    from slimnet.bench.session import random_inputs
     from slimnet.io.torch_follow import CannotSlim
     from slimnet.io.torch_slim import slim_module, slim_module_survives
+    from slimnet.timing.session import random_inputs
 
     try:
         module, _ = slim_module(net.torch, plan)

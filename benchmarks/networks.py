@@ -22,9 +22,9 @@ import torchvision
 from torch import nn
 from torchvision.models import segmentation
 
-from slimnet.bench.session import random_inputs, session
 from slimnet.graph.net import Net
 from slimnet.io import load
+from slimnet.timing.session import random_inputs, session
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 #: From timm: what torchvision's zoo has no example of.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slimnet.api import export, mask, plan, slim, verify
-    from slimnet.bench.run import bench
     from slimnet.errors import BadInput, LatencyRegression, SlimnetError, VerifyFailed
     from slimnet.graph.net import Net
     from slimnet.graph.trace import trace
@@ -25,14 +24,15 @@ if TYPE_CHECKING:
     from slimnet.io import load
     from slimnet.io.torch_slim import load_slim
     from slimnet.pipeline import prune
-    from slimnet.plan.plan import Plan
-    from slimnet.verify import Verification
+    from slimnet.planning.plan import Plan
+    from slimnet.timing.run import bench
+    from slimnet.verification import Verification
 
 __version__ = "0.1.0"
 
 #: Public names and where they live; each is imported when it is first asked for, so that `import slimnet` is quick.
 _HOME = {
-    "bench": "slimnet.bench.run",
+    "bench": "slimnet.timing.run",
     "export": "slimnet.api",
     "load": "slimnet.io",
     "load_slim": "slimnet.io.torch_slim",
@@ -46,10 +46,10 @@ _HOME = {
     "Group": "slimnet.graph.units",
     "LatencyRegression": "slimnet.errors",
     "Net": "slimnet.graph.net",
-    "Plan": "slimnet.plan.plan",
+    "Plan": "slimnet.planning.plan",
     "SlimnetError": "slimnet.errors",
     "Trace": "slimnet.graph.units",
-    "Verification": "slimnet.verify",
+    "Verification": "slimnet.verification",
     "VerifyFailed": "slimnet.errors",
 }
 

@@ -14,10 +14,10 @@ from slimnet.graph.optimise import optimise
 from slimnet.graph.units import Trace
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods import create
-from slimnet.plan.budget import choose
-from slimnet.plan.plan import Plan
-from slimnet.verify import Feeds, Verification
-from slimnet.verify import verify as verify_units
+from slimnet.planning.budget import choose
+from slimnet.planning.plan import Plan
+from slimnet.verification import Feeds, Verification
+from slimnet.verification import verify as verify_units
 
 
 def plan(

@@ -14,12 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from slimnet.bench.baseline import save as save_baseline
-from slimnet.bench.conditions import as_net
-from slimnet.bench.profile import layer_name
-from slimnet.bench.result import BenchResult
-from slimnet.bench.run import bench
-from slimnet.bench.session import input_dtypes, random_inputs, session
 from slimnet.clock import Clock
 from slimnet.errors import BadInput
 from slimnet.graph import surgery
@@ -35,10 +29,16 @@ from slimnet.io.inputs import sizes
 from slimnet.io.onnx_file import load_onnx, save_onnx
 from slimnet.masks import masked_units, read_masks
 from slimnet.methods import create, unranked
-from slimnet.plan.budget import choose
-from slimnet.plan.plan import Plan
+from slimnet.planning.budget import choose
+from slimnet.planning.plan import Plan
 from slimnet.report.summary import Report, summarise
-from slimnet.verify import Feeds, Verification, index_bounds, verify
+from slimnet.timing.baseline import save as save_baseline
+from slimnet.timing.conditions import as_net
+from slimnet.timing.profile import layer_name
+from slimnet.timing.result import BenchResult
+from slimnet.timing.run import bench
+from slimnet.timing.session import input_dtypes, random_inputs, session
+from slimnet.verification import Feeds, Verification, index_bounds, verify
 
 SLIM, PLAN, REPORT, TENSORS = "slim.onnx", "plan.json", "report.json", "slim.safetensors"
 

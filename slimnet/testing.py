@@ -6,11 +6,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from slimnet.bench.baseline import check
-from slimnet.bench.conditions import Conditions, as_net, this_machine
-from slimnet.bench.gate import gate, parse_tolerance
 from slimnet.errors import BadInput, LatencyRegression
 from slimnet.io.inputs import Inputs
+from slimnet.timing.baseline import check
+from slimnet.timing.conditions import Conditions, as_net, this_machine
+from slimnet.timing.gate import gate, parse_tolerance
 
 Model = ir.Model | str | os.PathLike[str]
 

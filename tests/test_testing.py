@@ -4,9 +4,9 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from slimnet.bench import baseline, bench
 from slimnet.errors import BadInput
 from slimnet.testing import assert_latency
+from slimnet.timing import baseline, bench
 
 
 def products(count: int) -> ir.Model:

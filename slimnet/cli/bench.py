@@ -38,8 +38,8 @@ def bench(
     from rich.console import Console
 
     with o.watched() as clock:
-        from slimnet.bench.table import bench_table
         from slimnet.pipeline import bench_files
+        from slimnet.timing.table import bench_table
 
         with clock("bench"):
             result = bench_files(dense, slim or dense, input_, threads, batch, seconds, layers, save)
@@ -53,7 +53,7 @@ def bench(
 def _check(candidate: Path, baseline: Path, tolerance: str, threads: int | None, seconds: float, json: bool) -> None:
     import json as encoder
 
-    from slimnet.bench.baseline import check
+    from slimnet.timing.baseline import check
 
     with o.watched() as clock, clock("bench"):
         verdict = check(candidate, baseline, tolerance, threads, seconds)

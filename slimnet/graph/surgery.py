@@ -403,7 +403,6 @@ def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Ids) -> None:
     data, old = node.inputs[0], node.outputs[0]
     assert data is not None
     new = copy.insert(node, "Gather", [data, copy.constant(f"{node.name}_indices", index)], axis=axis)
-    new.shape, new.type = old.shape, old.type
     for user, place in list(old.uses()):
         user.replace_input_with(place, new)
 

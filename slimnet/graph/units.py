@@ -20,12 +20,12 @@ from slimnet.graph.axes import Bools, Ids, Ledger, components
 from slimnet.graph.choice import decide
 from slimnet.graph.evaluate import constant_of_shape
 from slimnet.graph.op import KERNEL, Role
+from slimnet.planning.plan import Plan
 
 if TYPE_CHECKING:
     from slimnet.graph.net import Net
     from slimnet.graph.op import Traced
     from slimnet.graph.trace import Edit, Tracer
-    from slimnet.plan.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,6 @@ class Trace:
 
     def plan(self, removed: Bools, how: Mapping[str, Any] | None = None) -> Plan:
         """The kept indices of every axis that a removal changes."""
-        from slimnet.plan.plan import Plan
-
         keep = self.keep(removed)
         kept: dict[str, dict[int, Ids]] = {}
         for slot in self.slots:

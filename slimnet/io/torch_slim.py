@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from slimnet.bench.session import session
 from slimnet.errors import BadInput
 from slimnet.graph.net import Net, TorchSource
 from slimnet.io.files import existing_file, replacing
@@ -27,7 +26,8 @@ from slimnet.io.torch_arch import build, vet
 from slimnet.io.torch_follow import ATTRIBUTES, Kept, follow
 from slimnet.io.torch_forward import ForwardFailed, forward
 from slimnet.io.torch_module import metadata
-from slimnet.plan.plan import Plan
+from slimnet.planning.plan import Plan
+from slimnet.timing.session import session
 
 FILE_NAME = "slim.safetensors"
 Attributes = dict[str, dict[str, Any]]

@@ -16,11 +16,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import slimnet
-from slimnet.bench.result import BenchResult
 from slimnet.graph.axes import Bools
 from slimnet.graph.units import Group, Trace
-from slimnet.plan.plan import Plan
-from slimnet.verify import Verification
+from slimnet.planning.plan import Plan
+from slimnet.timing.result import BenchResult
+from slimnet.verification import Verification
 
 
 @dataclass

@@ -12,13 +12,13 @@ import onnx
 import onnx_ir as ir
 from onnx import parser, shape_inference
 
-from slimnet.bench.session import random_inputs, session
 from slimnet.graph.net import Net
 from slimnet.graph.op import Role
 from slimnet.graph.surgery import mask, slim
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
-from slimnet.verify import index_bounds
+from slimnet.timing.session import random_inputs, session
+from slimnet.verification import index_bounds
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 
@@ -48,7 +48,8 @@ def net(text: str, opset: int = 20, annotate: bool = True, seed: int = 0, n: int
         if proto.graph.value_info[k].name in infos or not annotate:
             del proto.graph.value_info[k]
     model = ir.from_proto(proto)
-    return Net(model, "net", {v.name: tuple(d if isinstance(d, int) else n for d in v.shape) for v in model.graph.inputs})
+    inputs = {v.name: tuple(d if isinstance(d, int) else n for d in v.shape) for v in model.graph.inputs}
+    return Net(model, "net", inputs)
 
 
 def _weight(name: str, kind: Any, value: Any, rng: np.random.Generator) -> onnx.TensorProto:
@@ -70,8 +71,8 @@ def units(trace: Trace) -> dict[str, int]:
     """
     found: Counter[str] = Counter()
     for group in trace.groups:
-        parts = (f"{m.tensor}:{m.axis}" + (f"x{m.index.shape[1]}" if m.index.shape[1] > 1 else "") for m in group.members)
-        found[" ".join(parts)] += len(group)
+        counts = [(f"{m.tensor}:{m.axis}", m.index.shape[1]) for m in group.members]
+        found[" ".join(f"{name}x{count}" if count > 1 else name for name, count in counts)] += len(group)
     return dict(found)
 
 
@@ -98,10 +99,12 @@ def draw(trace: Trace, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
 
 def feeds(net: Net, seed: int = 0, bounds: Mapping[str, int] | None = None, **sizes: int) -> Feeds:
     """Random inputs, with other sizes for symbolic dimensions."""
-    shapes = {
-        v.name: tuple(d if isinstance(d, int) else sizes.get(str(d.value), net.inputs[v.name][k]) for k, d in enumerate(v.shape))
-        for v in net.model.graph.inputs
-    }
+    shapes = {}
+    for value in net.model.graph.inputs:
+        traced = net.inputs[value.name]
+        shapes[value.name] = tuple(
+            d if isinstance(d, int) else sizes.get(str(d.value), traced[k]) for k, d in enumerate(value.shape)
+        )
     return random_inputs(net.model, shapes, seed, bounds)
 
 
@@ -203,8 +206,8 @@ def without_shapes(net: Net) -> Net:
 
 def _taps(trace: Trace, thin: ir.Model, masked: ir.Model) -> list[str]:
     """Names of the intermediate tensors that both models state the type of."""
-    both = [{v.name for node in m.graph for v in node.outputs if v.name and v.dtype and v.shape} for m in (thin, masked)]
-    return [v.name for v, t in trace.values.items() if v.name in both[0] & both[1] and t.axes is not None]
+    typed = [{v.name for n in m.graph for v in n.outputs if v.dtype and v.shape is not None} for m in (thin, masked)]
+    return [v.name for v, t in trace.values.items() if v.name in typed[0] & typed[1] and t.axes is not None]
 
 
 def _tapped(model: ir.Model, taps: list[str]) -> ir.Model:

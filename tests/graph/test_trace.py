@@ -9,7 +9,6 @@ from slimnet.graph.surgery import mask, slim
 from slimnet.graph.trace import trace
 from tests.graph.nets import assert_same_at_other_sizes, draw, exact, net, pinned, units
 
-
 # -- sizes that are computed -----------------------------------------------------------------------------------------
 
 FLATTEN = """(float[N,3,H,4] x) => (y)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.bench.session import session
 from slimnet.errors import BadInput
 from slimnet.io import load
 from slimnet.io.torch_export import export_torch, not_exported
+from slimnet.timing.session import session
 
 
 class Two(nn.Module):

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from slimnet.bench.session import random_inputs
 from slimnet.errors import BadInput
 from slimnet.graph.net import Net, TorchSource
 from slimnet.io import load
@@ -18,7 +17,8 @@ from slimnet.io.torch_arch import build
 from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_follow import CannotSlim
 from slimnet.io.torch_slim import load_slim, save_slim, slim_module, slim_module_survives, slim_source
-from slimnet.plan.plan import Plan
+from slimnet.planning.plan import Plan
+from slimnet.timing.session import random_inputs
 
 Kept = Mapping[str, Mapping[int, Any]]
 

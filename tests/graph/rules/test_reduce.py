@@ -60,7 +60,7 @@ def test_reductions_over_other_axes_pass_the_channels(op, keepdims):
            f = Reshape(m, flat)
            t = Reshape(v, flat)
            y = Gemm<transB=1>(f, t) }}""", flat=[-1, 6]))
-    assert units(found) == {f"w:0 v:1": 6}
+    assert units(found) == {"w:0 v:1": 6}
 
 
 def test_log_sum_loses_zero():

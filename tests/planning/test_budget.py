@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from slimnet.errors import BadInput
 from slimnet.graph.units import Axis
-from slimnet.plan.budget import SCOPES, choose
-from tests.plan.nets import Net, chain, densenet, lengths, padded_resnet, resnet, scores
+from slimnet.planning.budget import SCOPES, choose
+from tests.planning.nets import Net, chain, densenet, lengths, padded_resnet, resnet, scores
 
 
 def removed_of(net: Any, removed: np.ndarray) -> list[int]:

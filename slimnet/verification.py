@@ -12,12 +12,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-from slimnet.bench.session import RUNTIME_ERRORS, random_inputs, reason, session
 from slimnet.errors import VerifyFailed
 from slimnet.graph.axes import Bools
 from slimnet.graph.op import Inexact, Role
 from slimnet.graph.surgery import mask, slim
 from slimnet.graph.units import Group, Trace
+from slimnet.timing.session import RUNTIME_ERRORS, random_inputs, reason, session
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 

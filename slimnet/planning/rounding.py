@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from slimnet.errors import BadInput
 from slimnet.graph.units import Group, Trace
-from slimnet.plan.widths import Bools, Counts, Floats, Places, Widths
+from slimnet.planning.widths import Bools, Counts, Floats, Places, Widths
 
 #: Cost of moving a group away from its wanted count by its whole width, in dense widths of its axes.
 _DISTANCE = 1.25

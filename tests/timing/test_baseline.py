@@ -3,8 +3,8 @@ import json
 import onnx_ir as ir
 import pytest
 
-from slimnet.bench import baseline, bench
 from slimnet.errors import BadInput, LatencyRegression
+from slimnet.timing import baseline, bench
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slimnet.plan import widths
-from slimnet.plan.budget import choose
-from slimnet.plan.widths import native_block
-from tests.plan.nets import Net, chain, densenet, lengths, padded_resnet, parameters, resnet, scores
+from slimnet.planning import widths
+from slimnet.planning.budget import choose
+from slimnet.planning.widths import native_block
+from tests.planning.nets import Net, chain, densenet, lengths, padded_resnet, parameters, resnet, scores
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from slimnet.bench.conditions import Conditions
-from slimnet.bench.latency import Comparison, Interval
-from slimnet.bench.profile import Profile
+from slimnet.timing.conditions import Conditions
+from slimnet.timing.latency import Comparison, Interval
+from slimnet.timing.profile import Profile
 
 BEFORE, AFTER = "before", "after"
 

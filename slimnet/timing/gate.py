@@ -5,9 +5,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from slimnet.bench.conditions import Conditions
-from slimnet.bench.latency import Comparison, Interval, compare
 from slimnet.errors import BadInput
+from slimnet.timing.conditions import Conditions
+from slimnet.timing.latency import Comparison, Interval, compare
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 

@@ -10,12 +10,12 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from slimnet.bench.latency import Model, cores
-from slimnet.bench.session import random_inputs, title
 from slimnet.errors import BadInput
 from slimnet.graph.net import Net
 from slimnet.io.inputs import Inputs, parse_inputs
 from slimnet.io.onnx_file import concrete_inputs, load_onnx
+from slimnet.timing.latency import Model, cores
+from slimnet.timing.session import random_inputs, title
 
 
 @dataclass(frozen=True)

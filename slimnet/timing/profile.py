@@ -19,8 +19,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from slimnet.bench.latency import Runner
-from slimnet.bench.session import session
+from slimnet.timing.latency import Runner
+from slimnet.timing.session import session
 
 _LAYER = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|Attention")
 _LABEL = re.compile(r"@(\d+)@")

@@ -11,8 +11,8 @@ import numpy as np
 from slimnet.errors import BadInput
 from slimnet.graph.units import Group, Role, Trace
 from slimnet.methods.base import Scores, by_mean
-from slimnet.plan.rounding import round_counts
-from slimnet.plan.widths import Bools, Counts, Floats
+from slimnet.planning.rounding import round_counts
+from slimnet.planning.widths import Bools, Counts, Floats
 
 SCOPES = ("layer", "global", "isomorphic")
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimnet.errors import BadInput
-from slimnet.plan.plan import Plan
+from slimnet.planning.plan import Plan
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """Latency: what onnxruntime makes of a network, measured."""
 
-from slimnet.bench.run import bench
+from slimnet.timing.run import bench
 
 __all__ = ["bench"]

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from slimnet.bench import gate as module
-from slimnet.bench.conditions import Conditions, this_machine
-from slimnet.bench.gate import gate, parse_tolerance
-from slimnet.bench.latency import Comparison
 from slimnet.errors import BadInput
+from slimnet.timing import gate as module
+from slimnet.timing.conditions import Conditions, this_machine
+from slimnet.timing.gate import gate, parse_tolerance
+from slimnet.timing.latency import Comparison
 
 CONDITIONS = Conditions({"x": (1, 3, 16, 16)}, {}, 0, 1, this_machine())
 

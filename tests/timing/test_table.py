@@ -2,8 +2,8 @@ import io
 
 from rich.console import Console
 
-from slimnet.bench import bench
-from slimnet.bench.table import bench_table
+from slimnet.timing import bench
+from slimnet.timing.table import bench_table
 
 
 def test_the_table_has_the_model_and_every_layer(net):

@@ -4,8 +4,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from slimnet.bench.result import AFTER, BEFORE, BenchResult, Layer
 from slimnet.io.inputs import sizes
+from slimnet.timing.result import AFTER, BEFORE, BenchResult, Layer
 
 #: Below this, most of a layer's saved FLOPs brought no time.
 _POOR = 0.5

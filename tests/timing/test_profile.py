@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from slimnet.bench.latency import compare
-from slimnet.bench.profile import layer_name, profile
 from slimnet.errors import BadInput
+from slimnet.timing.latency import compare
+from slimnet.timing.profile import layer_name, profile
 
 
 def test_fused_and_reordered_nodes_are_counted_in_their_layers(net, image):

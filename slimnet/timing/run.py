@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from slimnet.bench.conditions import Conditions, as_net, this_machine
-from slimnet.bench.latency import Model, compare
-from slimnet.bench.profile import profile
-from slimnet.bench.result import AFTER, BEFORE, BenchResult, MacsPerLayer, pair_layers
-from slimnet.bench.session import title
 from slimnet.errors import BadInput
 from slimnet.io.inputs import Inputs, sizes
+from slimnet.timing.conditions import Conditions, as_net, this_machine
+from slimnet.timing.latency import Model, compare
+from slimnet.timing.profile import profile
+from slimnet.timing.result import AFTER, BEFORE, BenchResult, MacsPerLayer, pair_layers
+from slimnet.timing.session import title
 
 
 def bench(

@@ -2,8 +2,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from slimnet.bench.session import random_inputs, session
 from slimnet.errors import BadInput
+from slimnet.timing.session import random_inputs, session
 
 
 def test_a_model_runs_as_its_file_does(net, image, tmp_path):
