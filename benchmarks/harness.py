@@ -30,7 +30,8 @@ def run(script: Path, arguments: Sequence[str], timeout: float) -> Row:
         command = [sys.executable, "-W", "ignore", str(script), *arguments, str(out)]
         started = time.perf_counter()
         with log.open("w") as stream:
-            process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
+            environment = os.environ | {"STARTED": str(time.time())}
+            process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True, env=environment)
             status, usage = _wait(process, timeout)
         row = json.loads(out.read_text()) if out.exists() else {"failed": _reason(status, log, timeout)}
         row["seconds"] = round(time.perf_counter() - started, 1)

@@ -75,7 +75,7 @@ def prepared(network: Network, seed: int = 0) -> Net:
     built = network.build()
     if isinstance(built, Path):
         return _randomised_onnx(load(built), seed)
-    net = load(_randomised(built, seed), inputs=network.spec)
+    net = load(randomised(built, seed), inputs=network.spec)
     net.name = network.name
     return net
 
@@ -146,7 +146,7 @@ def _recurrent() -> Iterator[Network]:
 # -- weights ---------------------------------------------------------------------------------------------------------
 
 
-def _randomised(module: nn.Module, seed: int) -> nn.Module:
+def randomised(module: nn.Module, seed: int) -> nn.Module:
     """The module with every parameter and statistic drawn anew."""
     rng = np.random.default_rng(seed)
     with torch.no_grad():
@@ -165,8 +165,9 @@ def _drawn(rng: np.random.Generator, shape: tuple[int, ...], owner: nn.Module, n
         return np.log(rng.uniform(5, 15, shape)).astype(np.float32)
     if len(shape) <= 1 or name.startswith(("layer_scale", "gamma")):
         around_one = name.startswith(("weight", "layer_scale", "gamma"))
-        values = rng.uniform(0.5, 1.5, shape) if around_one else 0.2 * rng.standard_normal(shape)
-        return np.asarray(values, np.float32)
+        # Evenly spaced in random order, so that no value occurs twice.
+        values = (rng.permutation(math.prod(shape)).reshape(shape) + 0.5) / math.prod(shape) - 0.5
+        return (1 + values if around_one else 0.7 * values).astype(np.float32)
     if "weight" not in name or isinstance(owner, nn.Embedding):
         return 0.5 * _heavy_tailed(rng, shape)
     transposed = isinstance(owner, nn.modules.conv._ConvTransposeNd)

@@ -101,7 +101,8 @@ class _Copy:
 
     def replace(self, slot: Slot, array: Array, dtype: ir.DataType) -> None:
         """Give a tensor, or the one use of it that the slot describes, a new content."""
-        alone = slot.value.producer() is None and len(slot.value.uses()) == 1
+        value = slot.value
+        alone = value.producer() is None and len(value.uses()) == 1 and not value.is_graph_output()
         if slot.node is None or alone:
             self.set_tensor(slot.value, array, dtype)
         else:
@@ -317,6 +318,22 @@ def _freeze_computed(copy: _Copy) -> None:
         if mine is not None and mine.const_value is None:
             copy.set_input(node, place, copy.constant(f"{mine.name}_value", data))
     del copy.graph.inputs[len(copy.trace.net.model.graph.inputs) :]
+    for value, node in copy.trace.captured.items():
+        _freeze_captured(copy, value, node)
+
+
+def _freeze_captured(copy: _Copy, value: ir.Value, node: ir.Node) -> None:
+    """The same for what a subgraph reads; what depends on a dynamic input size stays computed."""
+    traced = copy.trace.values[value]
+    data, dynamic = traced.data, traced.dynamic
+    if value.producer() is None or data is None:
+        return
+    static = {e: n for e, n in enumerate(data.ravel().tolist()) if dynamic is None or not dynamic.ravel()[e]}
+    if static:
+        frozen = _patch(copy, value, static, copy.nodes[node])
+        for user, place in list(copy.value(value).uses()):
+            if user.graph is not copy.graph:
+                user.replace_input_with(place, frozen)
 
 
 def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:

@@ -59,6 +59,8 @@ class Tracer:
         self.edits: list[Edit] = []
         self.pieces: list[tuple[str, Ids]] = []
         self.computed: list[tuple[ir.Node, int, npt.NDArray[Any]]] = []
+        #: Known constants that a subgraph reads, and the (first) node it belongs to.
+        self.captured: dict[ir.Value, ir.Node] = {}
         #: Quantised tensor -> (its zero point, the axis the zero point runs along or None).
         self.zero_points: dict[str, tuple[npt.NDArray[Any], int | None]] = {}
         #: Multiply-adds of each node, as (id vectors, factor): the product of the lengths of the vectors times it.
@@ -162,9 +164,15 @@ class Tracer:
                 for inner in graph.all_nodes():
                     for i, value in enumerate(inner.inputs):
                         if value is not None and (value in self.values or value.graph is self.graph):
-                            traced = self.value(value)
-                            for ids in self.use(inner, i, traced) if traced.shape is not None else ():
-                                op.pin(ids, "is read by a subgraph")
+                            self.pin_captured_value(op, inner, i, value)
+
+    def pin_captured_value(self, op: Op, inner: ir.Node, i: int, value: ir.Value) -> None:
+        traced = self.value(value)
+        if traced.data is not None:
+            self.captured.setdefault(value, op.node)
+        elif traced.axes is not None:
+            for ids in self.use(inner, i, traced):
+                op.pin(ids, "is read by a subgraph")
 
     # -- values ------------------------------------------------------------------------------------------------
 

@@ -146,6 +146,7 @@ class Trace:
     weights: dict[str, tuple[int, ...]]
     pieces: list[tuple[str, Ids]]
     computed: list[tuple[ir.Node, int, npt.NDArray[Any]]]
+    captured: dict[ir.Value, ir.Node]
     values: dict[ir.Value, Traced]
 
     @cached_property
@@ -302,6 +303,7 @@ def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
         weights={name: shape for name, shape in tracer.weights.items() if name not in tracer.statistics},
         pieces=tracer.pieces,
         computed=tracer.computed,
+        captured=tracer.captured,
         values=tracer.values,
     )
 

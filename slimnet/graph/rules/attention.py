@@ -22,8 +22,14 @@ def attention(op: Op) -> Result:
         op.freeze("scale", 1.0 / math.sqrt(len(q[3])))
     op.contract(q[3], k[3])
     repeat = len(q[1]) // max(len(k[1]), 1)
+    op.same(q[0], k[0])
+    op.same(q[0], v[0])
     for ids in (k[1], v[1]):
         op.same(np.repeat(ids, repeat) if len(ids) != len(q[1]) else ids, q[1])
+    for ids in (k[2], v[2]):
+        op.pin(ids, "is attended over")
+    if op.has(3) or op.attr("is_causal", 0):
+        op.pin(q[2], "is masked by position")
     if op.has(3) and op.data(3) is None:
         _mask(op, q[1])
     if folded:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from slimnet.graph.axes import not_zero
+from slimnet.graph.axes import fixed, is_live, not_zero, signed
 from slimnet.graph.op import Op, Result, Traced, Unsupported, broadcast
 from slimnet.graph.rules.registry import rule
 
@@ -112,9 +112,12 @@ def _operands(op: Op) -> list[list[np.ndarray]]:
 
 
 def _never_zero(op: Op, i: int, why: str) -> None:
-    """A constant operand is left alone by masks; a computed one must not become zero."""
+    """A constant operand is left alone by masks, with whatever it was computed from; another must not become zero."""
     if op.parameter(i):
         op.untouched(i)
-        op.used[i] = [not_zero(ids) for ids in op.peek(i)]
+        own = np.abs(np.concatenate([fixed(0), *op.peek(i)]))
+        for k in (0, i):
+            op.used[k] = [signed(ids, (ids > 0) & ~np.isin(np.abs(ids), own)) if is_live(ids) else ids
+                          for ids in op.peek(k)]  # fmt: skip
     for ids in op.peek(i):
         op.pin(ids[ids > 0], why)

@@ -24,6 +24,9 @@ def reduction(op: Op) -> Result:
             op.vanish(axes[k], "is summed over although it does not become zero")
         else:
             op.inexact(f"goes through {op.kind}", axes[k], [(0, k)])
+    for k, ids in enumerate(axes):
+        if op.kind == "ReduceLogSum" and k not in gone:
+            op.pin(ids[ids > 0], "is not finite at zero")
     return [_reduced(op, axes, gone)]
 
 

@@ -1,0 +1,300 @@
+"""Everything a user can get wrong: exit code 2, one line that says what and what to do, and nothing written."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from tests.cli.conftest import CNN, DIGITS, Slimnet, saved, tree
+
+QUICK = ("--bench-seconds", "0")
+
+
+def refused(slimnet: Slimnet, *words: object) -> str:
+    """The line a command is refused with; nothing may have been written."""
+    before = tree(Path.cwd())
+    outcome = slimnet(*words)
+    assert outcome.code == 2, outcome
+    assert tree(Path.cwd()) == before
+    return outcome.line
+
+
+@pytest.mark.parametrize("verb", ["prune", "trace", "shrink"])
+def test_missing_file(slimnet, verb):
+    assert refused(slimnet, verb, "nothing.onnx") == "slimnet: nothing.onnx: no such file; check the path"
+
+
+def test_every_file_of_a_verb_is_looked_for(slimnet, cnn):
+    assert "plan.json: no such file" in refused(slimnet, "slim", cnn, "--plan", "plan.json")
+    assert "masks.npz: no such file" in refused(slimnet, "slim", cnn, "--mask", "masks.npz")
+    assert "data.npz: no such file" in refused(slimnet, "prune", cnn, "--data", "data.npz")
+    assert "plan.json: no such file" in refused(slimnet, "verify", cnn, cnn, "--plan", "plan.json")
+    assert "slim.onnx: no such file" in refused(slimnet, "bench", cnn, "slim.onnx")
+    assert "base.json: no such file" in refused(slimnet, "bench", cnn, "--baseline", "base.json")
+
+
+def test_truncated_file(slimnet, cnn):
+    cnn.write_bytes(cnn.read_bytes()[:-500])
+    assert "cnn.onnx: is not an ONNX file, or is truncated" in refused(slimnet, "prune", cnn)
+
+
+def test_no_onnx_at_all(slimnet, tmp_path):
+    file = tmp_path / "notes.onnx"
+    file.write_text("This is a shopping list: eggs, milk.\n")
+    assert "notes.onnx: is not an ONNX file, or is truncated" in refused(slimnet, "prune", file)
+
+
+def test_unknown_kind_of_file(slimnet, tmp_path):
+    file = tmp_path / "model.h5"
+    file.touch()
+    assert "model.h5: its kind is not known; slimnet reads .onnx, .pt2, .pt" in refused(slimnet, "trace", file)
+
+
+def test_missing_external_data(slimnet, tmp_path, cnn):
+    proto = onnx.load(cnn)
+    file = tmp_path / "split.onnx"
+    onnx.save(proto, file, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "weights.bin").unlink()
+    line = refused(slimnet, "prune", file)
+    assert "split.onnx" in line
+    assert "weights.bin is missing; put it beside the model" in line
+
+
+# -- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x).relu())
+
+
+def test_checkpoint_without_arch(slimnet, tmp_path):
+    torch.save(Tiny().state_dict(), tmp_path / "tiny.pt")
+    line = refused(slimnet, "prune", "tiny.pt", "--input", "1x4")
+    assert "tiny.pt" in line
+    assert "--arch" in line
+
+
+def test_state_dict_that_does_not_fit(slimnet, tmp_path):
+    torch.save(Tiny().state_dict(), tmp_path / "tiny.pt")
+    line = refused(slimnet, "prune", "tiny.pt", "--arch", "models:lenet5", "--input", "1x1x28x28")
+    assert "first.weight" in line
+    assert "models:lenet5" in line
+
+
+def test_pickle_without_the_flag(slimnet, tmp_path):
+    torch.save(Tiny(), tmp_path / "tiny.pt")
+    line = refused(slimnet, "prune", "tiny.pt", "--input", "1x4")
+    assert "tiny.pt" in line
+    assert "--unsafe-pickle" in line
+
+
+def test_truncated_checkpoint(slimnet, tmp_path):
+    (tmp_path / "digits.pt").write_bytes(DIGITS.read_bytes()[:5000])
+    assert "digits.pt" in refused(slimnet, "prune", "digits.pt")
+
+
+def test_unknown_architecture(slimnet):
+    line = refused(slimnet, "prune", "--arch", "models:resnet9000", DIGITS)
+    assert "models:resnet9000" in line
+
+
+# -- options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", ["0", "1", "1.5", "-0.1", "nan"])
+def test_ratio_outside_its_range(slimnet, cnn, ratio):
+    assert f"--ratio {float(ratio):g} is not between 0 and 1" in refused(slimnet, "prune", cnn, f"--ratio={ratio}")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--method", "magic"), "method 'magic' is not known; choose one of: l1, l2"),
+        (("--option", "seed=1"), "method 'l1' has no option 'seed'"),
+        (("--option", "seed"), "--option seed: write it as NAME=VALUE"),
+        (("--method", "random", "--option", "seed=many"), "seed"),
+        (("--scope", "world"), "'world' is not known; choose one of: layer, global, isomorphic"),
+        (("--round-to", "soft"), "--round-to soft: give auto, none, or a positive number"),
+        (("--round-to", "0"), "--round-to 0: give auto, none, or a positive number"),
+        (("--ignore", "layer9"), "'layer9' matches nothing"),
+        (("--ratio-for", "layer9=0.5"), "'layer9' names no removable filters"),
+        (("--ratio-for", "conv1=2"), "'conv1': 2 is not between 0 and 1"),
+        (("--ratio-for", "conv1=half"), "--ratio-for conv1=half: half is not a number"),
+        (("--ratio-for", "conv1"), "--ratio-for conv1: write it as NAME=VALUE"),
+        (("--heads", "--head-dims"), "--heads and --head-dims exclude each other"),
+        (("--input", "1x4x8x8"), "--input 1x4x8x8 does not fit x, which is Nx3x8x8: 3 is fixed"),
+        (("--input", "1x3x8"), "it has 4 dimensions, not 3"),
+        (("--input", "big"), "--input big: is not a shape"),
+        (("--input", "z=1x3x8x8"), "--input z=1x3x8x8 names no input; its inputs are x"),
+        (("--arch", "torchvision:resnet18"), "--arch torchvision:resnet18 has no use"),
+        (("--ignore", "*"), "nothing is left to remove"),
+        (("--data", "cnn.onnx"), "cnn.onnx"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
+)
+def test_wrong_option(slimnet, cnn, words, says):
+    assert says in refused(slimnet, "prune", cnn, *words, *QUICK)
+
+
+def test_criterion_that_needs_a_batch_norm(slimnet, tmp_path):
+    file = saved(
+        tmp_path / "plain.onnx",
+        """(float[1,3,8,8] x) => (y) <float[8,3,3,3] conv1, float[5,8,3,3] conv2>
+        { a = Conv(x, conv1) b = Relu(a) y = Conv(b, conv2) }""",
+    )
+    line = refused(slimnet, "prune", file, "--method", "bn-gamma")
+    assert "bn-gamma" in line
+    assert "batch norm" in line.lower()
+
+
+@pytest.mark.parametrize("verb", ["prune", "shrink", "slim"])
+def test_data_that_does_not_fit(slimnet, cnn, tmp_path, verb):
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 1, 5, 5), np.float32), y=np.zeros(4, np.int64))
+    np.savez(tmp_path / "masks.npz", conv1=np.arange(8) < 4)
+    words = ("--mask", "masks.npz") if verb == "slim" else ()
+    line = refused(slimnet, verb, cnn, "--data", "data.npz", *words, *QUICK)
+    assert "--data" in line or verb == "shrink"
+
+
+def test_data_smaller_than_a_batch(slimnet, cnn, tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 3, 8, 8), np.float32), y=np.zeros(4, np.int64))
+    assert "--data" in refused(slimnet, "prune", cnn, "--input", "8x3x8x8", "--data", "data.npz", *QUICK)
+
+
+# -- networks --------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_to_prune(slimnet, tmp_path):
+    file = saved(tmp_path / "one.onnx", "(float[1,4] x) => (y) <float[4,3] w> { y = MatMul(x, w) }")
+    assert "nothing can be removed" in refused(slimnet, "prune", file)
+
+
+def test_nothing_to_shrink(slimnet, cnn):
+    assert "no channel is zero" in refused(slimnet, "shrink", cnn)
+
+
+def test_network_without_any_weight(slimnet, tmp_path):
+    file = saved(tmp_path / "relu.onnx", "(float[1,4] x) => (y) { y = Relu(x) }")
+    assert "nothing can be removed" in refused(slimnet, "prune", file)
+
+
+def test_custom_operator_that_the_runtime_does_not_know(slimnet, tmp_path):
+    """It is traced, with its channels pinned, but nothing can be proven of it."""
+    file = saved(
+        tmp_path / "custom.onnx",
+        """(float[1,3,8,8] x) => (y) <float[8,3,1,1] w, float[6,8,1,1] v, float[6,6,1,1] u, float[2,6,1,1] t>
+        { a = Conv(x, w) b = own.Mystery(a) c = Conv(b, v) d = Conv(c, u) e = Relu(d) y = Conv(e, t) }""",
+        annotate=False,
+    )
+    outcome = slimnet("trace", file, "--json")
+    assert outcome.code == 0
+    assert "Mystery" in outcome.out
+    line = refused(slimnet, "prune", file, *QUICK)
+    assert "Mystery" in line
+
+
+# -- output ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["prune", "shrink", "slim"])
+def test_output_folder_that_cannot_be_made(slimnet, cnn, tmp_path, verb):
+    """Not even root can make a folder below a file."""
+    (tmp_path / "file").write_text("mine")
+    np.savez(tmp_path / "masks.npz", conv1=np.arange(8) < 4)
+    words = ("--mask", "masks.npz") if verb == "slim" else ()
+    line = refused(slimnet, verb, cnn, "-o", "file/out", *words)
+    assert "file/out: cannot be written" in line
+    assert "choose another" in line
+
+
+def test_output_folder_that_is_a_file(slimnet, cnn, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "file: cannot be written" in refused(slimnet, "prune", cnn, "-o", "file", *QUICK)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_output_folder_without_permission(slimnet, cnn, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "locked/out: cannot be written" in refused(slimnet, "prune", cnn, "-o", "locked/out", *QUICK)
+
+
+# -- plans and masks -------------------------------------------------------------------------------------------------
+
+
+def test_neither_plan_nor_mask(slimnet, cnn):
+    assert "one of --plan" in refused(slimnet, "slim", cnn)
+    assert "one of --plan" in refused(slimnet, "slim", cnn, "--plan", "a", "--mask", "b")
+
+
+def test_broken_plan(slimnet, cnn, tmp_path):
+    (tmp_path / "plan.json").write_text("{")
+    assert "plan.json: not JSON" in refused(slimnet, "slim", cnn, "--plan", "plan.json")
+
+
+def test_plan_of_another_network(slimnet, cnn, tmp_path):
+    assert slimnet("prune", cnn, "-o", "out", *QUICK).code == 0
+    other = saved(tmp_path / "other.onnx", CNN.replace("12", "16"))
+    for words in (("slim", other), ("verify", other, "out/slim.onnx")):
+        line = refused(slimnet, *words, "--plan", "out/plan.json")
+        assert "made for another network" in line
+        assert "plan.json" in line
+
+
+@pytest.mark.parametrize(
+    ("masks", "says"),
+    [
+        ({"conv9": np.ones(8, bool)}, "conv9 is no parameter of the network"),
+        ({"conv1": np.ones(7, bool)}, "conv1 is bool of shape (7,); give booleans of shape (8, 3, 3, 3) or (8,)"),
+        ({"conv1": np.array([0, 8])}, "conv1 is int64 of shape (2,)"),
+        ({"conv1": np.array([-1, 2])}, "conv1 is int64 of shape (2,)"),
+        ({"conv1": np.ones((8, 3, 3, 3), np.float32)}, "conv1 is float32 of shape (8, 3, 3, 3)"),
+        ({"conv1:7": np.ones(8, bool)}, "conv1 has 4 axes"),
+        ({"conv1:1": np.arange(3) < 2}, "conv1, axis 1: masks channels that are pinned"),
+        ({"fc:1": np.arange(5) < 2}, "fc, axis 1: masks channels that are pinned"),
+        ({"conv1": np.ones(8, bool)}, "masks no whole channel"),
+        ({"conv1": np.zeros(8, bool)}, "conv1"),
+        ({}, "holds no array"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, dict) else "",
+)
+def test_wrong_mask(slimnet, cnn, tmp_path, masks, says):
+    np.savez(tmp_path / "masks.npz", **masks)
+    line = refused(slimnet, "slim", cnn, "--mask", "masks.npz", *QUICK)
+    assert says in line
+    assert "--mask" in line
+
+
+def test_masks_that_are_pickled(slimnet, cnn, tmp_path):
+    np.savez(tmp_path / "masks.npz", conv1=np.array([{"a": 1}], dtype=object))
+    assert "masks.npz: is not an .npz file of plain arrays" in refused(slimnet, "slim", cnn, "--mask", "masks.npz")
+
+
+def test_masks_that_are_a_single_array(slimnet, cnn, tmp_path):
+    np.save(tmp_path / "masks.npy", np.ones(8, bool))
+    assert "masks.npy: is not an .npz file" in refused(slimnet, "slim", cnn, "--mask", "masks.npy")
+
+
+# -- bench -----------------------------------------------------------------------------------------------------------
+
+
+def test_bench_of_models_that_take_different_inputs(slimnet, cnn, tmp_path):
+    other = saved(tmp_path / "other.onnx", CNN.replace("[N,3,8,8] x", "[N,3,9,9] x"))
+    assert "compare like with like" in refused(slimnet, "bench", cnn, other, "--seconds", "0.1")
+
+
+def test_bench_with_a_baseline_takes_one_model(slimnet, cnn):
+    assert "--baseline compares one model" in refused(slimnet, "bench", cnn, cnn, "--baseline", "base.json")
+
+
+def test_bench_with_a_tolerance_that_is_none(slimnet, cnn):
+    assert slimnet("bench", cnn, "--save", "base.json", "--seconds", "0.1", "--no-layers").code == 0
+    assert "lots" in refused(slimnet, "bench", cnn, "--baseline", "base.json", "--tolerance", "lots")
