@@ -40,7 +40,7 @@ TIMM = (
 #: vary, and dividing by next to nothing would drown every other branch.
 VARIANCE_FLOOR = 0.1
 #: Standard deviation of the logarithm of the channels' scales.
-_SPREAD = 0.5
+_SPREAD = 0.8
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
     python benchmarks/vs_peers.py [--only PATTERN] [--again] [--timeout 300]
 
 All take half of the channels, layer by layer and without rounding, by the l1 norm of the filters: slimnet's l1 method,
-torch-pruning's MagnitudePruner (p=1, only the classifier ignored), onnxsim's apply_structured_pruning (after onnxsim's own
-simplifier). Both ONNX tools start from the same export. "Whole" is the time from the start of the command to the smaller
+torch-pruning's MagnitudePruner (p=1, only the classifier ignored), onnxsim's apply_structured_pruning on what
+torch.onnx.export and onnxsim.simplify give by default. "Whole" is the time from the start of the command to the smaller
 network, imports and export included, "inner" that of the pruning alone. "Equals masked" compares the smaller network with
 the dense one whose removed weights are zero. Needs the `bench` extra. Writes results/vs_peers.json and vs_peers.md.
 """
@@ -25,6 +25,7 @@ import harness
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 FILE = harness.RESULTS / "vs_peers.json"
@@ -107,7 +108,7 @@ def _torch_pruning(module: nn.Module, network: Any) -> Outcome:
     import torch
 
     dense = copy.deepcopy(module)
-    example = torch.zeros(network.input, dtype=torch.int64) if "int" in network.spec else torch.randn(network.input)
+    example = _example(network)
     started = time.perf_counter()
     peers.magnitude_pruner(module, example).step()
     inner = time.perf_counter() - started
@@ -125,14 +126,14 @@ def _torch_pruning(module: nn.Module, network: Any) -> Outcome:
 
 def _onnxsim(module: nn.Module, network: Any) -> Outcome:
     import onnx
-    import onnx_ir as ir
     import onnxsim
+    import torch
     from onnxsim.pruning import apply_structured_pruning
 
-    from slimnet.io import load
-
-    net = load(module, inputs=network.spec)
-    dense, _ = onnxsim.simplify(ir.to_proto(net.model))
+    example = _example(network)
+    exported = torch.onnx.export(module, (example,), dynamo=True, verbose=False)
+    assert exported is not None
+    dense, _ = onnxsim.simplify(exported.model_proto)
     started = time.perf_counter()
     pruned = apply_structured_pruning(dense, RATIO, importance_norm="l1")
     inner = time.perf_counter() - started
@@ -145,7 +146,7 @@ def _onnxsim(module: nn.Module, network: Any) -> Outcome:
             if tensor.name in before:
                 array = masked(before[tensor.name], after.get(tensor.name, before[tensor.name]))
                 tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-        return _distance(_output(wide, net), _output(pruned, net))
+        return _distance(_output(wide, example.numpy()), _output(pruned, example.numpy()))
 
     return inner, _size(before), _size(after), check
 
@@ -164,15 +165,19 @@ def _size(weights: Arrays) -> int:
     return sum(array.size for array in weights.values() if array.size > 1)
 
 
-def _output(model: Any, net: Any) -> np.ndarray:
-    import onnxruntime as ort
+def _example(network: Any) -> torch.Tensor:
+    import torch
 
-    from slimnet.timing.session import random_inputs
+    return torch.zeros(network.input, dtype=torch.int64) if "int" in network.spec else torch.randn(network.input)
+
+
+def _output(model: Any, example: np.ndarray) -> np.ndarray:
+    import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, random_inputs(net, net.inputs))[0]
+    return session.run(None, {session.get_inputs()[0].name: example})[0]
 
 
 def masked(dense: np.ndarray, slim: np.ndarray) -> np.ndarray:

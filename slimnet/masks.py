@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from slimnet.graph.net import Net
 from slimnet.graph.shrink import shrinkable
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
-from slimnet.io.files import essence, existing_file
+from slimnet.io.files import read_npz
 
 
 @dataclass(frozen=True)
@@ -38,18 +37,13 @@ def read_masks(path: Path, net: Net) -> Masks:
     Raises:
         BadInput: not an .npz file, an unknown parameter, or an array that fits none of these forms.
     """
-    file = existing_file(path)
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            given = {key: arrays[key] for key in arrays.files}
-    except (ValueError, OSError, AttributeError, zipfile.BadZipFile) as error:
-        raise BadInput(f"--mask {file}: is not an .npz file of plain arrays ({essence(error)})") from error
+    given = read_npz(path, "--mask")
     if not given:
-        raise BadInput(f"--mask {file}: holds no array")
+        raise BadInput(f"--mask {path}: holds no array; give one per parameter, named after it")
     masks = Masks({}, {})
     params = net.params()
     for key, array in given.items():
-        _add(masks, params, key, array, f"--mask {file}: {key}")
+        _add(masks, params, key, array, f"--mask {path}: {key}")
     return masks
 
 
@@ -61,6 +55,8 @@ def _add(masks: Masks, params: Mapping[str, npt.NDArray[Any]], key: str, array: 
     if axis >= len(shape):
         raise BadInput(f"{where}: {name} has {len(shape)} axes, counted from 0")
     length = shape[axis]
+    if array.dtype == bool and array.shape == (length,) and not array.any():
+        raise BadInput(f"{where} masks every index of {name}, axis {axis}; at least one has to stay")
     if array.dtype == bool and array.shape == shape and not suffix:
         masks.elements[name] = array
     elif array.dtype == bool and array.shape == (length,):
@@ -87,7 +83,9 @@ def masked_units(net: Net, masks: Masks) -> tuple[Trace, Bools]:
         traced = trace(net)
         removed = np.zeros(traced.n_units, bool)
     for (tensor, axis), keep in masks.lines.items():
-        removed = removed | _units_of(traced, tensor, axis, keep)
+        removed = removed | _units_of(traced, tensor, axis, ~keep)
+    for (tensor, axis), keep in masks.lines.items():
+        _check_kept(traced, tensor, axis, keep, removed)
     if not removed.any():
         raise BadInput("--mask: masks no whole channel; `slimnet trace` shows what can be removed")
     return traced, removed
@@ -104,11 +102,27 @@ def _multiplied(net: Net, elements: Mapping[str, Bools]) -> Net:
     return replace(net, model=model, torch=None)
 
 
-def _units_of(traced: Trace, tensor: str, axis: int, keep: Bools) -> Bools:
-    slot = next((s for s in traced.slots if (s.name, s.axis) == (tensor, axis)), None)
-    units = np.full(1, -1) if slot is None else traced.unit_of_id[np.abs(slot.ids[~keep])]
+def _units_of(traced: Trace, tensor: str, axis: int, gone: Bools) -> Bools:
+    """The units behind some indices of an axis, all of which must be removable."""
+    units = _unit_per_index(traced, tensor, axis, gone)[gone]
     if (units < 0).any():
         raise BadInput(f"--mask: {tensor}, axis {axis}: masks channels that are pinned; `slimnet trace` says why")
     removed = np.zeros(traced.n_units, bool)
     removed[units] = True
     return removed
+
+
+def _check_kept(traced: Trace, tensor: str, axis: int, keep: Bools, removed: Bools) -> None:
+    units = _unit_per_index(traced, tensor, axis, keep)
+    lost = np.flatnonzero(keep & (units >= 0) & np.append(removed, False)[units])
+    if len(lost):
+        raise BadInput(
+            f"--mask: {tensor}, axis {axis}: keeps index {lost[0]}, whose channel is masked elsewhere; "
+            "channels that belong together go together, see `slimnet trace`"
+        )
+
+
+def _unit_per_index(traced: Trace, tensor: str, axis: int, like: Bools) -> npt.NDArray[np.int64]:
+    """The unit of every index of an axis, -1 where it is pinned."""
+    slot = next((s for s in traced.slots if (s.name, s.axis) == (tensor, axis)), None)
+    return np.full(len(like), -1) if slot is None else traced.unit_of_id[np.abs(slot.ids)]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.clock import Clock
-from slimnet.errors import BadInput
+from slimnet.errors import BadInput, VerifyFailed
 from slimnet.graph import surgery
 from slimnet.graph.axes import Bools
 from slimnet.graph.net import Net
@@ -36,7 +36,7 @@ from slimnet.timing.baseline import save as save_baseline
 from slimnet.timing.conditions import as_net
 from slimnet.timing.profile import layer_name
 from slimnet.timing.result import BenchResult
-from slimnet.timing.run import bench
+from slimnet.timing.run import bench, check_alike
 from slimnet.timing.session import input_dtypes, random_inputs, session
 from slimnet.verification import Feeds, Verification, index_bounds, verify
 
@@ -95,7 +95,7 @@ def prune(
         VerifyFailed: slim and mask differ; nothing is written.
     """
     budget, delivery, clock = budget or Budget(), delivery or Delivery(), clock or Clock()
-    _check_out(delivery)
+    _check_delivery(net, delivery)
     scorer = create(method, **(options or {}))
     with clock("trace"):
         traced = trace(net, allow_inexact, prefer)
@@ -141,7 +141,7 @@ def shrink(
         clock: times the steps.
     """
     delivery, clock = delivery or Delivery(), clock or Clock()
-    _check_out(delivery)
+    _check_delivery(net, delivery)
     notes = []
     original = net.model
     if fold:
@@ -163,7 +163,7 @@ def shrink(
 def slim_planned(net: Net, path: Path, delivery: Delivery | None = None, clock: Clock | None = None) -> Report:
     """Remove what a plan.json says."""
     delivery, clock = delivery or Delivery(), clock or Clock()
-    _check_out(delivery)
+    _check_delivery(net, delivery)
     traced, removed, plan = _traced_for(net, path, clock)
     return deliver(traced, removed, delivery, clock, plan.how)
 
@@ -171,7 +171,7 @@ def slim_planned(net: Net, path: Path, delivery: Delivery | None = None, clock: 
 def slim_masked(net: Net, path: Path, delivery: Delivery | None = None, clock: Clock | None = None) -> Report:
     """Remove what the masks in an .npz file say (see `masks.read_masks`)."""
     delivery, clock = delivery or Delivery(), clock or Clock()
-    _check_out(delivery)
+    _check_delivery(net, delivery)
     masks = read_masks(path, net)
     with clock("trace"):
         traced, removed = masked_units(net, masks)
@@ -192,9 +192,9 @@ def verify_files(
     clock = clock or Clock()
     traced, removed, _ = _traced_for(net, plan, clock)
     candidate = load_onnx(slim, _specs(net)).model
-    with clock("verify") as progress:
-        inputs = _real_inputs(net, data)
-        return verify(traced, removed, candidate, inputs, runs, threads, prove, progress=progress)
+    _check_data(net, data)
+    with clock("verify") as progress, _explained(f"is {slim} what {plan} makes of {net.source or net.name}?"):
+        return verify(traced, removed, candidate, _real_inputs(net, data), runs, threads, prove, progress=progress)
 
 
 def bench_files(
@@ -209,6 +209,7 @@ def bench_files(
 ) -> BenchResult:
     """Time two ONNX files, both after the same optimiser; `save` keeps the second one as a baseline."""
     nets = [as_net(path, list(inputs or ()) or None, batch) for path in (dense, slim)]
+    check_alike(*nets)
     traces = [trace(net) for net in nets]
     models = [replace(net, model=optimise(net.model)) for net in nets]
     macs = (macs_by_layer(traces[0]), macs_by_layer(traces[1]))
@@ -257,7 +258,7 @@ def deliver(
         before, after = optimise(net.model), optimise(thin)
     with _all_or_nothing(delivery.out) as folder:
         save_onnx(after, folder / SLIM)
-        with clock("verify") as progress:
+        with clock("verify") as progress, _explained("nothing was written. Please report the model"):
             checked = verify(
                 traced,
                 removed,
@@ -303,9 +304,7 @@ def macs_by_layer(traced: Trace, removed: Bools | None = None) -> dict[str, int]
 def accuracy_of(model: ir.Model, net: Net, data: Split) -> float:
     """Top-1 accuracy of a classifier's first output, in batches of the size the graph is fixed to."""
     x, y = data
-    (name, shape), *others = net.inputs.items()
-    if others or x.shape[1:] != shape[1:]:
-        raise BadInput(f"--data: samples of shape {x.shape[1:]} do not fit the network's inputs {dict(net.inputs)}")
+    ((name, shape),) = net.inputs.items()
     runner = session(model)
     kind = input_dtypes(runner)[name].numpy()
     hits, step = 0, shape[0]
@@ -315,9 +314,33 @@ def accuracy_of(model: ir.Model, net: Net, data: Split) -> float:
     return hits / (len(x) - len(x) % step)
 
 
-def _check_out(delivery: Delivery) -> None:
+def _check_delivery(net: Net, delivery: Delivery) -> None:
+    """Find out before any work what would fail after it."""
     if delivery.out is not None:
         check_writable(delivery.out)
+    _check_data(net, delivery.data)
+
+
+def _check_data(net: Net, data: Split | None) -> None:
+    if data is None:
+        return
+    (shape, *others), x = net.inputs.values(), data[0]
+    if others or x.shape[1:] != shape[1:]:
+        takes = " and ".join(_specs(net))
+        raise BadInput(f"--data: samples of shape {sizes(x.shape[1:])} do not fit {net.name}, which takes {takes}")
+    if len(x) < shape[0]:
+        raise BadInput(
+            f"--data: has {len(x)} samples, fewer than one batch of {shape[0]}; give more, or a smaller --input"
+        )
+
+
+@contextmanager
+def _explained(advice: str) -> Iterator[None]:
+    """Say what a failed verification means to whoever asked for it."""
+    try:
+        yield
+    except VerifyFailed as error:
+        raise VerifyFailed(f"{error}; {advice}") from error
 
 
 def _unranked(names: Sequence[str], method: str) -> list[str]:
@@ -325,13 +348,13 @@ def _unranked(names: Sequence[str], method: str) -> list[str]:
 
 
 def _real_inputs(net: Net, data: Split | None) -> list[Feeds] | None:
-    """Three batches of real data to verify on."""
-    if data is None or len(net.inputs) != 1:
+    """Up to three batches of real data to verify on."""
+    if data is None:
         return None
     ((name, shape),) = net.inputs.items()
-    x = data[0][: 3 * shape[0]].astype(input_dtypes(net)[name].numpy())
-    fits = x.shape[1:] == shape[1:] and len(x) == 3 * shape[0]
-    return [{name: part} for part in np.split(x, 3)] if fits else None
+    batches = min(3, len(data[0]) // shape[0])
+    x = data[0][: batches * shape[0]].astype(input_dtypes(net)[name].numpy())
+    return [{name: part} for part in np.split(x, batches)]
 
 
 def _probe(net: Net) -> Any:

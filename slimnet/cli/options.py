@@ -88,7 +88,9 @@ def watched() -> Iterator[Clock]:
     from slimnet.clock import Clock
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # Where nobody watches, rich would still leave an empty line behind.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
         shown = ""
 
@@ -121,7 +123,8 @@ def show_report(report: Report, json: bool, out: Path | None) -> None:
     torch_side = report.content["torch"]
     if torch_side is not None and not torch_side["survives"]:
         console.print(f"no slim.safetensors: {torch_side['why']}", markup=False)
-    for note in report.content["notes"]:
+    timing_notes = report.content["bench"]["notes"] if report.content["bench"] else []
+    for note in (*report.content["notes"], *timing_notes):
         console.print(note, markup=False)
     if out is not None:
         console.print(f"written to {out}", markup=False)

@@ -44,7 +44,9 @@ def trace(
     console = Console()
     limit = None if all_ else 40
     console.print(_groups(traced, limit))
+    console.print()
     console.print(_pins(traced, limit))
+    console.print()
     console.print(
         f"{net.name}: {traced.n_units:,} removable units in {len(traced.groups)} groups; "
         f"{traced.parameters():,} parameters, {sum(traced.macs().values()):,} MACs",
@@ -78,37 +80,54 @@ def _roles(role: Any) -> str:
 
 
 def _groups(traced: Trace, limit: int | None) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table("group", "units", "out", "in", "along", box=SIMPLE_HEAD, title="What can be removed")
+    table = _listing("What can be removed", "units", "weights that write them\n-> weights that read them")
     for group in traced.groups[:limit]:
         names: dict[int, list[str]] = {1: [], 2: [], 4: []}
         for member in group.members:
             for bit, found in names.items():
-                if int(member.role) & bit:
+                if int(member.role) & bit and member.tensor not in (group.name, *found):
                     found.append(member.tensor)
-        table.add_row(group.name, str(len(group)), *(_short(found) for found in names.values()))
+        writers, readers, along = names.values()
+        text = Text.assemble((group.name, "bold"), *(f", {name}" for name in _some(writers, limit)))
+        if readers:
+            text.append(f"\n-> {', '.join(_some(readers, limit))}")
+        if along and limit is None:
+            text.append(f"\nand {', '.join(along)}", "dim")
+        table.add_row(str(len(group)), text)
     _more(table, len(traced.groups), limit)
     return table
 
 
 def _pins(traced: Trace, limit: int | None) -> Table:
-    from rich.box import SIMPLE_HEAD
+    from rich.text import Text
+
+    table = _listing("What is pinned, and why", "indices", "of")
+    for pin in traced.pins[:limit]:
+        node = f"{pin.op} {pin.node}".strip()
+        where = Text.assemble((pin.tensor, "bold"), f", axis {pin.axis}: {pin.why}", f" ({node})" if node else "")
+        table.add_row(str(pin.units), where)
+    _more(table, len(traced.pins), limit)
+    return table
+
+
+def _listing(title: str, *headings: str) -> Table:
+    """Two columns, so that names of any length stay whole."""
     from rich.table import Table
 
-    table = Table("tensor", "axis", "indices", "node", "why", box=SIMPLE_HEAD, title="What is pinned")
-    for pin in traced.pins[:limit]:
-        table.add_row(pin.tensor, str(pin.axis), str(pin.units), f"{pin.op} {pin.node}".strip(), pin.why)
-    _more(table, len(traced.pins), limit)
+    table = Table(*headings, box=None, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table.columns[0].justify, table.columns[0].no_wrap = "right", True
+    table.columns[1].overflow = "fold"
     return table
 
 
 def _more(table: Table, count: int, limit: int | None) -> None:
     if limit is not None and count > limit:
-        table.add_row(f"… {count - limit} more, see --all", style="dim")
+        table.add_row("...", f"and {count - limit} more, see --all", style="dim")
 
 
-def _short(names: Sequence[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    return ", ".join(unique[:2]) + (f" +{len(unique) - 2}" if len(unique) > 2 else "")
+def _some(names: Sequence[str], limit: int | None) -> list[str]:
+    """All names, or the first few where there is a limit."""
+    few = 4
+    return [*names] if limit is None or len(names) <= few else [*names[:few], f"{len(names) - few} more"]

@@ -108,6 +108,18 @@ def _split(node: ir.Node, x: Sequence[Array | None]) -> list[Array]:
     return list(np.split(data, np.cumsum(sizes)[:-1], axis))
 
 
+def _gather(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    data, index, axis = _known(x[0]), _known(x[1]), attribute(node, "axis", 0)
+    _bounded([*np.delete(data.shape, axis), index.size])
+    return np.take(data, index, axis)
+
+
+def _tile(_: ir.Node, x: Sequence[Array | None]) -> Array:
+    data, repeats = _known(x[0]), _known(x[1]).tolist()
+    _bounded([*repeats, data.size])
+    return np.tile(data, repeats)
+
+
 def _range(_: ir.Node, x: Sequence[Array | None]) -> Array:
     start, stop, step = (_known(v) for v in x)
     _bounded([max(0, math.ceil((stop.item() - start.item()) / step.item()))])
@@ -169,7 +181,7 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
     "Cast": _cast,
     "CastLike": lambda n, x: _known(x[0]).astype(_known(x[1]).dtype),
     "Concat": lambda n, x: np.concatenate([_known(v) for v in x], attribute(n, "axis", 1)),
-    "Gather": lambda n, x: np.take(_known(x[0]), _known(x[1]), attribute(n, "axis", 0)),
+    "Gather": _gather,
     "GatherND": lambda n, x: _known(x[0])[tuple(np.moveaxis(_known(x[1]), -1, 0))],
     "Slice": _slice,
     "Split": _split,
@@ -180,7 +192,7 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
     "Range": _range,
     "ScatterND": _scatter_nd,
     "Transpose": lambda n, x: np.transpose(_known(x[0]), attribute(n, "perm")),
-    "Tile": lambda n, x: np.tile(_known(x[0]), _bounded(_known(x[1]).tolist())),
+    "Tile": _tile,
     "Identity": lambda n, x: _known(x[0]),
     "Where": _pointwise(np.where),
     "Add": _pointwise(np.add),

@@ -232,7 +232,7 @@ class Trace:
         """
         if plan.model_hash != self.model_hash:
             raise BadInput(
-                f"plan: made for another network (hash {plan.model_hash}, this one has {self.model_hash}); "
+                f"{plan.source}: made for another network (hash {plan.model_hash}, this one has {self.model_hash}); "
                 "use the model the plan was made from"
             )
         removed = np.zeros(self.n_units, bool)
@@ -241,20 +241,20 @@ class Trace:
             for axis, kept in axes.items():
                 slot = slots.get((tensor, axis))
                 if slot is None:
-                    raise BadInput(f"plan: axis {axis} of {tensor} cannot be cut in this network; make a new plan")
+                    raise BadInput(f"{plan.source}: {tensor} cannot be cut on axis {axis}; make a new plan")
                 gone = np.ones(len(slot.ids), bool)
                 if len(kept) and (kept.max() >= len(gone)):
-                    raise BadInput(f"plan: {tensor} has only {len(gone)} indices on axis {axis}")
+                    raise BadInput(f"{plan.source}: {tensor} has only {len(gone)} indices on axis {axis}")
                 gone[kept] = False
                 units = self.unit_of_id[np.abs(slot.ids[gone])]
                 if (units < 0).any():
-                    raise BadInput(f"plan: removes pinned indices of {tensor}, axis {axis}; see `slimnet trace`")
+                    raise BadInput(f"{plan.source}: removes pinned indices of {tensor}, axis {axis}; see slimnet trace")
                 removed[units] = True
         same = self.plan(removed).kept
         for tensor, axes in same.items():
             for axis, kept in axes.items():
                 if not np.array_equal(plan.kept.get(tensor, {}).get(axis, np.zeros(0)), kept):
-                    raise BadInput(f"plan: {tensor}, axis {axis}, keeps a part of a unit; units go as a whole")
+                    raise BadInput(f"{plan.source}: {tensor}, axis {axis}, keeps a part of a unit; units go as a whole")
         return removed
 
 

@@ -1,11 +1,9 @@
 """The embedded data: scikit-learn's 1,797 handwritten digits of 8x8 pixels, split once for everybody."""
 
-import zipfile
-
 import numpy as np
 
 from slimnet.errors import BadInput
-from slimnet.io.files import essence, existing_file
+from slimnet.io.files import read_npz
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -37,12 +35,10 @@ def load_data(spec: str) -> Split:
     """
     if spec == "digits":
         return load_digits_split()["test"]
-    file = existing_file(spec)
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            x, y = arrays["x"], arrays["y"]
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise BadInput(f"--data {spec}: needs an .npz file with arrays x and y ({essence(error)})") from error
-    if len(x) != len(y) or y.ndim != 1:
+    arrays = read_npz(spec, "--data")
+    if not {"x", "y"} <= arrays.keys():
+        raise BadInput(f"--data {spec}: holds {', '.join(arrays) or 'nothing'}; it needs arrays x and y")
+    x, y = arrays["x"], arrays["y"]
+    if y.ndim != 1 or x.ndim < 1 or len(x) != len(y):
         raise BadInput(f"--data {spec}: x has {len(x)} samples and y has shape {y.shape}; they must fit together")
     return x, y

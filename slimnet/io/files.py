@@ -1,12 +1,19 @@
 """What every loader and writer does with files, and how a foreign error is told in one line."""
 
+from __future__ import annotations
+
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slimnet.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
@@ -19,6 +26,21 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     if not os.access(file, os.R_OK):
         raise BadInput(f"{file}: may not be read; check its permissions")
     return file
+
+
+def read_npz(path: str | os.PathLike[str], option: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name. Raises BadInput, naming the option, where it is none, or holds pickles."""
+    import numpy as np
+
+    file = existing_file(path)
+    try:
+        with zipfile.ZipFile(file):
+            arrays = np.load(file, allow_pickle=False)
+        with arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        advice = "write it with numpy.savez"
+        raise BadInput(f"{option} {file}: is not an .npz file of plain arrays ({essence(error)}); {advice}") from error
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

@@ -81,10 +81,18 @@ def create(name: str, **options: Any) -> Method:
     """
     cls = find(name)
     known = hyperparameters(cls)
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             raise BadInput(f"method {name!r} has no option {option!r}; it takes: {', '.join(known) or 'none'}")
+        kinds = _kinds(getattr(cls, option, value))
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise BadInput(f"method {name!r}: option {option}={value} is not of type {kinds[0].__name__}")
     return cls(**options)
+
+
+def _kinds(default: Any) -> tuple[type, ...]:
+    """What may be given where a hyper-parameter has this default."""
+    return (float, int) if isinstance(default, float) else (type(default),)
 
 
 def find(name: str) -> type[Method]:

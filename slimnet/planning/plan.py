@@ -32,11 +32,13 @@ class Plan:
         kept: tensor -> axis -> indices that stay, ascending; tensors and axes that do not change are left out.
         model_hash: hash of the names, shapes and topology of the dense network the plan is for.
         how: how it was chosen (method, ratio, ...), for the report; whatever JSON can hold.
+        source: what messages call it: the file it was read from.
     """
 
     kept: dict[str, dict[int, Indices]]
     model_hash: str
     how: dict[str, Any] = field(default_factory=dict)
+    source: str = field(default="the plan", compare=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON; an existing file is replaced as a whole or not at all.
@@ -66,7 +68,7 @@ class Plan:
                 raise BadInput(f"{path}: {key!r} {problem}; write plans with `slimnet prune` or Plan.save")
         if document["format"] != FORMAT:
             raise BadInput(f"{path}: plan format {document['format']} is not known, this version reads {FORMAT}")
-        return cls(_kept(document["kept"], path), document["model_hash"], document["how"])
+        return cls(_kept(document["kept"], path), document["model_hash"], document["how"], str(path))
 
 
 def _plain(value: Any) -> Any:

@@ -106,9 +106,10 @@ def summary_table(report: Report) -> Table:
     table.add_row("MACs", *_counts(r["macs"]))
     before, after = r["latency_ms"]["before"], r["latency_ms"]["after"]
     if before and after:
-        table.add_row("latency (median)", f"{before['median']:.3g} ms", f"{after['median']:.3g} ms",
-                      f"{r['speedup']['latency']:.2f}x faster")  # fmt: skip
-        table.add_row("latency / FLOPs speedup", "", "", f"{r['speedup']['efficiency']:.2f}")
+        table.add_row("latency (median)", f"{before['median']:.3g} ms", f"{after['median']:.3g} ms", _faster(r))
+        low, high = r["bench"]["latency_interval"]
+        table.add_row("  95 % interval", "", "", f"{low:.2f}x to {high:.2f}x")
+        table.add_row("  measured / MACs speedup", "", "", _efficiency(r["speedup"]))
     if r["accuracy"]["before"] is not None:
         a, b = r["accuracy"]["before"], r["accuracy"]["after"]
         table.add_row("accuracy", f"{a:.2%}", f"{b:.2%}", f"{100 * (b - a):+.2f} points")
@@ -125,6 +126,16 @@ def summary_table(report: Report) -> Table:
     if r["torch"] is not None:
         table.add_row("PyTorch module", "", "survives" if r["torch"]["survives"] else "does not", "")
     return table
+
+
+def _faster(content: Mapping[str, Any]) -> str:
+    speedup = content["speedup"]["latency"]
+    return f"{speedup:.2f}x faster" if speedup >= 1 else f"{1 / speedup:.2f}x slower"
+
+
+def _efficiency(speedup: Mapping[str, float | None]) -> str:
+    measured, promised, efficiency = (speedup[key] for key in ("latency", "flops", "efficiency"))
+    return "" if efficiency is None else f"{measured:.2f} / {promised:.2f} = {efficiency:.2f}"
 
 
 def _counts(pair: Mapping[str, int]) -> tuple[str, str, str]:

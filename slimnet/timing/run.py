@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from slimnet.errors import BadInput
+from slimnet.graph.net import Net
 from slimnet.io.inputs import Inputs, sizes
 from slimnet.timing.conditions import Conditions, as_net, this_machine
 from slimnet.timing.latency import Model, compare
 from slimnet.timing.profile import profile
 from slimnet.timing.result import AFTER, BEFORE, BenchResult, MacsPerLayer, pair_layers
-from slimnet.timing.session import title
 
 
 def bench(
@@ -47,9 +47,7 @@ def bench(
         run, an input of unknown size, and a batch that the model does not allow.
     """
     nets = {BEFORE: as_net(dense, inputs, batch), AFTER: as_net(slim, inputs, batch)}
-    if nets[BEFORE].inputs != nets[AFTER].inputs:
-        takes = [", ".join(f"{name}={sizes(shape)}" for name, shape in net.inputs.items()) for net in nets.values()]
-        raise BadInput(f"{title(slim)}: takes {takes[1]}, but {title(dense)} takes {takes[0]}; compare like with like")
+    check_alike(nets[BEFORE], nets[AFTER])
     conditions = Conditions(nets[BEFORE].inputs, dict(bounds or {}), seed, threads, this_machine())
     models = {name: net.model for name, net in nets.items()}
     feed = conditions.feed(models[BEFORE])
@@ -59,3 +57,11 @@ def bench(
         macs=(sum(macs[0].values()), sum(macs[1].values())) if macs else (None, None),
         layers=pair_layers(profile(models, feed, threads, min_runs, seconds / 2), macs) if layers else (),
     )
+
+
+def check_alike(dense: Net, slim: Net) -> None:
+    """Raises BadInput, naming both, where two networks do not take the same inputs."""
+    if dense.inputs != slim.inputs:
+        was, takes = (", ".join(f"{n}={sizes(s)}" for n, s in net.inputs.items()) for net in (dense, slim))
+        names = [net.source or net.name for net in (dense, slim)]
+        raise BadInput(f"{names[1]}: takes {takes}, but {names[0]} takes {was}; compare like with like")

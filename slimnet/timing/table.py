@@ -13,9 +13,11 @@ _POOR = 0.5
 
 def bench_table(result: BenchResult) -> Table:
     """The whole model, then each layer: FLOPs speedup, latency speedup and their quotient, the efficiency."""
-    table = Table(title="Dense against slim", caption=_caption(result), caption_justify="left", box=SIMPLE_HEAD)
+    title, caption = "Dense against slim", _caption(result)
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
     table.add_column("layer", overflow="fold")
-    for heading in ("MMACs\ndense", "\nslim", "\nspeedup", "ms\ndense", "\nslim", "\nspeedup", "\nefficiency"):
+    for heading in ("MMACs\ndense", "\nslim", "\nspeedup", "ms\ndense", "\nslim", "\nspeedup", "effi-\nciency"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_row(*_row(result.model), style="bold", end_section=True)
     for layer in result.layers:

@@ -216,6 +216,13 @@ def test_a_weight_that_is_also_an_output_is_pinned():
     assert pinned(found)["w:1"] == "is an output of the network"
 
 
+def test_a_bias_that_is_also_an_output_stays_there():
+    found = exact(net("""(float[N,3] x) => (y, b) <float[3,6] w, float[6] b, float[6,2] v>
+        { h = Gemm(x, w, b)
+          y = MatMul(h, v) }"""))
+    assert units(found) == {"w:1 b:0 v:0": 6}
+
+
 def test_a_value_that_is_an_output_and_goes_on_is_pinned():
     found = exact(net("""(float[N,3] x) => (y, h) <float[3,4] w, float[4,2] v>
         { h = MatMul(x, w)
@@ -297,6 +304,23 @@ def test_a_loop_pins():
     assert units(found) == {}
     assert pinned(found)["w:1"] == "has a subgraph"
     assert pinned(found)["v:0"] == "is read by a subgraph"
+
+
+def test_a_shape_read_by_a_subgraph_keeps_its_dense_value():
+    """The channels that it counts go, since nothing in the subgraph depends on them but this number."""
+    found = exact(net("""(float[N,3,4] x, bool c) => (float[N,2,4] y)
+        <float[6,3,1] w, float[2,6,1] v, float[1] z, int64[1] one = {1}, int64[1] two = {2}>
+        { h = Conv(x, w)
+          k = Conv(h, v)
+          s = Shape(h)
+          n = Slice(s, one, two)
+          e = If (c) <
+            then_branch = a () => (float[6] p) { p = Expand(z, n) },
+            else_branch = b () => (float[A,6,B] q) { q = Expand(z, s) }
+          >
+          m = ReduceSum<keepdims=0>(e)
+          y = Mul(k, m) }"""))
+    assert units(found) == {"w:0 v:1": 6}
 
 
 def test_a_subgraph_inside_a_subgraph():

@@ -38,7 +38,7 @@ def recurrent(op: Op) -> Result:
     op.contract(hidden, back)
     op.lengths("hidden_size", {0: hidden})
     first, second = op.axis(0, 0), op.axis(0, 1)
-    directions = op.axis(1, 0)
+    directions = op.peek(1)[0]
     batch_first = bool(op.attr("layout", 0))
     sequence = [first, second, directions, hidden] if batch_first else [first, directions, second, hidden]
     state = [first, directions, hidden] if batch_first else [directions, second, hidden]

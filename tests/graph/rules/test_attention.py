@@ -152,6 +152,28 @@ def test_sigmoid_queries_and_keys_pin():
     assert units(found) == {"wv:1x2 o:0x2": 3}
 
 
+@pytest.mark.parametrize("extra", ["", ", is_causal=1"])
+def test_channels_as_tokens_pin(extra):
+    """Attention among the channels themselves: without one of them the softmax gives other weights."""
+    found = exact(net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, float[2,6,1] v>
+        {{ h = Conv(x, w)
+           a = Attention<q_num_heads=2, kv_num_heads=2{extra}>(h, h, h)
+           y = Conv(a, v) }}""", opset=23))
+    assert units(found) == {}
+    assert pinned(found)["w:0"] == "is attended over"
+
+
+def test_channels_as_queries_may_go():
+    text = """(float[N,3,4] x) => (y) <float[6,3,1] w, float[2,6,1] v>
+        {{ h = Conv(x, w)
+           a = Attention<q_num_heads=2, kv_num_heads=2{}>(h, x, x)
+           y = Conv(a, v) }}"""
+    assert units(exact(net(text.format(""), opset=23))) == {"w:0 v:1": 6}
+    found = exact(net(text.format(", is_causal=1"), opset=23))
+    assert units(found) == {}
+    assert pinned(found)["w:0"] == "is masked by position"
+
+
 def test_the_scale_computed_from_a_live_width_is_frozen():
     """1 / sqrt(d), read off Shape and multiplied to the scores."""
     found = exact(net("""(float[N,5,4] x) => (y) <float[4,6] wq, float[4,6] wk, float[4,6] wv, float[6,2] o, float one={1},

@@ -170,6 +170,27 @@ def test_a_divisor_without_an_epsilon():
     assert units(found) == {"w:1 var:0 u:0": 6}
 
 
+def test_weight_normalisation():
+    """A weight divided by its own norm is left alone by masks; its gain is masked instead."""
+    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] v, float[6,1,1] g, float[2,6,1] u, int64[2] axes = {1, 2}>
+        { n = ReduceL2(v, axes)
+          q = Div(v, n)
+          w = Mul(q, g)
+          h = Conv(x, w)
+          y = Conv(h, u) }"""))
+    assert units(found) == {"v:0 g:0 u:1": 6}
+
+
+def test_a_filter_of_norm_one_never_becomes_zero():
+    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] v, int64[2] axes = {1, 2}, int64[1] one = {1}>
+        { n = ReduceL2(v, axes)
+          w = Div(v, n)
+          h = Conv(x, w)
+          y = ReduceSum(h, one) }"""))
+    assert units(found) == {}
+    assert pinned(found)["v:0"] == "is summed over although it does not become zero"
+
+
 def test_pow():
     assert units(exact(summed("c = Pow(a, two)", ", float two = {2}"))) == {"w:1": 6}
     assert units(exact(summed("p = Exp(a) c = Pow(p, k)", ", float k = {-0.5}"))) == {}

@@ -1,0 +1,41 @@
+"""Random networks of every family: slim equals mask, and nodes that do nothing change no group."""
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from slimnet.graph.trace import trace
+from slimnet.graph.units import Trace
+from tests.graph.nets import exact
+from tests.graph.sketch import IMAGE, TOKENS, sketch
+
+BLOCKS = sorted({*IMAGE, *TOKENS})
+STEPS = st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(0, 99)), min_size=1, max_size=7)
+QUICK = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+
+
+def partition(trace: Trace) -> set[frozenset[tuple[str, int, int]]]:
+    """Every unit as the set of (tensor, axis, index) that it takes away."""
+    found = set()
+    for group in trace.groups:
+        for k in range(len(group)):
+            found.add(frozenset((m.tensor.partition("@")[0], m.axis, int(i)) for m in group.members for i in m.index[k]))
+    return found
+
+
+@QUICK
+@given(STEPS)
+@example([("to_tokens", 0), ("attention", 1), ("attention", 2)])
+def test_slim_is_mask(steps):
+    exact(sketch(steps), plans=1)
+
+
+@QUICK
+@given(STEPS)
+def test_slim_is_mask_with_inexact_removal(steps):
+    exact(sketch(steps), plans=1, allow_inexact=True)
+
+
+@QUICK
+@given(STEPS, st.integers(1, 99))
+def test_nodes_that_do_nothing_change_no_unit(steps, noise):
+    assert partition(trace(sketch(steps, noise))) == partition(trace(sketch(steps)))
