@@ -99,7 +99,7 @@ def _multiplied(net: Net, elements: Mapping[str, Bools]) -> Net:
         assert tensor is not None
         array = tensor.numpy()
         value.const_value = ir.Tensor(np.where(keep, array, np.zeros((), array.dtype)), tensor.dtype, name=name)
-    return replace(net, model=model, torch=None)
+    return replace(net, model=model)
 
 
 def _units_of(traced: Trace, tensor: str, axis: int, gone: Bools) -> Bools:

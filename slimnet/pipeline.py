@@ -117,8 +117,6 @@ def prune(
         "ratio": budget.ratio,
         "scope": budget.scope,
         "round_to": budget.round_to,
-        "allow_inexact": allow_inexact,
-        "prefer": prefer,
     }
     return deliver(traced, removed, delivery, clock, how, notes=_unranked(unranked(traced.groups, scores), method))
 
@@ -400,14 +398,12 @@ def _save_torch(net: Net, plan: Any, slim: ir.Model, path: Path) -> dict[str, An
 @contextmanager
 def _all_or_nothing(out: Path | None) -> Iterator[Path]:
     """A fresh folder to write to, whose files move to `out` together at the end; they vanish on failure."""
-    parent = None if out is None else out.absolute().parent
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
+    parent = None if out is None else next(folder for folder in out.absolute().parents if folder.exists())
     with tempfile.TemporaryDirectory(dir=parent, prefix=".slimnet-") as folder:
         yield Path(folder)
         if out is not None:
             try:
-                out.mkdir(exist_ok=True)
+                out.mkdir(parents=True, exist_ok=True)
                 for name in (TENSORS, f"{SLIM}.data"):
                     (out / name).unlink(missing_ok=True)
                 for file in sorted(Path(folder).iterdir()):

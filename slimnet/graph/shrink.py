@@ -49,7 +49,15 @@ def shrinkable(net: Net, assume_masked: bool = False) -> Shrinkable:
         assume_masked: also remove units whose filters are all zero although bias or batch norm leave a constant;
             that changes the outputs.
     """
-    dense = trace(net)
+    found: list[Shrinkable] = []
+    for prefer in (None, "heads", "head-dims"):
+        dense = trace(net, prefer=prefer)
+        if not any(np.array_equal(dense.unit_of_id, other.trace.unit_of_id) for other in found):
+            found.append(_shrinkable(dense, assume_masked))
+    return min(found, key=lambda f: f.trace.parameters(f.removed))
+
+
+def _shrinkable(dense: Trace, assume_masked: bool) -> Shrinkable:
     removed = np.zeros(dense.n_units, bool)
     if assume_masked:
         removed |= _zero_filters(dense)
@@ -73,12 +81,17 @@ def _provable(dense: Trace, removed: Bools) -> Bools:
 
     tracer = Tracer(dense.net, zeros=zeros)
     tracer.walk()
-    actual = resolve(tracer)
-    # Ids are numbered in the order of the walk, which is the same for both traces.
+    actual = resolve(tracer, dense.prefer)
+    # Ids are numbered in the order of the walk, which is the same for both traces; how grids are cut may differ.
     unit_of_id, other = dense.unit_of_id, actual.unit_of_id
+    stuck = other < 0
+    while True:
+        held = np.isin(unit_of_id, unit_of_id[stuck]) | np.isin(other, other[stuck])
+        if np.array_equal(held, stuck):
+            break
+        stuck = held
     free = np.zeros(dense.n_units, bool)
-    both = (unit_of_id >= 0) & (other >= 0)
-    free[unit_of_id[both]] = True
+    free[unit_of_id[~stuck]] = True
     return free
 
 
@@ -199,7 +212,7 @@ def _readers_of(group: Group, units: Bools, slots: dict[tuple[str, int], Slot]) 
             continue
         for node, place in slot.value.uses():
             source = node.inputs[0]
-            if place == 1 and source is not None and _can_fold(node):
+            if place == 1 and source is not None and _can_fold(node) and len(slot.value.uses()) == 1:
                 channels = member.index[units].ravel()
                 readers.append(_Reader(node, source.name or "", member.tensor, member.axis, channels))
     return readers
@@ -207,8 +220,9 @@ def _readers_of(group: Group, units: Bools, slots: dict[tuple[str, int], Slot]) 
 
 def _can_fold(node: ir.Node) -> bool:
     """Whether a constant input channel gives a constant output: a matrix product, or a convolution without padding."""
-    if node.op_type == "Gemm":
-        return True
+    if node.op_type in ("Gemm", "MatMul"):
+        weight = node.inputs[1]
+        return weight is not None and weight.shape is not None and len(weight.shape) == 2
     attributes = node.attributes
     if node.op_type != "Conv" or ("group" in attributes and attributes["group"].as_int() != 1):
         return False
@@ -219,7 +233,7 @@ def _can_fold(node: ir.Node) -> bool:
 
 def _fold(copy: ir.Model, node: ir.Node, reader: _Reader, samples: list[npt.NDArray[Any]]) -> int:
     """Add what constant channels contribute to the bias of one layer, and set their weights to zero."""
-    channel_axis = 1 if node.op_type == "Conv" or not _flag(node, "transA") else 0
+    channel_axis = 1 if node.op_type == "Conv" else 0 if _flag(node, "transA") else -1
     lines = [np.moveaxis(s, channel_axis, 0).reshape(s.shape[channel_axis], -1)[reader.channels] for s in samples]
     level = lines[0][:, :1]
     constant = np.logical_and.reduce([(line == level).all(axis=1) for line in lines])
@@ -249,17 +263,12 @@ def _out_axis(node: ir.Node) -> int:
 
 
 def _add_to_bias(copy: ir.Model, node: ir.Node, shift: npt.NDArray[Any], dtype: ir.DataType) -> None:
+    if node.op_type == "MatMul":
+        _add_to_sum(copy, node, shift, dtype)
+        return
     old = node.inputs[2] if len(node.inputs) > 2 else None
     if old is not None and (old.const_value is None or old.producer() is not None):
-        name = f"{node.outputs[0].name}_absorbed"
-        raw = node.outputs[0]
-        users = list(raw.uses())
-        shape = (1, -1, *([1] * (len(node.inputs[1].shape or ()) - 2))) if node.op_type == "Conv" else (1, -1)  # type: ignore[union-attr]
-        add = ir.node("Add", [raw, _initializer(copy, f"{name}_bias", shift.reshape(shape), dtype)])
-        add.outputs[0].name, add.outputs[0].shape, add.outputs[0].type = name, raw.shape, raw.type
-        copy.graph.insert_after(node, add)
-        for user, place in users:
-            user.replace_input_with(place, add.outputs[0])
+        _insert_add(copy, node, shift, dtype)
         return
     beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
     base = 0.0 if old is None or old.const_value is None else beta * old.const_value.numpy()
@@ -269,6 +278,33 @@ def _add_to_bias(copy: ir.Model, node: ir.Node, shift: npt.NDArray[Any], dtype: 
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     node.replace_input_with(2, bias)
+
+
+def _add_to_sum(copy: ir.Model, node: ir.Node, shift: npt.NDArray[Any], dtype: ir.DataType) -> None:
+    """A matrix product has no bias of its own, but often a vector is added to it."""
+    for user, place in node.outputs[0].uses():
+        other = user.inputs[1 - place] if user.op_type == "Add" and len(node.outputs[0].uses()) == 1 else None
+        tensor = None if other is None or other.producer() is not None else other.const_value
+        if tensor is not None and tuple(tensor.shape.numpy()) == shift.shape:
+            bias = _initializer(copy, f"{user.outputs[0].name}_bias", tensor.numpy() + shift, dtype)
+            user.replace_input_with(1 - place, bias)
+            return
+    _insert_add(copy, node, shift, dtype)
+
+
+def _insert_add(copy: ir.Model, node: ir.Node, shift: npt.NDArray[Any], dtype: ir.DataType) -> None:
+    raw = node.outputs[0]
+    users, name = list(raw.uses()), raw.name
+    raw.name = f"{name}_without_constant"
+    rank = len(node.inputs[1].shape or ()) if node.inputs[1] is not None else 2
+    column = shift.reshape(-1, *([1] * (rank - 2)))
+    add = ir.node("Add", [raw, _initializer(copy, f"{name}_constant", column, dtype)])
+    add.outputs[0].name, add.outputs[0].shape, add.outputs[0].type = name, raw.shape, raw.type
+    copy.graph.insert_after(node, add)
+    for user, place in users:
+        user.replace_input_with(place, add.outputs[0])
+    outputs = copy.graph.outputs
+    outputs[:] = [add.outputs[0] if value is raw else value for value in outputs]
 
 
 def _initializer(copy: ir.Model, name: str, array: npt.NDArray[Any], dtype: ir.DataType) -> ir.Value:

@@ -130,7 +130,10 @@ class _Params(Mapping[str, npt.NDArray[Any]]):
 
 @dataclass
 class Trace:
-    """What can be removed from a network, and what removing it changes."""
+    """What can be removed from a network, and what removing it changes.
+
+    `allow_inexact` and `prefer` say how it was traced (see `trace`); plans remember them.
+    """
 
     net: Net
     groups: list[Group]
@@ -148,6 +151,8 @@ class Trace:
     computed: list[tuple[ir.Node, int, npt.NDArray[Any]]]
     captured: dict[ir.Value, ir.Node]
     values: dict[ir.Value, Traced]
+    allow_inexact: bool = False
+    prefer: str | None = None
 
     @cached_property
     def model_hash(self) -> str:
@@ -222,7 +227,7 @@ class Trace:
             stays = keep[np.abs(slot.ids)]
             if not stays.all():
                 kept.setdefault(slot.name, {})[slot.axis] = np.flatnonzero(stays)
-        return Plan(kept, self.model_hash, dict(how or {}))
+        return Plan(kept, self.model_hash, {**(how or {}), "allow_inexact": self.allow_inexact, "prefer": self.prefer})
 
     def removed(self, plan: Plan) -> Bools:
         """The units a plan removes.
@@ -305,6 +310,8 @@ def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
         computed=tracer.computed,
         captured=tracer.captured,
         values=tracer.values,
+        allow_inexact=tracer.allow_inexact,
+        prefer=prefer,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from slimnet.errors import BadInput
@@ -78,7 +78,8 @@ def slim_module_survives(module: nn.Module, slim_model: ir.Model, inputs: Mappin
         return False, f"{type(module).__name__} gives {len(outputs)} outputs, the slim graph {len(expected)}"
     for output, wanted in zip(outputs, expected, strict=True):
         if why := _difference(output.numpy(force=True), wanted):
-            return False, f"{type(module).__name__} {why}: its forward depends on a width that has changed"
+            cause = "its forward depends on a width that has changed, or its weights are not those of the graph"
+            return False, f"{type(module).__name__} {why}: {cause}"
     return True, ""
 
 
@@ -110,7 +111,8 @@ def save_slim(
     own = {"attributes": attributes, "model_hash": plan.model_hash}
     notes = {"arch": source.arch, "input": json.dumps(source.inputs), "slimnet": json.dumps(own)}
     with replacing(Path(path)) as temporary:
-        save_file(saved, temporary, metadata=notes)
+        # Not save_file, whose files nobody but their owner may read.
+        temporary.write_bytes(save(saved, metadata=notes))
 
 
 def load_slim(path: str | os.PathLike[str], arch: str | None = None) -> nn.Module:

@@ -109,7 +109,7 @@ def summary_table(report: Report) -> Table:
         table.add_row("latency (median)", f"{before['median']:.3g} ms", f"{after['median']:.3g} ms", _faster(r))
         low, high = r["bench"]["latency_interval"]
         table.add_row("  95 % interval", "", "", f"{low:.2f}x to {high:.2f}x")
-        table.add_row("  measured / MACs speedup", "", "", _efficiency(r["speedup"]))
+        table.add_row("  of what MACs promise", "", "", _efficiency(r["speedup"]))
     if r["accuracy"]["before"] is not None:
         a, b = r["accuracy"]["before"], r["accuracy"]["after"]
         table.add_row("accuracy", f"{a:.2%}", f"{b:.2%}", f"{100 * (b - a):+.2f} points")

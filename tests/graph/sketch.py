@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -14,15 +15,20 @@ TOKENS: dict[str, Block] = {}
 
 
 class Sketch:
-    """A network under construction: its current value is an image [N, width, 4, 4] or tokens [N, 16, width]."""
+    """A network under construction: its current value is an image [N, width, 4, 4] or tokens [N, 16, width].
 
-    def __init__(self, noise: int = 0) -> None:
+    `style` decides how weights are held and how shapes are written, `noise` what is put in between to no effect.
+    """
+
+    def __init__(self, style: int = 0, noise: int = 0) -> None:
         self.lines: list[str] = []
         self.weights: list[str] = []
         self.values: dict[str, object] = {}
+        self.style = random.Random(style)
         self.noise = random.Random(noise) if noise else None
         self.disturbed = 0
         self.x, self.width, self.image = "x", 3, True
+        self.history: list[tuple[str, int, bool]] = []
 
     def op(self, text: str, outputs: int = 1) -> str:
         """Add a node; its outputs are called after its place in the network."""
@@ -35,6 +41,25 @@ class Sketch:
         self.weights.append(f"float[{','.join(map(str, shape))}] {name}")
         return name
 
+    def held(self, *shape: int) -> str:
+        """A weight as it is, or behind nodes that bring it into shape."""
+        way = self.style.randrange(6)
+        if way == 1:
+            turned = self.weight(*shape[::-1])
+            return self.op(f"Transpose({turned})")
+        if way == 2:
+            flat = self.weight(shape[0], math.prod(shape[1:]))
+            return self.op(f"Reshape({flat}, {self.ints(*shape)})")
+        if way == 3:
+            name = f"q{len(self.weights)}"
+            self.weights.append(f"int8[{','.join(map(str, shape))}] {name}")
+            axis, zero = self.style.randrange(2), f"z{len(self.weights)}"
+            self.weights.append(f"int8[{shape[axis]}] {zero}")
+            return self.op(f"DequantizeLinear<axis={axis}>({name}, {self.weight(shape[axis], kind='scale')}, {zero})")
+        if way == 4:
+            return self.op(f"Mul({self.weight(*shape)}, {self.weight(shape[0], *(1 for _ in shape[1:]))})")
+        return self.weight(*shape)
+
     def ints(self, *values: int) -> str:
         name = f"i{len(self.weights)}"
         self.weights.append(f"int64[{len(values)}] {name}")
@@ -44,12 +69,13 @@ class Sketch:
     def goes_on(self, x: str, width: int | None = None) -> None:
         self.x = x
         self.width = self.width if width is None else width
+        self.history.append((self.x, self.width, self.image))
 
     def conv(self, width: int, x: str | None = None, channels: int | None = None) -> str:
-        return self.op(f"Conv({x or self.x}, {self.weight(width, channels or self.width, 1, 1)})")
+        return self.op(f"Conv({x or self.x}, {self.held(width, channels or self.width, 1, 1)})")
 
     def linear(self, width: int, x: str | None = None, channels: int | None = None) -> str:
-        return self.op(f"MatMul({x or self.x}, {self.weight(channels or self.width, width)})")
+        return self.op(f"MatMul({x or self.x}, {self.held(channels or self.width, width)})")
 
     def project(self, width: int) -> str:
         return self.conv(width) if self.image else self.linear(width)
@@ -59,7 +85,13 @@ class Sketch:
         return self.weight(*((self.width, 1, 1) if self.image else (self.width,)), kind=kind)
 
     def reshape(self, x: str, *shape: int) -> str:
-        return self.op(f"Reshape({x}, {self.ints(*shape)})")
+        """Reshape to a constant target (0: the batch), or to one computed from the shape of the input."""
+        if shape[0] != 0 or self.style.random() < 0.5:
+            return self.op(f"Reshape({x}, {self.ints(*shape)})")
+        batch = self.op(f"Slice({self.op(f'Shape({x})')}, {self.ints(0)}, {self.ints(1)})")
+        rest = [self.op(f"Slice({self.op(f'Shape({x})')}, {self.ints(k)}, {self.ints(k + 1)})") if n == 0 and k
+                else self.ints(n) for k, n in enumerate(shape)]  # fmt: skip
+        return self.op(f"Reshape({x}, {self.op(f'Concat<axis=0>({batch}, ' + ', '.join(rest[1:]) + ')')})")
 
     @property
     def axis(self) -> int:
@@ -87,9 +119,9 @@ class Sketch:
         return net(f"(float[N,3,4,4] x) => (y) <{weights}> {{ {body} }}", opset, seed=seed, **self.values)
 
 
-def sketch(steps: Sequence[tuple[str, int]], noise: int = 0) -> Net:
+def sketch(steps: Sequence[tuple[str, int]], style: int = 0, noise: int = 0) -> Net:
     """A network of the named blocks, each with its own random seed."""
-    s = Sketch(noise)
+    s = Sketch(style, noise)
     s.goes_on(s.conv(6), 6)
     for name, seed in steps:
         (IMAGE if s.image else TOKENS).get(name, _nothing)(s, random.Random(seed))
@@ -141,6 +173,16 @@ def residual(s: Sketch, r: random.Random) -> None:
     inner = s.op(f"Relu({s.project(width)})")
     back = s.conv(s.width, inner, width) if s.image else s.linear(s.width, inner, width)
     s.goes_on(s.op(f"{r.choice(['Add', 'Mul', 'Max', 'Sub'])}({s.x}, {back})"))
+
+
+@_both
+def skip(s: Sketch, r: random.Random) -> None:
+    """Something from before comes back."""
+    x, width, _ = r.choice([h for h in s.history if h[2] == s.image] or [(s.x, s.width, s.image)])
+    if width == s.width and r.random() < 0.7:
+        s.goes_on(s.op(f"{r.choice(['Add', 'Mul', 'Min'])}({s.x}, {x})"))
+    elif width + s.width <= 12:
+        s.goes_on(s.op(f"Concat<axis={s.axis}>({s.x}, {x})"), s.width + width)
 
 
 @_both
@@ -227,6 +269,31 @@ def activations_multiplied(s: Sketch, r: random.Random) -> None:
     b = s.op(f"{r.choice(['Relu', 'Sigmoid'])}({s.linear(5)})")
     kernel = s.op(f"MatMul({a}, {s.op(f'Transpose<perm=[0,2,1]>({b})')})")
     s.goes_on(s.op(f"MatMul({s.op(f'Softmax({kernel})')}, {s.x})"))
+
+
+@_tokens
+def channels_multiplied(s: Sketch, r: random.Random) -> None:
+    """Attention among the channels: the product of the tokens' features with themselves."""
+    kernel = s.op(f"MatMul({s.op(f'Transpose<perm=[0,2,1]>({s.x})')}, {s.x})")
+    squashed = s.op(f"{r.choice(['Softmax', 'Tanh', 'Sigmoid'])}({kernel})")
+    s.goes_on(s.op(f"MatMul({s.x}, {squashed})"))
+
+
+@_image
+def rows_mixed(s: Sketch, r: random.Random) -> None:
+    """Channels and rows as one axis, mixed by a weight on the left."""
+    h = s.reshape(s.x, 0, s.width * 4, 4)
+    width = r.choice([2, 3])
+    mixed = s.op(f"MatMul({s.weight(width * 4, s.width * 4)}, {h})")
+    s.goes_on(s.reshape(mixed, 0, width, 4, 4), width)
+
+
+@_image
+def regrouped(s: Sketch, r: random.Random) -> None:
+    """Cells read in another order, across the borders of the channels."""
+    h = s.reshape(s.x, 0, 4, s.width, 4)
+    h = s.op(f"Transpose<perm={r.choice([[0, 2, 1, 3], [0, 2, 3, 1], [0, 1, 2, 3]])}>({h})")
+    s.goes_on(s.reshape(h, 0, s.width, 4, 4))
 
 
 @_tokens

@@ -1,6 +1,6 @@
 """Random networks of every family: slim equals mask, and nodes that do nothing change no group."""
 
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimnet.graph.trace import trace
@@ -10,6 +10,7 @@ from tests.graph.sketch import IMAGE, TOKENS, sketch
 
 BLOCKS = sorted({*IMAGE, *TOKENS})
 STEPS = st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(0, 99)), min_size=1, max_size=7)
+STYLES = st.integers(0, 999)
 QUICK = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
 
@@ -23,19 +24,18 @@ def partition(trace: Trace) -> set[frozenset[tuple[str, int, int]]]:
 
 
 @QUICK
-@given(STEPS)
-@example([("to_tokens", 0), ("attention", 1), ("attention", 2)])
-def test_slim_is_mask(steps):
-    exact(sketch(steps), plans=1)
+@given(STEPS, STYLES)
+def test_slim_is_mask(steps, style):
+    exact(sketch(steps, style), plans=1)
 
 
 @QUICK
-@given(STEPS)
-def test_slim_is_mask_with_inexact_removal(steps):
-    exact(sketch(steps), plans=1, allow_inexact=True)
+@given(STEPS, STYLES, st.sampled_from([None, "heads", "head-dims"]))
+def test_slim_is_mask_with_inexact_removal(steps, style, prefer):
+    exact(sketch(steps, style), plans=1, allow_inexact=True, prefer=prefer)
 
 
 @QUICK
 @given(STEPS, st.integers(1, 99))
 def test_nodes_that_do_nothing_change_no_unit(steps, noise):
-    assert partition(trace(sketch(steps, noise))) == partition(trace(sketch(steps)))
+    assert partition(trace(sketch(steps, noise=noise))) == partition(trace(sketch(steps)))

@@ -1,0 +1,134 @@
+"""The Python API: the README's example as it is written there, and what it promises of its names."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
+
+import slimnet
+from tests.graph.nets import feeds, net, run
+
+ROOT = Path(__file__).parents[1]
+TEXT = """(float[2,3,6,6] x) => (y) <float[8,3,3,3] w, float[8] b, float[4,8,1,1] v>
+    { a = Conv(x, w, b) c = Relu(a) y = Conv(c, v) }"""
+FUNCTIONS = ["bench", "export", "load", "load_slim", "mask", "plan", "prune", "slim", "trace", "verify"]
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+    """On the embedded network, and with the folder that its last line loads from made by the command line."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    load = 'slimnet.load("resnet50.pth", arch="torchvision:resnet50", inputs="1x3x224x224")'
+    assert load in block
+    monkeypatch.chdir(tmp_path)
+    digits = slimnet.load(ROOT / "models" / "digits_resnet.pt")
+    from slimnet.pipeline import Delivery
+
+    slimnet.prune(digits, delivery=Delivery(Path("out"), bench_seconds=0, prove=False))
+    names: dict[str, typing.Any] = {"digits": digits}
+    exec(block.replace(load, "digits"), names)
+    onnx.checker.check_model("slim.onnx")
+    x = np.random.default_rng(0).random((1, 1, 8, 8), np.float32)
+    (logits,) = ort.InferenceSession("slim.onnx").run(None, {"x": x})
+    assert torch.allclose(names["module"](torch.from_numpy(x)), torch.from_numpy(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_typed_and_documented(name):
+    function = getattr(slimnet, name)
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
+    assert function.__doc__
+
+
+def test_every_public_name_is_there():
+    assert set(slimnet.__all__) >= {*FUNCTIONS, "Net", "Trace", "Plan", "Verification", "SlimnetError", "BadInput"}
+    assert all(getattr(slimnet, name) is not None for name in slimnet.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        slimnet.nothing  # noqa: B018
+
+
+def test_mask_and_slim_agree_and_leave_the_network_alone():
+    dense = net(TEXT)
+    before = ir.to_proto(dense.model).SerializeToString()
+    found = slimnet.trace(dense)
+    chosen = slimnet.plan(found, method="l2", ratio=0.25, round_to=None)
+    masked, small = slimnet.mask(found, chosen), slimnet.slim(found, chosen)
+    feed = feeds(dense)
+    np.testing.assert_allclose(run(masked, feed)[0], run(small, feed)[0], rtol=1e-4, atol=1e-5)
+    assert ir.to_proto(dense.model).SerializeToString() == before
+    assert small.graph.initializers["w"].const_value.shape.numpy() == (6, 3, 3, 3)
+
+
+def test_a_plan_of_ones_own():
+    found = slimnet.trace(net(TEXT))
+    removed = np.zeros(found.n_units, bool)
+    removed[found.groups[0].units[[0, 7]]] = True
+    chosen = found.plan(removed)
+    assert chosen.kept["w"][0].tolist() == [1, 2, 3, 4, 5, 6]
+    checked = slimnet.verify(found, chosen)
+    assert checked.exact
+    assert checked.proven == ["w"]
+
+
+def test_a_plan_survives_being_saved(tmp_path):
+    found = slimnet.trace(net(TEXT))
+    chosen = slimnet.plan(found, ratio=0.5)
+    chosen.save(tmp_path / "plan.json")
+    again = slimnet.Plan.load(tmp_path / "plan.json")
+    assert np.array_equal(found.removed(again), found.removed(chosen))
+    assert again.how == {**chosen.how}
+
+
+def test_a_plan_remembers_how_the_network_was_traced():
+    found = slimnet.trace(net(TEXT), allow_inexact=True, prefer="heads")
+    how = slimnet.plan(found).how
+    assert (how["allow_inexact"], how["prefer"]) == (True, "heads")
+
+
+def test_verify_raises_where_a_network_is_not_the_slim_one():
+    found = slimnet.trace(net(TEXT))
+    chosen = slimnet.plan(found)
+    with pytest.raises(slimnet.VerifyFailed, match="differs from the masked one"):
+        slimnet.verify(found, chosen, net(TEXT).model)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"ratio": 1.0}, "ratio 1 is not between"),
+        ({"method": "best"}, "'best' is not known"),
+        ({"seed": 1}, "no option 'seed'"),
+        ({"method": "random", "seed": "one"}, "option seed=one is not of type int"),
+        ({"scope": "all"}, "'all' is not known"),
+        ({"ignore": ["nothing"]}, "'nothing' matches nothing"),
+    ],
+    ids=lambda given: str(given) if isinstance(given, dict) else "",
+)
+def test_wrong_options_are_told(options, says):
+    with pytest.raises(slimnet.BadInput, match=says):
+        slimnet.plan(slimnet.trace(net(TEXT)), **options)
+
+
+def test_export_writes_a_network_that_onnx_accepts(tmp_path):
+    found = slimnet.trace(net(TEXT))
+    slimnet.export(slimnet.slim(found, slimnet.plan(found)), tmp_path / "new" / "slim.onnx")
+    onnx.checker.check_model(str(tmp_path / "new" / "slim.onnx"), full_check=True)
+
+
+def test_a_module_in_memory():
+    module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    dense = slimnet.load(module, inputs="2x4")
+    report = slimnet.prune(dense, "l1").content
+    assert report["params"] == {"before": 4 * 16 + 16 + 16 * 3 + 3, "after": 4 * 8 + 8 + 8 * 3 + 3}
+    assert report["verify"]["exact"]

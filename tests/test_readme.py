@@ -1,0 +1,52 @@
+"""What the README says about commands, options and keys exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from slimnet.cli import app
+from slimnet.methods import names
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def commands() -> list[list[str]]:
+    """Every slimnet command in an indented block or a code span, as words."""
+    lines = re.findall(r"^    (?:.*&& )?slimnet (.+)$", README, re.MULTILINE) + re.findall(r"`slimnet ([^`]+)`", README)
+    return [line.partition("#")[0].split() for line in lines]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_command_exists(words):
+    assert words[0] in VERBS
+    known = {name for parameter in VERBS[words[0]].params for name in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word for word in words if word.startswith("-")} <= known | {"--help"}
+
+
+def test_options_named_in_the_text_exist():
+    known = {name for verb in VERBS.values() for p in verb.params for name in (*p.opts, *p.secondary_opts)}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    assert named
+    assert named <= known | {"--help"}
+
+
+def test_every_verb_and_every_method_is_in_the_readme():
+    assert set(VERBS) == {"prune", "trace", "shrink", "slim", "verify", "bench"}
+    assert all(f"`slimnet {verb} " in README for verb in VERBS)
+    assert all(f"{method}`" in README for method in names())
+
+
+def test_every_key_of_the_report_is_in_the_readme():
+    from slimnet.pipeline import prune
+    from tests.graph.nets import net
+
+    text = "(float[1,4] x) => (y) <float[4,8] w, float[8,3] v> { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
+    report = prune(net(text)).content
+    section = README[README.index("## report.json") : README.index("## Measured")]
+    assert all(f"`{key}`" in section for key in report)
+    documented = {key for cell in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", cell)}
+    assert documented == set(report)
+    assert all(key in section for part in ("verify", "speedup", "timing_s") for key in report[part])
