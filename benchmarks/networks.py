@@ -200,14 +200,13 @@ def _randomised_onnx(net: Net, seed: int) -> Net:
     rng = np.random.default_rng(seed)
     model = net.model.clone()
     graph = model.graph
-    statistics = {v for n in graph if n.op_type == "BatchNormalization" for v in n.inputs[3:]}
     for node in list(graph):
-        if node.op_type == "ConstantOfShape" and (shape := _shape_of(node)) and math.prod(shape) > 1:
-            _make_initializer(graph, node, _drawn_for(rng, shape, node.outputs[0] in statistics))
+        if node.op_type == "ConstantOfShape" and math.prod(shape := _shape_of(node)) > 1:
+            _make_initializer(graph, node, np.zeros(shape, np.float32))
     for value in graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.size > 1:
-            values = _drawn_for(rng, tuple(tensor.shape.numpy()), value in statistics)
+            values = _drawn_for(rng, tuple(tensor.shape.numpy()), _is_gain(value))
             value.const_value = ir.Tensor(values, name=value.name)
     return Net(model, net.name, net.inputs, net.source)
 
@@ -227,11 +226,19 @@ def _make_initializer(graph: ir.Graph, node: ir.Node, values: np.ndarray) -> Non
     graph.register_initializer(new)
 
 
-def _drawn_for(rng: np.random.Generator, shape: tuple[int, ...], statistic: bool) -> np.ndarray:
-    if statistic:
-        return np.ones(shape, np.float32)
+def _is_gain(value: ir.Value) -> bool:
+    """Whether a vector multiplies channels: in a batch norm, or made a column first."""
+    for node, place in value.uses():
+        if (node.op_type, place) == ("BatchNormalization", 1):
+            return True
+        if node.op_type == "Unsqueeze" and any(user.op_type == "Mul" for user, _ in node.outputs[0].uses()):
+            return True
+    return False
+
+
+def _drawn_for(rng: np.random.Generator, shape: tuple[int, ...], gain: bool) -> np.ndarray:
     if len(shape) == 1:
-        return (0.5 + 0.2 * rng.standard_normal(shape)).astype(np.float32)
+        return (rng.uniform(0.5, 1.5, shape) if gain else 0.2 * rng.standard_normal(shape)).astype(np.float32)
     return _heavy_tailed(rng, shape) * np.float32(math.sqrt(2 / math.prod(shape[1:])))
 
 

@@ -316,6 +316,9 @@ def _check_delivery(net: Net, delivery: Delivery) -> None:
     """Find out before any work what would fail after it."""
     if delivery.out is not None:
         check_writable(delivery.out)
+        for file in (delivery.out / SLIM, delivery.out / TENSORS):
+            if net.source is not None and file.exists() and file.samefile(net.source):
+                raise BadInput(f"{file}: is the model itself and would be replaced; choose another output folder")
     _check_data(net, delivery.data)
 
 

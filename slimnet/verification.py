@@ -179,7 +179,7 @@ def _distance(expected: Sequence[npt.NDArray[Any]], actual: Sequence[npt.NDArray
             return float("inf"), float("inf")
         if not finite.any():
             continue
-        absolute = float(np.abs(a - b)[finite].max())
+        absolute = float(np.abs(a[finite] - b[finite]).max())
         scale = float(np.abs(a[finite]).max())
         worst_absolute = max(worst_absolute, absolute)
         worst_relative = max(worst_relative, absolute / scale if scale else (np.inf if absolute else 0.0))

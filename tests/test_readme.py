@@ -47,6 +47,8 @@ def test_every_key_of_the_report_is_in_the_readme():
     report = prune(net(text)).content
     section = README[README.index("## report.json") : README.index("## Measured")]
     assert all(f"`{key}`" in section for key in report)
-    documented = {key for cell in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", cell)}
+    documented = {
+        key for cell in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", cell)
+    }
     assert documented == set(report)
     assert all(key in section for part in ("verify", "speedup", "timing_s") for key in report[part])

@@ -43,8 +43,8 @@ def prune(
 ) -> None:
     """Remove the least important channels, prove the result and measure it.
 
-    Writes slim.onnx, plan.json and report.json to the output folder (MODEL-slim beside the model if not given), and
-    slim.safetensors where the PyTorch class can carry the new widths.
+    Writes slim.onnx, plan.json and report.json to the output folder (MODEL-slim in the working folder if not given),
+    and slim.safetensors where the PyTorch class can carry the new widths.
 
     Exit codes: 0 fine, 2 bad input, 3 the small network is not equal to the masked one.
     """

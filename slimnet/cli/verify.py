@@ -35,7 +35,8 @@ def verify(
         print(encoder.dumps(found.to_json(), indent=2))
         return
     total = len(found.proven) + len(found.unproven)
-    print(f"exact: largest relative difference {found.max_rel_error:.1e} (allowed {found.tolerance:.0e}), "
+    state = "equal, but not proven" if found.unproven else "exact"
+    print(f"{state}: largest relative difference {found.max_rel_error:.1e} (allowed {found.tolerance:.0e}), "
           f"{found.runs} inputs, {len(found.proven)} of {total} groups proven")  # fmt: skip
     for name in found.unproven:
         print(f"unproven: {name}: no kept channel of it moves the output enough to tell")

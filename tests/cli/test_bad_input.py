@@ -221,6 +221,12 @@ def test_output_folder_that_is_a_file(slimnet, cnn, tmp_path):
     assert "file: cannot be written" in refused(slimnet, "prune", cnn, "-o", "file", *QUICK)
 
 
+def test_output_that_would_replace_the_model(slimnet, cnn, tmp_path):
+    assert slimnet("prune", cnn, "-o", "out", *QUICK).code == 0
+    line = refused(slimnet, "prune", "out/slim.onnx", "-o", "out", *QUICK)
+    assert "out/slim.onnx: is the model itself" in line
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_output_folder_without_permission(slimnet, cnn, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)

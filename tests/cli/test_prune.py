@@ -109,7 +109,9 @@ def test_no_timing_without_seconds(slimnet, cnn):
 
 
 def test_ratio_is_taken_from_every_group(slimnet, cnn):
-    outcome = slimnet("prune", cnn, "--ratio", "0.25", "--round-to", "none", "--ratio-for", "conv2=0.5", "--json", *QUICK)
+    outcome = slimnet(
+        "prune", cnn, "--ratio", "0.25", "--round-to", "none", "--ratio-for", "conv2=0.5", "--json", *QUICK
+    )
     report = json.loads(outcome.out)
     assert {g["name"]: (g["before"], g["after"]) for g in report["groups"]} == {"conv1": (8, 6), "conv2": (12, 6)}
 
@@ -234,3 +236,4 @@ def test_a_group_that_moves_nothing_is_named(slimnet, tmp_path):
     assert outcome.code == 0
     assert "unproven" in outcome.out
     assert "conv1, conv2" in outcome.out
+    assert "exact" not in outcome.out

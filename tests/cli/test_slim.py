@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.cli.conftest import tree
+from tests.cli.conftest import CNN, saved, tree
 
 QUICK = ("--bench-seconds", "0")
 
@@ -32,8 +32,6 @@ def test_a_plan_gives_the_same_network_bit_for_bit(slimnet, cnn, pruned, tmp_pat
 
 @pytest.mark.parametrize("allow", [(), ("--allow-inexact",)], ids=["exact", "inexact"])
 def test_a_plan_remembers_how_the_network_was_traced(slimnet, tmp_path, allow):
-    from tests.cli.conftest import saved
-
     file = saved(
         tmp_path / "norm.onnx",
         """(float[2,6] x) => (y) <float[6,8] w, float[8] scale, float[8] shift, float[8,12] v, float[12,4] u>
@@ -99,6 +97,15 @@ def test_verify_agrees_with_the_run(slimnet, cnn, pruned):
     assert found["exact"] is True
     assert found["runs"] == 5
     assert found["proven"] == ["conv1", "conv2"]
+
+
+def test_verify_does_not_call_exact_what_it_cannot_prove(slimnet, tmp_path):
+    file = saved(tmp_path / "dead.onnx", CNN, fc=0.0)
+    assert slimnet("prune", file, "-o", "out", *QUICK).code == 0
+    shown = slimnet("verify", file, "out/slim.onnx", "--plan", "out/plan.json")
+    assert shown.code == 0
+    assert shown.out.startswith("equal, but not proven:")
+    assert "unproven: conv1: no kept channel of it moves the output" in shown.out
 
 
 def test_verify_refuses_the_network_of_another_plan(slimnet, cnn, pruned):

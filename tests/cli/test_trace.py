@@ -50,7 +50,9 @@ def test_long_lists_are_cut_and_say_so(slimnet, tmp_path):
 
 
 def test_a_network_with_nothing_to_remove_says_why(slimnet, tmp_path):
-    outcome = slimnet("trace", saved(tmp_path / "one.onnx", "(float[1,4] x) => (y) <float[4,3] w> { y = MatMul(x, w) }"))
+    outcome = slimnet(
+        "trace", saved(tmp_path / "one.onnx", "(float[1,4] x) => (y) <float[4,3] w> { y = MatMul(x, w) }")
+    )
     assert outcome.code == 0
     assert "0 removable units" in outcome.out
     assert "is an output of the network" in outcome.out

@@ -282,7 +282,9 @@ def test_a_weight_that_two_layers_share_is_left_alone(second):
         assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("rest", ["y = Relu(m)", "y = Add(m, m)", "y = Add(c, m)", "y = Add(m, wide)", "y = Mul(m, c)", ""])
+@pytest.mark.parametrize(
+    "rest", ["y = Relu(m)", "y = Add(m, m)", "y = Add(c, m)", "y = Add(m, wide)", "y = Mul(m, c)", ""]
+)
 def test_a_matrix_product_absorbs_whatever_comes_after_it(rest):
     text = f"""(float[2,3,4] x) => (y) <float[4,8] w, float[8] b, float[8,5] v, float[5] c, float[3,5] wide>
         {{ a = MatMul(x, w) s = Add(a, b) d = Relu(s) {"m" if rest else "y"} = MatMul(d, v) {rest} }}"""
