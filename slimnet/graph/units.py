@@ -305,7 +305,7 @@ def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
         edits=tracer.edits,
         zero_points=tracer.zero_points,
         layers=tracer.macs,
-        weights={name: shape for name, shape in tracer.weights.items() if name not in tracer.statistics},
+        weights=_weights(tracer, roles),
         pieces=tracer.pieces,
         computed=tracer.computed,
         captured=tracer.captured,
@@ -313,6 +313,15 @@ def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
         allow_inexact=tracer.allow_inexact,
         prefer=prefer,
     )
+
+
+def _weights(tracer: Tracer, roles: Sequence[Role]) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor that counts as parameters, weights made by a ConstantOfShape among them."""
+    found = {name: shape for name, shape in tracer.weights.items() if name not in tracer.statistics}
+    for slot, role in zip(tracer.slots, roles, strict=True):
+        if slot.filler is not None and role & (Role.IN | Role.OUT):
+            found[slot.name] = slot.shape
+    return found
 
 
 def _marks(count: int, marks: Sequence[tuple[Ids, Role, str]]) -> tuple[npt.NDArray[np.uint8], Ids, list[str]]:
