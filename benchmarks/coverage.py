@@ -2,8 +2,8 @@
 
     python benchmarks/coverage.py [--only PATTERN] [--again] [--timm] [--timeout 1200]
 
-Every network gets weights under which all its layers move the output, half of the channels of every group go by their l1
-norm without rounding, and the result is compared with the masked network, with a proof for each group that a difference
+Every network gets weights under which all its layers move the output, half of the channels of every group go by their
+l1 norm without rounding, and the result is compared with the masked network, with a proof for each group that a difference
 would have shown. Networks with layer norm are walked a second time with inexact removal. Needs the `bench` extra.
 Writes results/coverage.json, row by row, and the table results/coverage.md.
 """
@@ -229,7 +229,8 @@ def _line(row: dict[str, Any]) -> str:
     result = row.get("exact", {})
     spent = sum(result.get("times", {}).values())
     inexact = row.get("inexact", {}).get("left", "")
-    return f"left {result.get('left')} {inexact} in {spent:.2f} s ({row['seconds']} s, {row['peak_gib']} GiB) {wrong or 'ok'}"
+    cost = f"{spent:.2f} s ({row['seconds']} s, {row['peak_gib']} GiB)"
+    return f"left {result.get('left')} {inexact} in {cost} {wrong or 'ok'}"
 
 
 if __name__ == "__main__":

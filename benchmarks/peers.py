@@ -14,7 +14,9 @@ def classifiers(module: nn.Module) -> list[nn.Module]:
     """The layers that give the classes: ignored, for pruners that have to be told."""
     layers = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     widths = [m.out_features if isinstance(m, nn.Linear) else m.out_channels for m in layers]
-    return [layer for layer, width in zip(layers, widths, strict=True) if width == widths[-1] and width in (10, 21, 1000)]
+    return [
+        layer for layer, width in zip(layers, widths, strict=True) if width == widths[-1] and width in (10, 21, 1000)
+    ]
 
 
 def magnitude_pruner(module: nn.Module, example: torch.Tensor) -> Any:

@@ -1,6 +1,6 @@
 """What torch-pruning leaves of every torchvision network: the yardstick of coverage.py.
 
-    python benchmarks/torch_pruning_left.py [--only PATTERN] [--again] [--timeout 240]
+python benchmarks/torch_pruning_left.py [--only PATTERN] [--again] [--timeout 240]
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
 
 All take half of the channels, layer by layer and without rounding, by the l1 norm of the filters: slimnet's l1 method,
 torch-pruning's MagnitudePruner (p=1, only the classifier ignored), onnxsim's apply_structured_pruning on what
-torch.onnx.export and onnxsim.simplify give by default. "Whole" is the time from the start of the command to the smaller
-network, imports and export included, "inner" that of the pruning alone. "Equals masked" compares the smaller network with
-the dense one whose removed weights are zero. Needs the `bench` extra. Writes results/vs_peers.json and vs_peers.md.
+torch.onnx.export and onnxsim.simplify give by default. "Whole" is the time from the start of the command to the
+smaller network, imports and export included, "inner" that of the pruning alone. "Equals masked" compares the smaller
+network with the dense one whose removed weights are zero. Needs the `bench` extra. Writes results/vs_peers.json and
+vs_peers.md.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ def convnext_small() -> nn.Module:
     return convnext.ConvNeXt(blocks, num_classes=10)
 
 
+def resnext() -> nn.Module:
+    return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], 10, groups=8, width_per_group=8)
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind: type[nn.RNNBase]) -> None:
         super().__init__()
@@ -51,7 +55,7 @@ class Recurrent(nn.Module):
 NETWORKS: dict[str, tuple[Build, tuple[int, ...], float]] = {
     # The last number is the most parameters that may be left.
     "resnet18": (zoo("resnet18"), (1, 3, 64, 64), 0.27),
-    "resnext": (partial(resnet.ResNet, resnet.Bottleneck, [1, 1, 1, 1], 10, groups=8, width_per_group=8), (1, 3, 64, 64), 0.29),
+    "resnext": (resnext, (1, 3, 64, 64), 0.29),
     "densenet": (partial(torchvision.models.DenseNet, 8, (2, 3, 2), 16, num_classes=10), (1, 3, 64, 64), 0.30),
     "mobilenet_v3_small": (zoo("mobilenet_v3_small"), (1, 3, 64, 64), 0.32),
     "shufflenet": (zoo("shufflenet_v2_x0_5"), (1, 3, 64, 64), 0.32),

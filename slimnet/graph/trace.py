@@ -242,10 +242,10 @@ class Tracer:
         except CannotEvaluate:
             return False
         flags = self.dynamic(node, inputs, results) or [np.zeros((), bool)] * len(results)
-        if node.op_type == "ConstantOfShape" and results[0].dtype.kind == "f":
-            # A weight whose elements are all the same, as in files without their weights: traced by its rule.
-            if flags[0].any() or results[0].ndim > 1:
-                return False
+        # A weight whose elements are all the same, as in files without their weights, is traced by its rule.
+        weight = node.op_type == "ConstantOfShape" and results[0].dtype.kind == "f"
+        if weight and (flags[0].any() or results[0].ndim > 1):
+            return False
         for value, result, flag in zip(node.outputs, results, flags, strict=False):
             self.values[value] = Traced(data=result, dynamic=flag if flag.any() else None, parameter=True)
         if any(flag.any() for flag in flags):

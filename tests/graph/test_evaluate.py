@@ -137,10 +137,8 @@ def _node(text: str, outputs: int = 1, opset: int = 20) -> ir.Node:
     ],
 )
 def test_what_is_too_large_or_impossible_is_not_known(text, inputs):
-    if text.startswith("own."):
-        node = ir.Node("own", "Magic", [ir.Value(name="a")])
-    else:
-        node = _node(text)
+    foreign = text.startswith("own.")
+    node = ir.Node("own", "Magic", [ir.Value(name="a")]) if foreign else _node(text)
     with pytest.raises(CannotEvaluate):
         evaluate(node, inputs)
 

@@ -19,7 +19,9 @@ def partition(trace: Trace) -> set[frozenset[tuple[str, int, int]]]:
     found = set()
     for group in trace.groups:
         for k in range(len(group)):
-            found.add(frozenset((m.tensor.partition("@")[0], m.axis, int(i)) for m in group.members for i in m.index[k]))
+            found.add(
+                frozenset((m.tensor.partition("@")[0], m.axis, int(i)) for m in group.members for i in m.index[k])
+            )
     return found
 
 

@@ -67,7 +67,8 @@ def test_heads_with_a_dynamic_batch_and_length():
 
 def test_a_width_that_depends_on_the_input_size_pins():
     """Flattened channels and image: the classifier's width is bound to the image, whatever the file calls dynamic."""
-    model = net("""(float[2,3,H,H] x) => (float[2,H,I] y) <float[6,3,1,1] w, int64[1] two={2}, int64[1] three={3},
+    model = net(
+        """(float[2,3,H,H] x) => (float[2,H,I] y) <float[6,3,1,1] w, int64[1] two={2}, int64[1] three={3},
         int64[1] n = {2}, int64[1] c = {6}>
         { h = Conv(x, w)
           s = Shape(h)
@@ -75,14 +76,17 @@ def test_a_width_that_depends_on_the_input_size_pins():
           m = Mul(c, i)
           t = Concat<axis=0>(n, m, i)
           f = Reshape(h, t)
-          y = Identity(f) }""", n=4)
+          y = Identity(f) }""",
+        n=4,
+    )
     found = exact(model)
     assert units(found) == {}
     assert pinned(found)["w:0"] == "its length is computed from a dynamic input size"
 
 
 def test_expand_and_slice_with_dynamic_parts():
-    model = net("""(float[N,3] x) => (y)
+    model = net(
+        """(float[N,3] x) => (y)
         <float[3,6] w, float[1,1,6] token, int64[1] k = {0}, int64[1] one = {1}, int64[1] minus = {-1}, int64 zero = {0}, float[6,2] v>
         { h = MatMul(x, w)
           a = Unsqueeze(h, one)
@@ -95,7 +99,10 @@ def test_expand_and_slice_with_dynamic_parts():
           q = Slice(c, one, end, one)
           r = Squeeze(q, one)
           z = Add(p, r)
-          y = MatMul(z, v) }""".replace("minus_, minus_", "one, one").replace("q = Slice", "end = Constant<value_ints=[100]>() q = Slice"))
+          y = MatMul(z, v) }""".replace("minus_, minus_", "one, one").replace(
+            "q = Slice", "end = Constant<value_ints=[100]>() q = Slice"
+        )
+    )
     assert units(exact(model)) == {"w:1 token:2 v:0": 6}
     assert_same_at_other_sizes(model, N=5)
 
@@ -144,14 +151,17 @@ def test_a_constant_of_a_live_size():
 
 
 def test_positions_from_a_range_over_a_dynamic_length():
-    model = net("""(int64[N,T] ids) => (y) <float[11,6] words, float[9,6] places, float[6,2] v, int64 one = {1}, int64 zero = {0}>
+    model = net(
+        """(int64[N,T] ids) => (y) <float[11,6] words, float[9,6] places, float[6,2] v, int64 one = {1}, int64 zero = {0}>
         { e = Gather(words, ids)
           s = Shape(ids)
           t = Gather(s, one)
           r = Range(zero, t, one)
           p = Gather(places, r)
           h = Add(e, p)
-          y = MatMul(h, v) }""", n=3)
+          y = MatMul(h, v) }""",
+        n=3,
+    )
     assert units(exact(model)) == {"words:1 places:1 v:0": 6}
     assert_same_at_other_sizes(model, N=2, T=7)
 
@@ -160,73 +170,89 @@ def test_positions_from_a_range_over_a_dynamic_length():
 
 
 def test_weights_in_constant_nodes():
-    values = "{%s}" % ",".join(str(k / 10) for k in range(1, 13))
-    found = exact(net(f"""(float[N,3] x) => (y) <float[4,2] v>
+    values = "{" + ",".join(str(k / 10) for k in range(1, 13)) + "}"
+    found = exact(
+        net(f"""(float[N,3] x) => (y) <float[4,2] v>
         {{ w = Constant<value = float[3,4] {values}>()
            b = Constant<value = float[4] {{0.1,0.2,0.3,0.4}}>()
            h = Gemm(x, w, b)
            r = Relu(h)
-           y = MatMul(r, v) }}"""))
+           y = MatMul(r, v) }}""")
+    )
     assert units(found) == {"w:1 b@h:2:0 v:0": 4}
 
 
 def test_a_bias_given_as_a_list_of_floats():
-    found = exact(net("""(float[N,3] x) => (y) <float[3,4] w, float[4,2] v>
+    found = exact(
+        net("""(float[N,3] x) => (y) <float[3,4] w, float[4,2] v>
         { b = Constant<value_floats=[0.1,0.2,0.3,0.4]>()
           h = Gemm(x, w, b)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {"w:1 b@h:2:0 v:0": 4}
 
 
 def test_one_constant_node_for_several_uses():
-    found = exact(net("""(float[N,4] x) => (y) <float[4,4] w, float[4,4] u, float[4,2] v>
+    found = exact(
+        net("""(float[N,4] x) => (y) <float[4,4] w, float[4,4] u, float[4,2] v>
         { b = Constant<value = float[4] {0.1,0.2,0.3,0.4}>()
           h = Gemm(x, w, b)
           k = Gemm(h, u, b)
-          y = MatMul(k, v) }"""))
+          y = MatMul(k, v) }""")
+    )
     assert units(found) == {"w:1 b@h:2:0 u:0": 4, "u:1 b@k:2:0 v:0": 4}
 
 
 def test_a_matrix_shared_by_two_layers_stays_shared():
-    found = exact(net("""(float[N,4] x) => (y) <float[4,6] w, float[6,2] v>
+    found = exact(
+        net("""(float[N,4] x) => (y) <float[4,6] w, float[6,2] v>
         { a = MatMul(x, w)
           n = Neg(x)
           b = MatMul(n, w)
           m = Max(a, b)
-          y = MatMul(m, v) }"""))
+          y = MatMul(m, v) }""")
+    )
     assert units(found) == {"w:1 v:0": 6}
 
 
 def test_a_tied_embedding_and_output():
-    found = exact(net("""(int64[N,5] ids) => (y) <float[11,6] table>
+    found = exact(
+        net("""(int64[N,5] ids) => (y) <float[11,6] table>
         { e = Gather(table, ids)
           r = Relu(e)
           t = Transpose(table)
-          y = MatMul(r, t) }"""))
+          y = MatMul(r, t) }""")
+    )
     assert units(found) == {"table:1": 6}
     assert "table:0" in pinned(found)
 
 
 def test_a_weight_that_is_also_an_output_is_pinned():
-    found = exact(net("""(float[N,3] x) => (y, z) <float[3,4] w, float[4,2] v>
+    found = exact(
+        net("""(float[N,3] x) => (y, z) <float[3,4] w, float[4,2] v>
         { h = MatMul(x, w)
           z = Identity(w)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "is an output of the network"
 
 
 def test_a_bias_that_is_also_an_output_stays_there():
-    found = exact(net("""(float[N,3] x) => (y, b) <float[3,6] w, float[6] b, float[6,2] v>
+    found = exact(
+        net("""(float[N,3] x) => (y, b) <float[3,6] w, float[6] b, float[6,2] v>
         { h = Gemm(x, w, b)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {"w:1 b:0 v:0": 6}
 
 
 def test_a_value_that_is_an_output_and_goes_on_is_pinned():
-    found = exact(net("""(float[N,3] x) => (y, h) <float[3,4] w, float[4,2] v>
+    found = exact(
+        net("""(float[N,3] x) => (y, h) <float[3,4] w, float[4,2] v>
         { h = MatMul(x, w)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "is an output of the network"
 
@@ -235,7 +261,9 @@ def test_a_value_that_is_an_output_and_goes_on_is_pinned():
 def test_opsets(opset):
     drop = "Dropout(r)" if opset >= 12 else "Dropout<ratio=0.5>(r)"
     squeeze = "Squeeze(p, k)" if opset >= 13 else "Squeeze<axes=[2]>(p)"
-    found = exact(net(f"""(float[N,3,4] x) => (y)
+    found = exact(
+        net(
+            f"""(float[N,3,4] x) => (y)
         <float[6,3,1] w, float[6] b, float[6] scale, float[6] bias, float[6] mean, float[6] var, float[6,2] fc,
          int64[1] k = {{2}}>
         {{ h = Conv(x, w, b)
@@ -244,15 +272,20 @@ def test_opsets(opset):
            d = {drop}
            p = GlobalAveragePool(d)
            f = {squeeze}
-           y = MatMul(f, fc) }}""", opset=opset))
+           y = MatMul(f, fc) }}""",
+            opset=opset,
+        )
+    )
     assert units(found) == {"w:0 b:0 scale:0 bias:0 mean:0 var:0 fc:0": 6}
 
 
 def test_half_precision():
-    found = exact(net("""(float16[N,3,8,8] x) => (y) <float16[6,3,3,3] w, float16[6] b, float16[2,6,1,1] v>
+    found = exact(
+        net("""(float16[N,3,8,8] x) => (y) <float16[6,3,3,3] w, float16[6] b, float16[2,6,1,1] v>
         { h = Conv(x, w, b)
           r = Relu(h)
-          y = Conv(r, v) }"""))
+          y = Conv(r, v) }""")
+    )
     assert units(found) == {"w:0 b:0 v:1": 6}
 
 
@@ -273,34 +306,44 @@ def test_a_custom_operator_pins():
 
 
 def test_an_unknown_operator_of_the_standard_domain_pins():
-    model = net("""(float[2,3,4] x) => (float[2,6,4] y) <float[6,3,1] w>
+    model = net(
+        """(float[2,3,4] x) => (float[2,6,4] y) <float[6,3,1] w>
         { h = Conv(x, w)
-          y = NoSuchOperator(h) }""", annotate=False)
+          y = NoSuchOperator(h) }""",
+        annotate=False,
+    )
     assert pinned(trace(model))["w:0"] == "has no rule"
 
 
 def test_values_read_by_an_if_are_pinned():
-    found = exact(net("""(float[N,3,4] x, bool c) => (float[N,M,4] y) <float[6,3,1] w, float[5,3,1] u, float[2,6,1] v, float[5,5,1] t>
+    found = exact(
+        net("""(float[N,3,4] x, bool c) => (float[N,M,4] y) <float[6,3,1] w, float[5,3,1] u, float[2,6,1] v, float[5,5,1] t>
         { h = Conv(x, w)
           g = Conv(x, u)
           k = Conv(g, t)
           y = If (c) <
             then_branch = a () => (float[N,M,4] p) { p = Conv(h, v) },
             else_branch = b () => (float[N,M,4] q) { q = Relu(k) }
-          > }"""))
+          > }""")
+    )
     assert units(found) == {"u:0 t:1": 5}
     assert pinned(found)["w:0"] == "is read by a subgraph"
     assert pinned(found)["t:0"] == "is read by a subgraph"
 
 
 def test_a_loop_pins():
-    found = exact(net("""(float[2,3] x) => (float[2,6] y) <float[3,6] w, float[6,6] v, int64 times = {2}, bool go>
+    found = exact(
+        net(
+            """(float[2,3] x) => (float[2,6] y) <float[3,6] w, float[6,6] v, int64 times = {2}, bool go>
         { h = MatMul(x, w)
           y = Loop (times, go, h) <
             body = b (int64 i, bool c, float[2,6] s) => (bool d, float[2,6] n) {
               d = Identity(c)
               n = MatMul(s, v) }
-          > }""", go=True))
+          > }""",
+            go=True,
+        )
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "has a subgraph"
     assert pinned(found)["v:0"] == "is read by a subgraph"
@@ -308,7 +351,8 @@ def test_a_loop_pins():
 
 def test_a_shape_read_by_a_subgraph_keeps_its_dense_value():
     """The channels that it counts go, since nothing in the subgraph depends on them but this number."""
-    found = exact(net("""(float[N,3,4] x, bool c) => (float[N,2,4] y)
+    found = exact(
+        net("""(float[N,3,4] x, bool c) => (float[N,2,4] y)
         <float[6,3,1] w, float[2,6,1] v, float[1] z, int64[1] one = {1}, int64[1] two = {2}>
         { h = Conv(x, w)
           k = Conv(h, v)
@@ -319,12 +363,14 @@ def test_a_shape_read_by_a_subgraph_keeps_its_dense_value():
             else_branch = b () => (float[A,6,B] q) { q = Expand(z, s) }
           >
           m = ReduceSum<keepdims=0>(e)
-          y = Mul(k, m) }"""))
+          y = Mul(k, m) }""")
+    )
     assert units(found) == {"w:0 v:1": 6}
 
 
 def test_a_subgraph_inside_a_subgraph():
-    found = exact(net("""(float[2,3,4] x, bool c) => (float[2,6,4] y) <float[6,3,1] w>
+    found = exact(
+        net("""(float[2,3,4] x, bool c) => (float[2,6,4] y) <float[6,3,1] w>
         { h = Conv(x, w)
           y = If (c) <
             then_branch = a () => (float[2,6,4] p) {
@@ -333,13 +379,15 @@ def test_a_subgraph_inside_a_subgraph():
                 else_branch = ab () => (float[2,6,4] pq) { pq = Neg(h) }
               > },
             else_branch = b () => (float[2,6,4] q) { q = Identity(h) }
-          > }"""))
+          > }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "is read by a subgraph"
 
 
 def test_a_bias_captured_by_a_subgraph_and_used_outside():
-    found = exact(net("""(float[2,3] x, bool c) => (float[2,2] y) <float[3,6] w, float[6] b, float[6,2] v>
+    found = exact(
+        net("""(float[2,3] x, bool c) => (float[2,2] y) <float[3,6] w, float[6] b, float[6,2] v>
         { h = Gemm(x, w, b)
           z = If (c) <
             then_branch = t () => (float[6] p) { p = Identity(b) },
@@ -347,7 +395,8 @@ def test_a_bias_captured_by_a_subgraph_and_used_outside():
           >
           k = Gemm(x, w, z)
           m = Mul(h, k)
-          y = MatMul(m, v) }"""))
+          y = MatMul(m, v) }""")
+    )
     assert units(found) == {}
 
 
@@ -365,7 +414,9 @@ def named(**names: str) -> Net:
     return model
 
 
-@pytest.mark.parametrize("names", [{}, {"h": "same", "k": "same", "r": "same"}, {"h": "", "k": ""}, {"h": "r", "k": "b"}])
+@pytest.mark.parametrize(
+    "names", [{}, {"h": "same", "k": "same", "r": "same"}, {"h": "", "k": ""}, {"h": "r", "k": "b"}]
+)
 def test_nodes_without_names_and_with_equal_ones(names):
     """onnxruntime refuses equal names, but they are no reason to mix up what belongs to which node."""
     model = named(**names)
@@ -396,11 +447,13 @@ def test_names_that_surgery_would_like_to_use():
 
 
 def test_optional_inputs_left_out():
-    found = exact(net("""(float[5,2,3] x) => (y) <float[1,16,3] w, float[1,16,4] r, float[1,2,4] h0, float[4,2] v, int64[1] k = {1}>
+    found = exact(
+        net("""(float[5,2,3] x) => (y) <float[1,16,3] w, float[1,16,4] r, float[1,2,4] h0, float[4,2] v, int64[1] k = {1}>
         { s = LSTM<hidden_size=4>(x, w, r, , , h0)
           c = Clip(s, , )
           f = Squeeze(c, k)
-          y = MatMul(f, v) }"""))
+          y = MatMul(f, v) }""")
+    )
     assert sum(units(found).values()) == 4
 
 

@@ -95,7 +95,8 @@ def test_a_full_matrix_goes_along_and_its_other_axis_stays():
 
 def test_what_is_repeated_by_broadcasting_keeps_its_channels():
     """Squeeze and excitation: the gate has the channels and is repeated over the image."""
-    found = exact(net("""(float[N,3,4,4] x) => (y)
+    found = exact(
+        net("""(float[N,3,4,4] x) => (y)
         <float[6,3,1,1] w, float[2,6,1,1] d, float[6,2,1,1] e, float[2,6,1,1] v>
         { h = Conv(x, w)
           p = GlobalAveragePool(h)
@@ -104,27 +105,32 @@ def test_what_is_repeated_by_broadcasting_keeps_its_channels():
           s = Conv(r, e)
           g = HardSigmoid(s)
           m = Mul(g, h)
-          y = Conv(m, v) }"""))
+          y = Conv(m, v) }""")
+    )
     assert units(found) == {"w:0 d:1 e:0 v:1": 6, "d:0 e:1": 2}
 
 
 def test_an_outer_sum_keeps_both_axes_apart():
-    found = exact(net("""(float[3] x) => (y) <float[3,4] w, float[3,5] v, float[5,2] u, float[2,4] t>
+    found = exact(
+        net("""(float[3] x) => (y) <float[3,4] w, float[3,5] v, float[5,2] u, float[2,4] t>
         { a = MatMul(x, w)
           b = MatMul(x, v)
           one = Constant<value_ints=[1]>()
           c = Unsqueeze(a, one)
           d = Mul(c, b)
           e = MatMul(d, u)
-          y = MatMul(t, e) }"""))
+          y = MatMul(t, e) }""")
+    )
     assert units(found) == {"w:1 t:1": 4, "v:1 u:0": 5}
 
 
 def test_an_input_of_full_length_pins():
-    found = exact(net("""(float[N,3] x, float[N,6] z) => (y) <float[3,6] w, float[6,2] u>
+    found = exact(
+        net("""(float[N,3] x, float[N,6] z) => (y) <float[3,6] w, float[6,2] u>
         { a = MatMul(x, w)
           c = Add(a, z)
-          y = MatMul(c, u) }"""))
+          y = MatMul(c, u) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "joins an axis that is fixed"
 
@@ -172,21 +178,25 @@ def test_a_divisor_without_an_epsilon():
 
 def test_weight_normalisation():
     """A weight divided by its own norm is left alone by masks; its gain is masked instead."""
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] v, float[6,1,1] g, float[2,6,1] u, int64[2] axes = {1, 2}>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] v, float[6,1,1] g, float[2,6,1] u, int64[2] axes = {1, 2}>
         { n = ReduceL2(v, axes)
           q = Div(v, n)
           w = Mul(q, g)
           h = Conv(x, w)
-          y = Conv(h, u) }"""))
+          y = Conv(h, u) }""")
+    )
     assert units(found) == {"v:0 g:0 u:1": 6}
 
 
 def test_a_filter_of_norm_one_never_becomes_zero():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] v, int64[2] axes = {1, 2}, int64[1] one = {1}>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] v, int64[2] axes = {1, 2}, int64[1] one = {1}>
         { n = ReduceL2(v, axes)
           w = Div(v, n)
           h = Conv(x, w)
-          y = ReduceSum(h, one) }"""))
+          y = ReduceSum(h, one) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["v:0"] == "is summed over although it does not become zero"
 

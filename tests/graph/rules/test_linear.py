@@ -7,10 +7,12 @@ from tests.graph.nets import exact, net, pinned, roles, units
 
 
 def test_conv_ties_filters_and_bias_to_the_next_convs_channels():
-    found = exact(net("""(float[N,3,6,6] x) => (y) <float[8,3,3,3] w, float[8] b, float[5,8,1,1] v>
+    found = exact(
+        net("""(float[N,3,6,6] x) => (y) <float[8,3,3,3] w, float[8] b, float[5,8,1,1] v>
         { h = Conv(x, w, b)
           r = Relu(h)
-          y = Conv(r, v) }"""))
+          y = Conv(r, v) }""")
+    )
     assert units(found) == {"w:0 b:0 v:1": 8}
     assert pinned(found) == {"w:1": "joins an axis that is fixed", "v:0": "is an output of the network"}
     assert roles(found, "w") == {0: Role.OUT}
@@ -19,37 +21,45 @@ def test_conv_ties_filters_and_bias_to_the_next_convs_channels():
 
 def test_a_bias_alone_keeps_no_zero():
     """The bias of a convolution that has none of its own comes from an Add, and is cut with it."""
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float[6,1] b, float[2,6,1] v>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float[6,1] b, float[2,6,1] v>
         { h = Conv(x, w)
           a = Add(h, b)
-          y = Conv(a, v) }"""))
+          y = Conv(a, v) }""")
+    )
     assert units(found) == {"w:0 b:0 v:1": 6}
 
 
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_depthwise_conv_goes_with_its_input(multiplier):
     m = 6 * multiplier
-    found = exact(net(f"""(float[N,3,6,6] x) => (y) <float[6,3,1,1] w, float[{m},1,3,3] d, float[{m}] b, float[2,{m},1,1] v>
+    found = exact(
+        net(f"""(float[N,3,6,6] x) => (y) <float[6,3,1,1] w, float[{m},1,3,3] d, float[{m}] b, float[2,{m},1,1] v>
         {{ h = Conv(x, w)
            k = Conv<group=6>(h, d, b)
-           y = Conv(k, v) }}"""))
+           y = Conv(k, v) }}""")
+    )
     times = "x2" if multiplier == 2 else ""
     assert units(found) == {f"w:0 d:0{times} b:0{times} v:1{times}": 6}
 
 
 def test_depthwise_transposed_conv_goes_with_its_input():
-    found = exact(net("""(float[N,3,5,5] x) => (y) <float[6,3,1,1] w, float[6,2,3,3] d, float[12] b, float[2,12,1,1] v>
+    found = exact(
+        net("""(float[N,3,5,5] x) => (y) <float[6,3,1,1] w, float[6,2,3,3] d, float[12] b, float[2,12,1,1] v>
         { h = Conv(x, w)
           k = ConvTranspose<group=6>(h, d, b)
-          y = Conv(k, v) }"""))
+          y = Conv(k, v) }""")
+    )
     assert units(found) == {"w:0 d:0 b:0x2 v:1x2": 6}
 
 
 def test_transposed_conv_has_its_channels_the_other_way_round():
-    found = exact(net("""(float[N,3,5,5] x) => (y) <float[6,3,1,1] w, float[6,8,3,3] t, float[8] b, float[2,8,1,1] v>
+    found = exact(
+        net("""(float[N,3,5,5] x) => (y) <float[6,3,1,1] w, float[6,8,3,3] t, float[8] b, float[2,8,1,1] v>
         { h = Conv(x, w)
           k = ConvTranspose<strides=[2,2]>(h, t, b)
-          y = Conv(k, v) }"""))
+          y = Conv(k, v) }""")
+    )
     assert units(found) == {"w:0 t:0": 6, "t:1 b:0 v:1": 8}
     assert roles(found, "t") == {0: Role.IN, 1: Role.OUT}
 
@@ -62,10 +72,13 @@ def test_transposed_conv_has_its_channels_the_other_way_round():
     ],
 )
 def test_grouped_conv_loses_whole_groups_or_the_same_offsets_in_each(prefer, expected):
-    found = exact(net("""(float[N,3,6,6] x) => (y) <float[6,3,1,1] w, float[8,3,3,3] g, float[8] b, float[2,8,1,1] v>
+    found = exact(
+        net("""(float[N,3,6,6] x) => (y) <float[6,3,1,1] w, float[8,3,3,3] g, float[8] b, float[2,8,1,1] v>
         { h = Conv(x, w)
           k = Conv<group=2>(h, g, b)
-          y = Conv(k, v) }"""), prefer=prefer)
+          y = Conv(k, v) }"""),
+        prefer=prefer,
+    )
     assert units(found) == expected
 
 
@@ -77,56 +90,70 @@ def test_grouped_conv_loses_whole_groups_or_the_same_offsets_in_each(prefer, exp
     ],
 )
 def test_grouped_transposed_conv(prefer, expected):
-    found = exact(net("""(float[N,3,6,6] x) => (y) <float[6,3,1,1] w, float[6,4,3,3] g, float[8] b, float[2,8,1,1] v>
+    found = exact(
+        net("""(float[N,3,6,6] x) => (y) <float[6,3,1,1] w, float[6,4,3,3] g, float[8] b, float[2,8,1,1] v>
         { h = Conv(x, w)
           k = ConvTranspose<group=2>(h, g, b)
-          y = Conv(k, v) }"""), prefer=prefer)
+          y = Conv(k, v) }"""),
+        prefer=prefer,
+    )
     assert units(found) == expected
 
 
 def test_a_grouped_conv_on_the_input_keeps_its_groups():
-    found = exact(net("""(float[N,6,6,6] x) => (y) <float[8,3,3,3] g, float[2,8,1,1] v>
+    found = exact(
+        net("""(float[N,6,6,6] x) => (y) <float[8,3,3,3] g, float[2,8,1,1] v>
         { k = Conv<group=2>(x, g)
-          y = Conv(k, v) }"""))
+          y = Conv(k, v) }""")
+    )
     assert units(found) == {"g:0x2 v:1x2": 4}
 
 
 def test_grouped_convs_choose_together():
-    found = exact(net("""(float[N,3,6,6] x) => (y)
+    found = exact(
+        net("""(float[N,3,6,6] x) => (y)
         <float[8,3,1,1] w, float[8,2,3,3] g1, float[8,2,3,3] g2, float[2,8,1,1] v>
         { h = Conv(x, w)
           k = Conv<group=4>(h, g1)
           r = Relu(k)
           l = Conv<group=4>(r, g2)
-          y = Conv(l, v) }"""), prefer="heads")
+          y = Conv(l, v) }"""),
+        prefer="heads",
+    )
     assert units(found) == {"w:0x2 g1:0x2 g2:0x2 v:1x2": 4}
 
 
 def test_a_channelwise_filter_of_one_channel_stays():
-    found = exact(net("""(float[N,1,4,4] x) => (y) <float[1,1,3,3] w, float[4,1,1,1] v, float[2,4,1,1] u>
+    found = exact(
+        net("""(float[N,1,4,4] x) => (y) <float[1,1,3,3] w, float[4,1,1,1] v, float[2,4,1,1] u>
         { a = Conv(x, w)
           b = Conv(a, v)
-          y = Conv(b, u) }"""))
+          y = Conv(b, u) }""")
+    )
     assert units(found) == {"v:0 u:1": 4}
 
 
 def test_a_residual_stream_is_one_group():
-    found = exact(net("""(float[N,3,4,4] x) => (y)
+    found = exact(
+        net("""(float[N,3,4,4] x) => (y)
         <float[6,3,1,1] w, float[4,6,1,1] a, float[6,4,1,1] b, float[2,6,1,1] v>
         { h = Conv(x, w)
           p = Conv(h, a)
           q = Conv(p, b)
           s = Add(h, q)
-          y = Conv(s, v) }"""))
+          y = Conv(s, v) }""")
+    )
     assert units(found) == {"w:0 a:1 b:0 v:1": 6, "a:0 b:1": 4}
 
 
 def test_a_residual_with_the_input_is_pinned():
-    found = exact(net("""(float[N,4,3,3] x) => (y) <float[6,4,1,1] a, float[4,6,1,1] b, float[2,4,1,1] v>
+    found = exact(
+        net("""(float[N,4,3,3] x) => (y) <float[6,4,1,1] a, float[4,6,1,1] b, float[2,4,1,1] v>
         { p = Conv(x, a)
           q = Conv(p, b)
           s = Add(x, q)
-          y = Conv(s, v) }"""))
+          y = Conv(s, v) }""")
+    )
     assert units(found) == {"a:0 b:1": 6}
     assert pinned(found)["b:0"] == "joins an axis that is fixed"
 
@@ -134,132 +161,164 @@ def test_a_residual_with_the_input_is_pinned():
 @pytest.mark.parametrize("trans_b", [0, 1])
 def test_gemm(trans_b):
     w, v = ("7,4", "3,7") if trans_b else ("4,7", "7,3")
-    found = exact(net(f"""(float[N,4] x) => (y) <float[{w}] w, float[7] b, float[{v}] v, float[3] c>
+    found = exact(
+        net(f"""(float[N,4] x) => (y) <float[{w}] w, float[7] b, float[{v}] v, float[3] c>
         {{ h = Gemm<transB={trans_b}>(x, w, b)
            r = Relu(h)
-           y = Gemm<transB={trans_b}, alpha=0.5, beta=2.0>(r, v, c) }}"""))
+           y = Gemm<transB={trans_b}, alpha=0.5, beta=2.0>(r, v, c) }}""")
+    )
     assert units(found) == {f"w:{1 - trans_b} b:0 v:{trans_b}": 7}
 
 
 def test_gemm_with_a_transposed_activation():
-    found = exact(net("""(float[4,N] x) => (y) <float[7,4] w, float[7,1] b, float[7,3] v>
+    found = exact(
+        net("""(float[4,N] x) => (y) <float[7,4] w, float[7,1] b, float[7,3] v>
         { h = Gemm(w, x, b)
           r = Relu(h)
-          y = Gemm<transA=1>(r, v) }"""))
+          y = Gemm<transA=1>(r, v) }""")
+    )
     assert units(found) == {"w:0 b:0 v:0": 7}
     assert roles(found, "w") == {0: Role.OUT}
 
 
 def test_gemm_with_a_scalar_or_a_row_as_bias():
-    found = exact(net("""(float[N,4] x) => (y) <float[4,7] w, float[1] b, float[7,6] v, float[1,6] c, float[6,2] u>
+    found = exact(
+        net("""(float[N,4] x) => (y) <float[4,7] w, float[1] b, float[7,6] v, float[1,6] c, float[6,2] u>
         { h = Gemm(x, w, b)
           k = Gemm(h, v, c)
-          y = MatMul(k, u) }"""))
+          y = MatMul(k, u) }""")
+    )
     assert units(found) == {"w:1 v:0": 7, "v:1 c:1 u:0": 6}
 
 
 def test_a_scalar_bias_is_no_zero_between_two_activations():
-    found = exact(net("""(float[3,4] x) => (y) <float[4,7] w, float[1] b>
+    found = exact(
+        net("""(float[3,4] x) => (y) <float[4,7] w, float[1] b>
         { h = Gemm(x, w, b)
           t = Transpose(h)
-          y = MatMul(h, t) }"""))
+          y = MatMul(h, t) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "is summed over although neither side becomes zero"
 
 
 def test_matmul_broadcasts_its_batch_axes():
-    found = exact(net("""(float[N,3,5,4] x) => (y) <float[3,4,6] w, float[6,2] v>
+    found = exact(
+        net("""(float[N,3,5,4] x) => (y) <float[3,4,6] w, float[6,2] v>
         { h = MatMul(x, w)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {"w:2 v:0": 6}
 
 
 def test_a_live_batch_axis():
     """Heads kept apart as a batch axis: they go with the heads of the next product."""
-    found = exact(net("""(float[N,5,4] x) => (y) <float[3,4,6] w, float[3,6,2] v, int64[1] one = {1}>
+    found = exact(
+        net("""(float[N,5,4] x) => (y) <float[3,4,6] w, float[3,6,2] v, int64[1] one = {1}>
         { u = Unsqueeze(x, one)
           h = MatMul(u, w)
           k = MatMul(h, v)
-          y = ReduceSum(k, one) }"""))
+          y = ReduceSum(k, one) }""")
+    )
     assert units(found) == {"w:0 v:0": 3, "w:2 v:1": 6}
 
 
 def test_matmul_with_vectors():
-    found = exact(net("""(float[N,4] x) => (y) <float[4,6] w, float[6] v>
+    found = exact(
+        net("""(float[N,4] x) => (y) <float[4,6] w, float[6] v>
         { h = MatMul(x, w)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {"w:1 v:0": 6}
-    found = exact(net("""(float[4] x) => (y) <float[4,6] w, float[6,2] v>
+    found = exact(
+        net("""(float[4] x) => (y) <float[4,6] w, float[6,2] v>
         { h = MatMul(x, w)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {"w:1 v:0": 6}
-    found = exact(net("""(float[4,N] x) => (y) <float[5,6,4] w, float[6] v, float[5,2] u>
+    found = exact(
+        net("""(float[4,N] x) => (y) <float[5,6,4] w, float[6] v, float[5,2] u>
         { h = MatMul(w, x)
           k = MatMul(v, h)
           t = Transpose(k)
-          y = MatMul(t, u) }"""))
+          y = MatMul(t, u) }""")
+    )
     assert units(found) == {"w:0 u:0": 5, "w:1 v:0": 6}
 
 
 def test_weights_on_the_left():
-    found = exact(net("""(float[4,N] x) => (y) <float[6,4] w, float[2,6] v>
+    found = exact(
+        net("""(float[4,N] x) => (y) <float[6,4] w, float[2,6] v>
         { h = MatMul(w, x)
           r = Relu(h)
-          y = MatMul(v, r) }"""))
+          y = MatMul(v, r) }""")
+    )
     assert units(found) == {"w:0 v:1": 6}
 
 
 def test_a_product_of_two_weights_is_followed():
-    found = exact(net("""(float[N,4] x) => (y) <float[4,3] a, float[3,6] b, float[6,2] v>
+    found = exact(
+        net("""(float[N,4] x) => (y) <float[4,3] a, float[3,6] b, float[6,2] v>
         { w = MatMul(a, b)
           h = MatMul(x, w)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {"a:1 b:0": 3, "b:1 v:0": 6}
 
 
 @pytest.mark.parametrize(("activation", "free"), [("Relu", True), ("Sigmoid", False)])
 def test_two_activations_are_contracted_only_if_one_becomes_zero(activation, free):
-    found = exact(net(f"""(float[3,4] x) => (y) <float[4,6] q, float[4,6] k>
+    found = exact(
+        net(f"""(float[3,4] x) => (y) <float[4,6] q, float[4,6] k>
         {{ a = MatMul(x, q)
            b = MatMul(x, k)
            c = {activation}(a)
            d = {activation}(b)
            e = Transpose(d)
-           y = MatMul(c, e) }}"""))
+           y = MatMul(c, e) }}""")
+    )
     assert units(found) == ({"q:1 k:1": 6} if free else {})
     if not free:
         assert pinned(found)["q:1"] == "is summed over although neither side becomes zero"
 
 
 def test_one_zero_side_is_enough():
-    found = exact(net("""(float[3,4] x) => (y) <float[4,6] q, float[4,6] k>
+    found = exact(
+        net("""(float[3,4] x) => (y) <float[4,6] q, float[4,6] k>
         { a = MatMul(x, q)
           b = MatMul(x, k)
           c = Sigmoid(a)
           e = Transpose(b)
-          y = MatMul(c, e) }"""))
+          y = MatMul(c, e) }""")
+    )
     assert units(found) == {"q:1 k:1": 6}
 
 
 def test_a_sigmoid_before_a_weight_is_free_since_the_weight_becomes_zero():
-    found = exact(net("""(float[N,4] x) => (y) <float[4,6] w, float[6,2] v>
+    found = exact(
+        net("""(float[N,4] x) => (y) <float[4,6] w, float[6,2] v>
         { h = MatMul(x, w)
           s = Sigmoid(h)
-          y = MatMul(s, v) }"""))
+          y = MatMul(s, v) }""")
+    )
     assert units(found) == {"w:1 v:0": 6}
 
 
 def test_einsum():
-    found = exact(net("""(float[N,5,4] x) => (y) <float[4,3,6] w, float[3,6,2] v>
+    found = exact(
+        net("""(float[N,5,4] x) => (y) <float[4,3,6] w, float[3,6,2] v>
         { h = Einsum<equation="btd,dhe->bthe">(x, w)
-          y = Einsum<equation="bthe,heo->bto">(h, v) }"""))
+          y = Einsum<equation="bthe,heo->bto">(h, v) }""")
+    )
     assert units(found) == {"w:1 v:0": 3, "w:2 v:1": 6}
 
 
 def test_einsum_without_an_arrow_and_with_spaces():
-    found = exact(net("""(float[5,4] x) => (y) <float[4,6] w, float[6,2] v>
+    found = exact(
+        net("""(float[5,4] x) => (y) <float[4,6] w, float[6,2] v>
         { h = Einsum<equation="ab , bc">(x, w)
-          y = Einsum<equation="ab,bc -> ac">(h, v) }"""))
+          y = Einsum<equation="ab,bc -> ac">(h, v) }""")
+    )
     assert units(found) == {"w:1 v:0": 6}
 
 
@@ -275,18 +334,22 @@ def test_einsum_of_two_activations_needs_a_zero():
 
 
 def test_einsum_that_is_not_followed_is_pinned():
-    found = exact(net("""(float[N,5,4] x) => (y) <float[4,6] w, float[6,2] v>
+    found = exact(
+        net("""(float[N,5,4] x) => (y) <float[4,6] w, float[6,2] v>
         { h = Einsum<equation="...d,de->...e">(x, w)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "an Einsum with an ellipsis"
 
 
 def test_einsum_diagonal_is_pinned():
-    found = exact(net("""(float[4,4] x) => (y) <float[4,6] w, float[6,4] v>
+    found = exact(
+        net("""(float[4,4] x) => (y) <float[4,6] w, float[6,4] v>
         { h = MatMul(x, w)
           p = MatMul(v, h)
-          y = Einsum<equation="aa->a">(p) }"""))
+          y = Einsum<equation="aa->a">(p) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "takes a diagonal of this axis"
 
@@ -302,32 +365,41 @@ def test_einsum_diagonal_is_pinned():
 )
 def test_a_weight_behind_other_nodes_is_still_a_weight(prepare, shape):
     axis = 0 if shape == "6,4" else len(shape.split(",")) - 1
-    found = exact(net(f"""(float[N,4] x) => (y) <float[{shape}] w, float[6,2] v, int64[2] s>
+    found = exact(
+        net(
+            f"""(float[N,4] x) => (y) <float[{shape}] w, float[6,2] v, int64[2] s>
         {{ {prepare}
            h = MatMul(x, t)
            r = Relu(h)
-           y = MatMul(r, v) }}""", s=[4, 6]))
+           y = MatMul(r, v) }}""",
+            s=[4, 6],
+        )
+    )
     assert units(found) == {f"w:{axis} v:0": 6}
     assert roles(found, "w") == {axis: Role.OUT}
 
 
 def test_tied_weights_stay_tied():
     """The same matrix as encoder and decoder: its rows are out here and in there."""
-    found = exact(net("""(float[N,4] x) => (y) <float[4,6] w>
+    found = exact(
+        net("""(float[N,4] x) => (y) <float[4,6] w>
         { h = MatMul(x, w)
           r = Relu(h)
           t = Transpose(w)
-          y = MatMul(r, t) }"""))
+          y = MatMul(r, t) }""")
+    )
     assert units(found) == {"w:1": 6}
     assert roles(found, "w") == {1: Role.OUT | Role.IN}
 
 
 def test_a_square_weight_used_twice():
-    found = exact(net("""(float[N,3] x) => (y) <float[3,6] v, float[6,6] w, float[6,2] u>
+    found = exact(
+        net("""(float[N,3] x) => (y) <float[3,6] v, float[6,6] w, float[6,2] u>
         { a = MatMul(x, v)
           b = MatMul(a, w)
           c = Relu(b)
           d = MatMul(c, w)
-          y = MatMul(d, u) }"""))
+          y = MatMul(d, u) }""")
+    )
     assert units(found) == {"v:1 w:0 w:1 u:0": 6}
     assert roles(found, "w") == {0: Role.IN, 1: Role.OUT}

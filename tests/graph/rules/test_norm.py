@@ -11,18 +11,22 @@ BN = "float[6] scale, float[6] bias, float[6] mean, float[6] var"
 
 
 def test_batch_norm_goes_with_its_channel_and_its_output_becomes_zero():
-    found = exact(net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, {BN}, int64[1] one = {{1}}>
+    found = exact(
+        net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, {BN}, int64[1] one = {{1}}>
         {{ h = Conv(x, w)
            n = BatchNormalization(h, scale, bias, mean, var)
-           y = ReduceSum(n, one) }}"""))
+           y = ReduceSum(n, one) }}""")
+    )
     assert units(found) == {"w:0 scale:0 bias:0 mean:0 var:0": 6}
 
 
 def test_the_mask_leaves_running_statistics_alone():
-    found = exact(net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, {BN}, float[2,6,1] v>
+    found = exact(
+        net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, {BN}, float[2,6,1] v>
         {{ h = Conv(x, w)
            n = BatchNormalization(h, scale, bias, mean, var)
-           y = Conv(n, v) }}"""))
+           y = Conv(n, v) }}""")
+    )
     removed = np.arange(6) < 2
     weights = mask(found, removed).graph.initializers
     for name in ("w", "scale", "bias", "v"):
@@ -35,22 +39,30 @@ def test_the_mask_leaves_running_statistics_alone():
 
 
 def test_batch_norm_on_a_matrix():
-    found = exact(net(f"""(float[N,3] x) => (y) <float[3,6] w, {BN}, float[6,2] v>
+    found = exact(
+        net(f"""(float[N,3] x) => (y) <float[3,6] w, {BN}, float[6,2] v>
         {{ h = MatMul(x, w)
            n = BatchNormalization(h, scale, bias, mean, var)
-           y = MatMul(n, v) }}"""))
+           y = MatMul(n, v) }}""")
+    )
     assert units(found) == {"w:1 scale:0 bias:0 mean:0 var:0 v:0": 6}
 
 
 def test_one_vector_shared_by_unrelated_batch_norms():
     """Exporters merge equal constants; every use is cut by itself."""
-    found = exact(net("""(float[N,3,4] x) => (y)
+    found = exact(
+        net(
+            """(float[N,3,4] x) => (y)
         <float[6,3,1] w, float[6,6,1] v, float[2,6,1] u, float[6] ones, float[6] zeros>
         { h = Conv(x, w)
           n = BatchNormalization(h, ones, zeros, zeros, ones)
           k = Conv(n, v)
           m = BatchNormalization(k, ones, zeros, zeros, ones)
-          y = Conv(m, u) }""", ones=1.0, zeros=0.0))
+          y = Conv(m, u) }""",
+            ones=1.0,
+            zeros=0.0,
+        )
+    )
     assert units(found) == {
         "w:0 ones@n:1:0 zeros@n:2:0 zeros@n:3:0 ones@n:4:0 v:1": 6,
         "v:0 ones@m:1:0 zeros@m:2:0 zeros@m:3:0 ones@m:4:0 u:1": 6,
@@ -58,28 +70,34 @@ def test_one_vector_shared_by_unrelated_batch_norms():
 
 
 def test_batch_norm_in_training_mode_pins():
-    found = exact(net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, {BN}, float[2,6,1] v>
+    found = exact(
+        net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, {BN}, float[2,6,1] v>
         {{ h = Conv(x, w)
            n, m, s = BatchNormalization<training_mode=1>(h, scale, bias, mean, var)
-           y = Conv(n, v) }}"""))
+           y = Conv(n, v) }}""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "BatchNormalization in training mode"
 
 
 def test_batch_norm_on_the_input_pins():
-    found = exact(net("""(float[N,3,4] x) => (y)
+    found = exact(
+        net("""(float[N,3,4] x) => (y)
         <float[3] scale, float[3] bias, float[3] mean, float[3] var, float[6,3,1] w, float[2,6,1] v>
         { n = BatchNormalization(x, scale, bias, mean, var)
           h = Conv(n, w)
-          y = Conv(h, v) }"""))
+          y = Conv(h, v) }""")
+    )
     assert units(found) == {"w:0 v:1": 6}
 
 
 def test_instance_norm():
-    found = exact(net("""(float[N,3,5] x) => (y) <float[6,3,1] w, float[6] scale, float[6] bias, float[2,6,1] v>
+    found = exact(
+        net("""(float[N,3,5] x) => (y) <float[6,3,1] w, float[6] scale, float[6] bias, float[2,6,1] v>
         { h = Conv(x, w)
           n = InstanceNormalization(h, scale, bias)
-          y = Conv(n, v) }"""))
+          y = Conv(n, v) }""")
+    )
     assert units(found) == {"w:0 scale:0 bias:0 v:1": 6}
 
 
@@ -87,17 +105,24 @@ def test_instance_norm():
 def test_group_norm_loses_whole_groups(opset):
     """Scale and bias are per group before opset 21, per channel since."""
     length, times = (3, "") if opset == 18 else (6, "x2")
-    found = exact(net(f"""(float[N,3,5] x) => (float[N,2,5] y)
+    found = exact(
+        net(
+            f"""(float[N,3,5] x) => (float[N,2,5] y)
         <float[6,3,1] w, float[{length}] scale, float[{length}] bias, float[2,6,1] v>
         {{ h = Conv(x, w)
            n = GroupNormalization<num_groups=3>(h, scale, bias)
-           y = Conv(n, v) }}""", opset=opset))
+           y = Conv(n, v) }}""",
+            opset=opset,
+        )
+    )
     assert units(found) == {f"w:0x2 scale:0{times} bias:0{times} v:1x2": 3}
 
 
 def test_group_norm_as_the_exporter_writes_it():
     """Reshape to groups, InstanceNormalization over each, Reshape back, scale and bias per channel."""
-    found = exact(net("""(float[2,3,4,4] x) => (y)
+    found = exact(
+        net(
+            """(float[2,3,4,4] x) => (y)
         <float[6,3,1,1] w, int64[3] s, int64[4] t, float[3] ones, float[3] zeros,
          float[6,1,1] scale, float[6,1,1] bias, float[2,6,1,1] v>
         { h = Conv(x, w)
@@ -106,12 +131,20 @@ def test_group_norm_as_the_exporter_writes_it():
           b = Reshape(i, t)
           m = Mul(b, scale)
           n = Add(m, bias)
-          y = Conv(n, v) }""", s=[0, 3, -1], t=[2, 6, 4, 4], ones=1.0, zeros=0.0))
+          y = Conv(n, v) }""",
+            s=[0, 3, -1],
+            t=[2, 6, 4, 4],
+            ones=1.0,
+            zeros=0.0,
+        )
+    )
     assert units(found) == {"w:0x2 ones:0 zeros:0 scale:0x2 bias:0x2 v:1x2": 3}
 
 
 def test_group_norm_with_the_target_computed_from_the_shape():
-    found = exact(net("""(float[N,3,4,4] x) => (y)
+    found = exact(
+        net(
+            """(float[N,3,4,4] x) => (y)
         <float[6,3,1,1] w, int64[3] s, float[3] ones, float[3] zeros, float[6,1,1] scale, float[2,6,1,1] v>
         { h = Conv(x, w)
           a = Reshape(h, s)
@@ -119,7 +152,12 @@ def test_group_norm_with_the_target_computed_from_the_shape():
           t = Shape(h)
           b = Reshape(i, t)
           m = Mul(b, scale)
-          y = Conv(m, v) }""", s=[0, 3, -1], ones=1.0, zeros=0.0))
+          y = Conv(m, v) }""",
+            s=[0, 3, -1],
+            ones=1.0,
+            zeros=0.0,
+        )
+    )
     assert units(found) == {"w:0x2 ones:0 zeros:0 scale:0x2 v:1x2": 3}
 
 
@@ -150,10 +188,13 @@ def test_norms_over_live_channels_pin_unless_the_user_asks(text, opset, expected
 
 
 def test_layer_norm_over_two_axes():
-    found = exact(net("""(float[N,5,3] x) => (y) <float[3,6] w, float[5,6] scale, float[5,6] bias, float[6,2] v>
+    found = exact(
+        net("""(float[N,5,3] x) => (y) <float[3,6] w, float[5,6] scale, float[5,6] bias, float[6,2] v>
         { h = MatMul(x, w)
           n = LayerNormalization<axis=1>(h, scale, bias)
-          y = MatMul(n, v) }"""), allow_inexact=True)
+          y = MatMul(n, v) }"""),
+        allow_inexact=True,
+    )
     assert units(found) == {"w:1 scale:1 bias:1 v:0": 6}
 
 
@@ -166,10 +207,15 @@ def test_softmax_over_another_axis_loses_zero():
 
 
 def test_softmax_of_opset_11_normalises_over_all_axes_behind():
-    found = exact(net("""(float[N,5,3] x) => (y) <float[3,6] w, float[6,2] v>
+    found = exact(
+        net(
+            """(float[N,5,3] x) => (y) <float[3,6] w, float[6,2] v>
         { h = MatMul(x, w)
           n = Softmax<axis=1>(h)
-          y = MatMul(n, v) }""", opset=11))
+          y = MatMul(n, v) }""",
+            opset=11,
+        )
+    )
     assert units(found) == {}
     assert "goes through Softmax" in pinned(found)["w:1"]
 
@@ -197,9 +243,11 @@ def test_lp_norm_does_not_see_zeros():
 
 
 def test_mean_variance_normalization_has_no_rule_and_pins():
-    found = exact(net("""(float[N,3,5,5] x) => (float[N,2,5,5] y) <float[6,3,1,1] w, float[2,6,1,1] v>
+    found = exact(
+        net("""(float[N,3,5,5] x) => (float[N,2,5,5] y) <float[6,3,1,1] w, float[2,6,1,1] v>
         { h = Conv(x, w)
           n = MeanVarianceNormalization(h)
-          y = Conv(n, v) }"""))
+          y = Conv(n, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "has no rule"

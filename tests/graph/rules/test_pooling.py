@@ -37,20 +37,26 @@ def test_indices_of_a_pooling_count_all_channels():
 
 
 def test_unpooling_with_indices_pins():
-    found = exact(net("""(float[2,3,4,4] x) => (float[2,2,4,4] y) <float[6,3,1,1] w, float[2,6,1,1] v>
+    found = exact(
+        net("""(float[2,3,4,4] x) => (float[2,2,4,4] y) <float[6,3,1,1] w, float[2,6,1,1] v>
         { h = Conv(x, w)
           p, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(h)
           u = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(p, i)
-          y = Conv(u, v) }"""))
+          y = Conv(u, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "its indices are used, which count all channels"
 
 
 def upsampled(resize: str, weights: str, opset: int = 20, width: int = 6, **values):
-    return net(f"""(float[2,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,{width},1,1] v, {weights}>
+    return net(
+        f"""(float[2,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,{width},1,1] v, {weights}>
         {{ h = Conv(x, w)
            m = {resize}
-           y = Conv(m, v) }}""", opset=opset, **values)
+           y = Conv(m, v) }}""",
+        opset=opset,
+        **values,
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +77,9 @@ def test_resizing_the_image(resize, weights, opset, values):
 
 def test_resizing_to_the_size_of_something_else():
     """Segmentation heads: the sizes are put together from two Shapes."""
-    found = exact(net("""(float[N,3,H,8] x) => (y)
+    found = exact(
+        net(
+            """(float[N,3,H,8] x) => (y)
         <float[6,3,2,2] w, float[2,6,1,1] v, int64[1] zero = {0}, int64[1] two = {2}, int64[1] four = {4}>
         { h = Conv<strides=[2,2]>(x, w)
           s = Shape(x)
@@ -80,7 +88,10 @@ def test_resizing_to_the_size_of_something_else():
           front = Slice(t, zero, two)
           sizes = Concat<axis=0>(front, image)
           m = Resize<mode="linear">(h, , , sizes)
-          y = Conv(m, v) }""", n=8))
+          y = Conv(m, v) }""",
+            n=8,
+        )
+    )
     assert units(found) == {"w:0 v:1": 6}
 
 
@@ -91,9 +102,11 @@ def test_resizing_the_channels_pins():
 
 
 def test_grid_sample_and_others_without_a_rule_pin():
-    found = exact(net("""(float[2,3,4,4] x, float[2,4,4,2] g) => (y) <float[6,3,1,1] w, float[2,6,1,1] v>
+    found = exact(
+        net("""(float[2,3,4,4] x, float[2,4,4,2] g) => (y) <float[6,3,1,1] w, float[2,6,1,1] v>
         { h = Conv(x, w)
           m = GridSample(h, g)
-          y = Conv(m, v) }"""))
+          y = Conv(m, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "has no rule"

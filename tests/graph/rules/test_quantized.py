@@ -9,11 +9,14 @@ from tests.graph.nets import exact, net, pinned, roles, units
 
 
 def quantized(scale: str = "float", zero: str = "uint8", axis: str = "", kind: str = "uint8", **values):
-    return net(f"""(float[N,3,4] x) => (y) <{kind}[6,3,1] w, {scale} scale, {zero} z, float[2,6,1] v>
+    return net(
+        f"""(float[N,3,4] x) => (y) <{kind}[6,3,1] w, {scale} scale, {zero} z, float[2,6,1] v>
         {{ d = DequantizeLinear{axis}(w, scale, z)
            h = Conv(x, d)
            r = Relu(h)
-           y = Conv(r, v) }}""", **values)
+           y = Conv(r, v) }}""",
+        **values,
+    )
 
 
 def test_per_tensor():
@@ -40,100 +43,136 @@ def test_per_channel_along_another_axis():
 
 
 def test_without_a_zero_point():
-    found = exact(net("""(float[N,3,4] x) => (y) <int8[6,3,1] w, float[6] scale, float[2,6,1] v>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <int8[6,3,1] w, float[6] scale, float[2,6,1] v>
         { d = DequantizeLinear<axis=0>(w, scale)
           h = Conv(x, d)
-          y = Conv(h, v) }"""))
+          y = Conv(h, v) }""")
+    )
     assert units(found) == {"w:0 scale:0 v:1": 6}
 
 
 def test_a_negative_axis():
-    found = exact(net("""(float[N,3] x) => (y) <int8[3,6] w, float[6] scale, int8[6] z, float[6,2] v>
+    found = exact(
+        net("""(float[N,3] x) => (y) <int8[3,6] w, float[6] scale, int8[6] z, float[6,2] v>
         { d = DequantizeLinear<axis=-1>(w, scale, z)
           h = MatMul(x, d)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {"w:1 scale:0 z:0 v:0": 6}
 
 
 def test_a_quantised_weight_that_is_consumed():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, uint8[2,6,1] v, float[2] scale, uint8[2] z>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] w, uint8[2,6,1] v, float[2] scale, uint8[2] z>
         { h = Conv(x, w)
           d = DequantizeLinear<axis=0>(v, scale, z)
-          y = Conv(h, d) }"""))
+          y = Conv(h, d) }""")
+    )
     assert units(found) == {"w:0 v:1": 6}
 
 
 def test_quantised_activations():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float scale, uint8 z, int64[1] k = {1}>
+    found = exact(
+        net(
+            """(float[N,3,4] x) => (y) <float[6,3,1] w, float scale, uint8 z, int64[1] k = {1}>
         { h = Conv(x, w)
           q = QuantizeLinear(h, scale, z)
           d = DequantizeLinear(q, scale, z)
-          y = ReduceSum(d, k) }""", scale=0.05, z=100))
+          y = ReduceSum(d, k) }""",
+            scale=0.05,
+            z=100,
+        )
+    )
     assert units(found) == {"w:0": 6}
 
 
 def test_weights_quantised_in_the_graph():
     """QDQ of training: float weight, quantise, dequantise."""
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float[6] scale, int8[6] z, float[2,6,1] v>
+    found = exact(
+        net(
+            """(float[N,3,4] x) => (y) <float[6,3,1] w, float[6] scale, int8[6] z, float[2,6,1] v>
         { q = QuantizeLinear<axis=0>(w, scale, z)
           d = DequantizeLinear<axis=0>(q, scale, z)
           h = Conv(x, d)
-          y = Conv(h, v) }""", z=0, scale=0.05))
+          y = Conv(h, v) }""",
+            z=0,
+            scale=0.05,
+        )
+    )
     assert sum(units(found).values()) == 6
 
 
 def test_a_quantised_bias():
-    found = exact(net("""(float[N,3,4] x) => (y)
+    found = exact(
+        net(
+            """(float[N,3,4] x) => (y)
         <int8[6,3,1] w, int32[6] b, float[6] scale, int8[6] z, float[6] bscale, int32[6] bz, float[2,6,1] v>
         { d = DequantizeLinear<axis=0>(w, scale, z)
           e = DequantizeLinear<axis=0>(b, bscale, bz)
           h = Conv(x, d, e)
-          y = Conv(h, v) }""", bz=0))
+          y = Conv(h, v) }""",
+            bz=0,
+        )
+    )
     assert units(found) == {"w:0 scale:0 z:0 b:0 bscale:0 bz:0 v:1": 6}
 
 
 def test_a_quantised_bias_is_masked_too():
     """Otherwise a sum over the channels would see it."""
-    found = exact(net("""(float[N,3,4] x) => (y)
+    found = exact(
+        net("""(float[N,3,4] x) => (y)
         <int8[6,3,1] w, int32[6] b, float[6] scale, int8[6] z, float[6] bscale, int64[1] k = {1}>
         { d = DequantizeLinear<axis=0>(w, scale, z)
           e = DequantizeLinear<axis=0>(b, bscale)
           h = Conv(x, d, e)
-          y = ReduceSum(h, k) }"""))
+          y = ReduceSum(h, k) }""")
+    )
     assert units(found) == {"w:0 scale:0 z:0 b:0 bscale:0": 6}
 
 
 def test_a_bias_quantised_as_a_whole():
-    found = exact(net("""(float[N,3,4] x) => (y)
+    found = exact(
+        net("""(float[N,3,4] x) => (y)
         <int8[6,3,1] w, int32[6] b, float scale, int8 z = {0}, int64[1] k = {1}>
         { d = DequantizeLinear(w, scale, z)
           e = DequantizeLinear(b, scale)
           h = Conv(x, d, e)
-          y = ReduceSum(h, k) }"""))
+          y = ReduceSum(h, k) }""")
+    )
     assert sum(units(found).values()) == 6
 
 
 def test_blockwise_quantisation_pins():
-    found = exact(net("""(float[N,4] x) => (y) <int8[4,6] w, float[2,6] scale, int8[2,6] z, float[6,2] v>
+    found = exact(
+        net(
+            """(float[N,4] x) => (y) <int8[4,6] w, float[2,6] scale, int8[2,6] z, float[6,2] v>
         { d = DequantizeLinear<axis=0, block_size=2>(w, scale, z)
           h = MatMul(x, d)
-          y = MatMul(h, v) }""", opset=21))
+          y = MatMul(h, v) }""",
+            opset=21,
+        )
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "blockwise quantisation"
 
 
 def test_the_integer_operators_have_no_rule_and_pin():
-    found = exact(net("""(uint8[2,3,4,4] x) => (y) <uint8[6,3,1,1] w, uint8 xz = {3}, uint8 wz = {2}>
+    found = exact(
+        net("""(uint8[2,3,4,4] x) => (y) <uint8[6,3,1,1] w, uint8 xz = {3}, uint8 wz = {2}>
         { h = ConvInteger(x, w, xz, wz)
-          y = Cast<to=1>(h) }"""))
+          y = Cast<to=1>(h) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "has no rule"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "double"])
 def test_other_float_types(dtype):
-    found = exact(net(f"""({dtype}[N,3] x) => (y) <{dtype}[3,6] w, {dtype}[6] b, {dtype}[6,2] v>
+    found = exact(
+        net(f"""({dtype}[N,3] x) => (y) <{dtype}[3,6] w, {dtype}[6] b, {dtype}[6,2] v>
         {{ h = Gemm(x, w, b)
            r = Relu(h)
-           y = MatMul(r, v) }}"""))
+           y = MatMul(r, v) }}""")
+    )
     assert units(found) == {"w:1 b:0 v:0": 6}

@@ -8,16 +8,22 @@ from tests.graph.nets import assert_same_at_other_sizes, exact, net, pinned, rol
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def recurrent(op: str, dirs: int = 1, extra: str = "", inputs: str = "w, r, b", weights: str = "", outputs: str = "s", **values):
+def recurrent(
+    op: str, dirs: int = 1, extra: str = "", inputs: str = "w, r, b", weights: str = "", outputs: str = "s", **values
+):
     g, h = GATES[op], 4
     direction = 'direction="bidirectional", ' if dirs == 2 else ""
-    return net(f"""(float[5,2,3] x) => (y)
+    return net(
+        f"""(float[5,2,3] x) => (y)
         <float[{dirs},{g * h},3] w, float[{dirs},{g * h},{h}] r, float[{dirs},{2 * g * h}] b, float[{dirs * h},2] v,
          int64[3] flat {weights}>
         {{ {outputs} = {op}<{direction}hidden_size={h}{extra}>(x, {inputs})
            t = Transpose<perm=[0,2,1,3]>(s)
            f = Reshape(t, flat)
-           y = MatMul(f, v) }}""", flat=[5, 2, -1], **values)
+           y = MatMul(f, v) }}""",
+        flat=[5, 2, -1],
+        **values,
+    )
 
 
 @pytest.mark.parametrize("op", GATES)
@@ -34,10 +40,12 @@ def test_gates_and_directions_share_the_hidden_axis(op, dirs):
 def test_without_a_bias(op):
     g = GATES[op]
     gates = f"x{g}" if g > 1 else ""
-    found = exact(net(f"""(float[5,2,3] x) => (y) <float[1,{g * 4},3] w, float[1,{g * 4},4] r, float[4,2] v, int64[1] k = {{1}}>
+    found = exact(
+        net(f"""(float[5,2,3] x) => (y) <float[1,{g * 4},3] w, float[1,{g * 4},4] r, float[4,2] v, int64[1] k = {{1}}>
         {{ s = {op}<hidden_size=4>(x, w, r)
            f = Squeeze(s, k)
-           y = MatMul(f, v) }}"""))
+           y = MatMul(f, v) }}""")
+    )
     assert units(found) == {f"w:1{gates} r:1{gates} r:2 v:0": 4}
 
 
@@ -65,11 +73,13 @@ def test_initial_states_of_zeros_from_a_shape():
 
 
 def test_initial_states_from_the_input_pin():
-    found = exact(net("""(float[5,2,3] x, float[1,2,4] h0) => (y)
+    found = exact(
+        net("""(float[5,2,3] x, float[1,2,4] h0) => (y)
         <float[1,4,3] w, float[1,4,4] r, float[4,2] v, int64[1] k = {1}>
         { s = RNN<hidden_size=4>(x, w, r, , , h0)
           f = Squeeze(s, k)
-          y = MatMul(f, v) }"""))
+          y = MatMul(f, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "joins an axis that is fixed"
 
@@ -80,7 +90,9 @@ def test_peepholes():
 
 
 def test_the_last_state_and_the_cell():
-    found = exact(net("""(float[5,2,3] x) => (y)
+    found = exact(
+        net(
+            """(float[5,2,3] x) => (y)
         <float[2,16,3] w, float[2,16,4] r, float[2,32] b, float[8,2] v, float[8,2] u, int64[2] flat>
         { s, h, c = LSTM<hidden_size=4, direction="bidirectional">(x, w, r, b)
           ht = Transpose<perm=[1,0,2]>(h)
@@ -89,36 +101,45 @@ def test_the_last_state_and_the_cell():
           ct = Transpose<perm=[1,0,2]>(c)
           cf = Reshape(ct, flat)
           q = MatMul(cf, u)
-          y = Add(p, q) }""", flat=[2, 8]))
+          y = Add(p, q) }""",
+            flat=[2, 8],
+        )
+    )
     assert units(found) == {"w:1x4 r:1x4 r:2 b:1x8 v:0x2 u:0x2": 4}
 
 
 def test_two_layers():
-    found = exact(net("""(float[5,2,3] x) => (y)
+    found = exact(
+        net("""(float[5,2,3] x) => (y)
         <float[1,16,3] w, float[1,16,4] r, float[1,15,4] w2, float[1,15,5] r2, float[5,2] v, int64[1] k = {1}>
         { s = LSTM<hidden_size=4>(x, w, r)
           f = Squeeze(s, k)
           t = GRU<hidden_size=5>(f, w2, r2)
           g = Squeeze(t, k)
-          y = MatMul(g, v) }"""))
+          y = MatMul(g, v) }""")
+    )
     assert units(found) == {"w:1x4 r:1x4 r:2 w2:2": 4, "w2:1x3 r2:1x3 r2:2 v:0": 5}
 
 
 def test_the_input_channels_go_with_the_layer_before():
-    found = exact(net("""(float[5,2,3] x) => (y) <float[3,6] e, float[1,4,6] w, float[1,4,4] r, float[4,2] v, int64[1] k = {1}>
+    found = exact(
+        net("""(float[5,2,3] x) => (y) <float[3,6] e, float[1,4,6] w, float[1,4,4] r, float[4,2] v, int64[1] k = {1}>
         { h = MatMul(x, e)
           s = RNN<hidden_size=4>(h, w, r)
           f = Squeeze(s, k)
-          y = MatMul(f, v) }"""))
+          y = MatMul(f, v) }""")
+    )
     assert units(found) == {"e:1 w:2": 6, "w:1 r:1 r:2 v:0": 4}
 
 
 def test_sequence_lengths():
-    found = exact(net("""(float[5,2,3] x) => (y)
+    found = exact(
+        net("""(float[5,2,3] x) => (y)
         <float[1,16,3] w, float[1,16,4] r, float[1,32] b, float[4,2] v, int64[1] k = {1}, int32[2] lens = {5, 3}>
         { s = LSTM<hidden_size=4>(x, w, r, b, lens)
           f = Squeeze(s, k)
-          y = MatMul(f, v) }"""))
+          y = MatMul(f, v) }""")
+    )
     assert units(found) == {"w:1x4 r:1x4 r:2 b:1x8 v:0": 4}
 
 
@@ -144,10 +165,12 @@ def test_activations_that_keep_the_state_at_zero(op, activations, keeps):
 
 
 def test_activations_with_a_weight_behind():
-    found = exact(net("""(float[5,2,3] x) => (y) <float[1,4,3] w, float[1,4,4] r, float[4,2] v, int64[1] k = {1}>
+    found = exact(
+        net("""(float[5,2,3] x) => (y) <float[1,4,3] w, float[1,4,4] r, float[4,2] v, int64[1] k = {1}>
         { s = RNN<hidden_size=4, activations=["Sigmoid"]>(x, w, r)
           f = Squeeze(s, k)
-          y = MatMul(f, v) }"""))
+          y = MatMul(f, v) }""")
+    )
     assert units(found) == {"w:1 r:1 r:2 v:0": 4}
 
 

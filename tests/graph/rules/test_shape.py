@@ -12,47 +12,59 @@ H = "h = Conv(x, w)"
 
 def moved(body: str, width: int = 6, weights: str = "", opset: int = 20, **values) -> Net:
     """From a convolution of 6 channels (h) to another one, of `width` channels (m)."""
-    return net(f"""(float[N,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,{width},1,1] v{weights}>
+    return net(
+        f"""(float[N,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,{width},1,1] v{weights}>
         {{ {H}
            {body}
-           y = Conv(m, v) }}""", opset=opset, **values)
+           y = Conv(m, v) }}""",
+        opset=opset,
+        **values,
+    )
 
 
 # -- concat and split ------------------------------------------------------------------------------------------------
 
 
 def test_concat_lays_channels_side_by_side():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] a, float[4,3,1] b, float[2,10,1] v>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] a, float[4,3,1] b, float[2,10,1] v>
         { p = Conv(x, a)
           q = Conv(x, b)
           c = Concat<axis=1>(p, q)
-          y = Conv(c, v) }"""))
+          y = Conv(c, v) }""")
+    )
     assert units(found) == {"a:0 v:1": 6, "b:0 v:1": 4}
 
 
 def test_concat_on_another_axis_ties_the_channels():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] a, float[6,3,1] b, float[2,6,1] v>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] a, float[6,3,1] b, float[2,6,1] v>
         { p = Conv(x, a)
           q = Conv(x, b)
           c = Concat<axis=-1>(p, q)
-          y = Conv(c, v) }"""))
+          y = Conv(c, v) }""")
+    )
     assert units(found) == {"a:0 b:0 v:1": 6}
 
 
 def test_concat_with_the_input_pins_only_the_inputs_part():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] a, float[2,9,1] v>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] a, float[2,9,1] v>
         { p = Conv(x, a)
           c = Concat<axis=1>(x, p)
-          y = Conv(c, v) }"""))
+          y = Conv(c, v) }""")
+    )
     assert units(found) == {"a:0 v:1": 6}
     assert pinned(found)["v:1"] == "joins an axis that is fixed"
 
 
 def test_concat_of_one_tensor_with_itself():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] a, float[2,12,1] v>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] a, float[2,12,1] v>
         { p = Conv(x, a)
           c = Concat<axis=1>(p, p)
-          y = Conv(c, v) }"""))
+          y = Conv(c, v) }""")
+    )
     assert units(found) == {"a:0 v:1x2": 6}
 
 
@@ -66,12 +78,17 @@ SPLITS = {
 def test_split_in_given_sizes(how):
     opset, split = SPLITS[how]
     weights = "int64[2] sizes = {2, 4}" if how == "input" else "int64[1] unused = {0}"
-    found = exact(net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, float[2,2,1] u, float[2,4,1] v, {weights}>
+    found = exact(
+        net(
+            f"""(float[N,3,4] x) => (y) <float[6,3,1] w, float[2,2,1] u, float[2,4,1] v, {weights}>
         {{ {H}
            {split}
            c = Conv(a, u)
            d = Conv(b, v)
-           y = Add(c, d) }}""", opset=opset))
+           y = Add(c, d) }}""",
+            opset=opset,
+        )
+    )
     assert units(found) == {"w:0 u:1": 2, "w:0 v:1": 4}
 
 
@@ -82,29 +99,38 @@ def test_split_in_equal_parts(opset, attributes, together):
     join = "y = Add(c, d)" if not together else "p = Add(a, b) y = Conv(p, u)"
     apart = "" if together else "c = Conv(a, u) d = Conv(b, v)"
     v = "" if together else ", float[2,3,1] v"
-    found = exact(net(f"""(float[N,3,4] x) => (y) <float[6,3,1] w, float[2,3,1] u{v}>
+    found = exact(
+        net(
+            f"""(float[N,3,4] x) => (y) <float[6,3,1] w, float[2,3,1] u{v}>
         {{ {H}
            a, b = Split<axis=1{attributes}>(h)
            {apart}
-           {join} }}""", opset=opset))
+           {join} }}""",
+            opset=opset,
+        )
+    )
     assert units(found) == ({"w:0x2 u:1": 3} if together else {"w:0 u:1": 3, "w:0 v:1": 3})
 
 
 def test_split_in_unequal_parts_by_number():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[5,3,1] w, float[2,3,1] u, float[2,2,1] v>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[5,3,1] w, float[2,3,1] u, float[2,2,1] v>
         { h = Conv(x, w)
           a, b = Split<axis=1, num_outputs=2>(h)
           c = Conv(a, u)
           d = Conv(b, v)
-          y = Add(c, d) }"""))
+          y = Add(c, d) }""")
+    )
     assert units(found) == {"w:0 u:1": 3, "w:0 v:1": 2}
 
 
 def test_split_of_which_a_part_is_an_output():
-    found = exact(net("""(float[N,3,4] x) => (y, b) <float[6,3,1] w, float[2,3,1] u>
+    found = exact(
+        net("""(float[N,3,4] x) => (y, b) <float[6,3,1] w, float[2,3,1] u>
         { h = Conv(x, w)
           a, b = Split<axis=1, num_outputs=2>(h)
-          y = Conv(a, u) }"""))
+          y = Conv(a, u) }""")
+    )
     assert units(found) == {"w:0 u:1": 3}
     assert pinned(found)["w:0"] == "is an output of the network"
 
@@ -145,7 +171,9 @@ def test_slice_of_opset_9(start, end, count):
 def test_slice_without_axes_and_with_several():
     found = exact(moved("m = Slice(h, s, e)", 3, ", int64[4] s, int64[4] e", s=[0, 1, 0, 1], e=[9, 4, 9, 3]))
     assert units(found)["w:0 v:1"] == 3
-    found = exact(moved("m = Slice(h, s, e, k)", 3, ", int64[2] s, int64[2] e, int64[2] k", s=[1, 2], e=[-1, 5], k=[2, -3]))
+    found = exact(
+        moved("m = Slice(h, s, e, k)", 3, ", int64[2] s, int64[2] e, int64[2] k", s=[1, 2], e=[-1, 5], k=[2, -3])
+    )
     assert units(found)["w:0 v:1"] == 3
 
 
@@ -157,14 +185,16 @@ def test_slice_with_steps_on_the_image_and_bounds_on_the_channels():
 
 def test_both_halves_of_a_slice():
     """A chunk written as two slices."""
-    found = exact(net("""(float[N,3,4] x) => (y)
+    found = exact(
+        net("""(float[N,3,4] x) => (y)
         <float[6,3,1] w, float[2,3,1] v, int64[1] zero = {0}, int64[1] half = {3}, int64[1] end = {6}, int64[1] k = {1}>
         { h = Conv(x, w)
           a = Slice(h, zero, half, k)
           b = Slice(h, half, end, k)
           s = Sigmoid(b)
           m = Mul(a, s)
-          y = Conv(m, v) }"""))
+          y = Conv(m, v) }""")
+    )
     assert units(found) == {"w:0x2 v:1": 3}
 
 
@@ -189,21 +219,24 @@ def test_a_permutation_of_channels():
 
 
 def test_a_scalar_index_pins_what_it_picks():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float[4,2] v, int64 i = {2}, float[2,6,1] u>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float[4,2] v, int64 i = {2}, float[2,6,1] u>
         { h = Conv(x, w)
           p = Gather<axis=1>(h, i)
           q = MatMul(p, v)
           r = Conv(h, u)
           one = Constant<value_ints=[1]>()
           s = ReduceSum<keepdims=0>(r, one)
-          y = Concat<axis=-1>(s, q) }"""))
+          y = Concat<axis=-1>(s, q) }""")
+    )
     assert units(found) == {"w:0 u:1": 5, "u:0": 2}
     assert pinned(found)["w:0"] == "is picked by its position"
 
 
 def test_indices_on_a_grid():
     """Relative position bias: a table of heads, gathered by a constant grid and moved in front."""
-    found = exact(net("""(float[N,3,4] x) => (y) <float[7,6] table, int64[4,4] i, float[6,3,1] q, float[6,3,1] v, int64[1] last={3}>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[7,6] table, int64[4,4] i, float[6,3,1] q, float[6,3,1] v, int64[1] last={3}>
         { a = Conv(x, q)
           b = Conv(x, v)
           u = Unsqueeze(a, last)
@@ -214,74 +247,100 @@ def test_indices_on_a_grid():
           z = Unsqueeze(b, last)
           o = MatMul(p, z)
           one = Constant<value_ints=[1]>()
-          y = ReduceSum(o, one) }"""))
+          y = ReduceSum(o, one) }""")
+    )
     assert units(found) == {"q:0 v:0 table:1": 6}
 
 
 def test_a_grid_of_indices_into_a_live_axis():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, int64[2,3] i, float[3,2] v>
+    found = exact(
+        net(
+            """(float[N,3,4] x) => (y) <float[6,3,1] w, int64[2,3] i, float[3,2] v>
         { h = Conv(x, w)
           g = Gather<axis=1>(h, i)
           t = Transpose<perm=[0,1,3,2]>(g)
           m = MatMul(t, v)
           one = Constant<value_ints=[1]>()
-          y = ReduceSum(m, one) }""", i=[[0, 1, 2], [3, 4, 5]]))
+          y = ReduceSum(m, one) }""",
+            i=[[0, 1, 2], [3, 4, 5]],
+        )
+    )
     assert units(found) == {"w:0x2 i:1 v:0": 3}
 
 
 def test_an_embedding():
-    found = exact(net("""(int64[N,5] ids) => (y) <float[11,6] table, float[5,6] position, float[6,2] v>
+    found = exact(
+        net("""(int64[N,5] ids) => (y) <float[11,6] table, float[5,6] position, float[6,2] v>
         { e = Gather(table, ids)
           h = Add(e, position)
-          y = MatMul(h, v) }"""))
+          y = MatMul(h, v) }""")
+    )
     assert units(found) == {"table:1 position:1 v:0": 6}
     assert pinned(found)["table:0"] == "reads this axis as a whole"
 
 
 def test_indices_from_the_input_pin_a_live_axis():
-    found = exact(net("""(float[N,3,4] x, int64[2] i) => (y) <float[6,3,1] w, float[2,2,1] v>
+    found = exact(
+        net("""(float[N,3,4] x, int64[2] i) => (y) <float[6,3,1] w, float[2,2,1] v>
         { h = Conv(x, w)
           g = Gather<axis=1>(h, i)
-          y = Conv(g, v) }"""))
+          y = Conv(g, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "reads this axis as a whole"
 
 
 def test_gather_elements_pins():
-    found = exact(net("""(float[2,3,4] x) => (y) <float[6,3,1] w, int64[2,2,4] i, float[2,2,1] v>
+    found = exact(
+        net("""(float[2,3,4] x) => (y) <float[6,3,1] w, int64[2,2,4] i, float[2,2,1] v>
         { h = Conv(x, w)
           g = GatherElements<axis=1>(h, i)
-          y = Conv(g, v) }"""))
+          y = Conv(g, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "has no rule"
 
 
 def test_gather_nd():
-    found = exact(net("""(float[4,3] x) => (y) <float[3,6] w, int64[5,1] i, float[6,2] v>
+    found = exact(
+        net(
+            """(float[4,3] x) => (y) <float[3,6] w, int64[5,1] i, float[6,2] v>
         { h = MatMul(x, w)
           g = GatherND(h, i)
-          y = MatMul(g, v) }""", i=[[0], [1], [1], [3], [-1]]))
+          y = MatMul(g, v) }""",
+            i=[[0], [1], [1], [3], [-1]],
+        )
+    )
     assert units(found) == {"w:1 v:0": 6}
-    found = exact(net("""(float[4,3] x) => (y) <float[3,6] w, int64[5,2] i, float[5,2] v>
+    found = exact(
+        net("""(float[4,3] x) => (y) <float[3,6] w, int64[5,2] i, float[5,2] v>
         { h = MatMul(x, w)
           g = GatherND(h, i)
-          y = MatMul(g, v) }"""))
+          y = MatMul(g, v) }""")
+    )
     assert units(found) == {}
     assert pinned(found)["w:1"] == "reads this axis as a whole"
 
 
 def test_scatter_nd_overwrites_positions():
     """A class token written into the first row; and channels overwritten at constant positions."""
-    found = exact(net("""(float[4,3] x) => (y) <float[3,6] w, float[1,6] z, int64[1,1] i = {0}, float[6,2] v>
+    found = exact(
+        net("""(float[4,3] x) => (y) <float[3,6] w, float[1,6] z, int64[1,1] i = {0}, float[6,2] v>
         { h = MatMul(x, w)
           g = ScatterND(h, i, z)
-          y = MatMul(g, v) }"""))
+          y = MatMul(g, v) }""")
+    )
     assert units(found) == {"w:1 z:1 v:0": 6}
-    found = exact(net("""(float[3,4] x) => (y) <float[6,3] w, float[2,3] u, int64[2,1] i, float[2,6] v>
+    found = exact(
+        net(
+            """(float[3,4] x) => (y) <float[6,3] w, float[2,3] u, int64[2,1] i, float[2,6] v>
         { h = MatMul(w, x)
           c = MatMul(u, x)
           g = ScatterND(h, i, c)
-          y = MatMul(v, g) }""", i=[[4], [1]]))
+          y = MatMul(v, g) }""",
+            i=[[4], [1]],
+        )
+    )
     assert units(found) == {"w:0 v:1": 4, "w:0 u:0 i:0 v:1": 2}
 
 
@@ -290,7 +349,9 @@ def test_scatter_nd_overwrites_positions():
 
 def test_the_option_a_shortcut():
     """Subsample, pad the channels with zeros, add: the padded channels go with those of the branch."""
-    found = exact(net("""(float[N,3,4,4] x) => (y)
+    found = exact(
+        net(
+            """(float[N,3,4,4] x) => (y)
         <float[4,3,1,1] w, float[8,4,1,1] b, float[2,8,1,1] v, int64[8] pads,
          int64[2] s = {0, 0}, int64[2] e = {4, 4}, int64[2] k = {2, 3}, int64[2] t = {2, 2}>
         { h = Conv(x, w)
@@ -298,14 +359,17 @@ def test_the_option_a_shortcut():
           p = Pad(a, pads)
           c = Conv<strides=[2,2]>(h, b)
           m = Add(p, c)
-          y = Conv(m, v) }""", pads=[0, 2, 0, 0, 0, 2, 0, 0]))
+          y = Conv(m, v) }""",
+            pads=[0, 2, 0, 0, 0, 2, 0, 0],
+        )
+    )
     assert units(found) == {"w:0 b:0 b:1 v:1": 4, "b:0 v:1": 4}
 
 
 def test_zeros_around_the_image_pass():
     pads = [0, 0, 1, 1, 0, 0, 1, 1]
     assert units(exact(moved("m = Pad(h, pads)", 6, ", int64[8] pads", pads=pads))) == {"w:0 v:1": 6}
-    assert units(exact(moved("m = Pad<mode=\"reflect\">(h, pads)", 6, ", int64[8] pads", pads=pads))) == {"w:0 v:1": 6}
+    assert units(exact(moved('m = Pad<mode="reflect">(h, pads)', 6, ", int64[8] pads", pads=pads))) == {"w:0 v:1": 6}
     assert units(exact(moved("m = Pad<pads=[0,0,1,1,0,0,1,1], value=1.5>(h)", 6, opset=9))) == {"w:0 v:1": 6}
 
 
@@ -313,7 +377,7 @@ def test_channels_padded_with_other_things():
     pads = [0, 1, 0, 0, 0, 2, 0, 0]
     found = exact(moved("m = Pad(h, pads, one)", 9, ", int64[8] pads, float one = {1}", pads=pads))
     assert units(found)["w:0 v:1"] == 6
-    found = exact(moved("m = Pad<mode=\"edge\">(h, pads)", 9, ", int64[8] pads", pads=pads))
+    found = exact(moved('m = Pad<mode="edge">(h, pads)', 9, ", int64[8] pads", pads=pads))
     assert units(found) == {}
     assert pinned(found)["w:0"] == "is padded with its own values, or cropped"
 
@@ -340,21 +404,27 @@ def test_pad_with_axes_and_cropping():
 
 
 def test_transpose():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float[6,2] v>
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float[6,2] v>
         { h = Conv(x, w)
           t = Transpose<perm=[0,2,1]>(h)
-          y = MatMul(t, v) }"""))
+          y = MatMul(t, v) }""")
+    )
     assert units(found) == {"w:0 v:0": 6}
-    found = exact(net("""(float[5,3] x) => (y) <float[3,6] w, float[2,6] v>
+    found = exact(
+        net("""(float[5,3] x) => (y) <float[3,6] w, float[2,6] v>
         { h = MatMul(x, w)
           t = Transpose(h)
-          y = MatMul(v, t) }"""))
+          y = MatMul(v, t) }""")
+    )
     assert units(found) == {"w:1 v:1": 6}
 
 
 @pytest.mark.parametrize("opset", [11, 20])
 def test_squeeze_and_unsqueeze(opset):
-    squeeze, unsqueeze = ("Squeeze<axes=[-1]>(g)", "Unsqueeze<axes=[2,3]>(s)") if opset == 11 else ("Squeeze(g, k)", "Unsqueeze(s, j)")
+    squeeze, unsqueeze = (
+        ("Squeeze<axes=[-1]>(g)", "Unsqueeze<axes=[2,3]>(s)") if opset == 11 else ("Squeeze(g, k)", "Unsqueeze(s, j)")
+    )
     weights = "" if opset == 11 else ", int64[2] k = {-1, 2}, int64[2] j = {2, 3}"
     squeeze = squeeze.replace("[-1]", "[2,-1]")
     found = exact(moved(f"g = GlobalAveragePool(h) s = {squeeze} m = {unsqueeze}", 6, weights, opset=opset))
@@ -363,44 +433,67 @@ def test_squeeze_and_unsqueeze(opset):
 
 def test_squeeze_of_whatever_has_length_one():
     """After pruning to one channel a Squeeze without axes would drop the channel axis too."""
-    found = exact(net("""(float[2,3,4,4] x) => (y) <float[2,3,1,1] w, float[2,5] v>
+    found = exact(
+        net("""(float[2,3,4,4] x) => (y) <float[2,3,1,1] w, float[2,5] v>
         { h = Conv(x, w)
           g = GlobalAveragePool(h)
           s = Squeeze(g)
-          y = MatMul(s, v) }"""), plans=4)
+          y = MatMul(s, v) }"""),
+        plans=4,
+    )
     assert units(found) == {"w:0 v:0": 2}
 
 
 def test_expand():
-    found = exact(net("""(float[N,3] x) => (y) <float[3,6] w, int64[3] s, float[6,2] v>
+    found = exact(
+        net(
+            """(float[N,3] x) => (y) <float[3,6] w, int64[3] s, float[6,2] v>
         { h = MatMul(x, w)
           e = Expand(h, s)
-          y = MatMul(e, v) }""", s=[4, 1, 6]))
+          y = MatMul(e, v) }""",
+            s=[4, 1, 6],
+        )
+    )
     assert units(found) == {"w:1 v:0": 6}
-    found = exact(net("""(float[N,3] x) => (y) <float[3,6] w, int64[3] s, float[6,2] v>
+    found = exact(
+        net(
+            """(float[N,3] x) => (y) <float[3,6] w, int64[3] s, float[6,2] v>
         { h = MatMul(x, w)
           e = Expand(h, s)
-          y = MatMul(e, v) }""", s=[4, 2, 1]))
+          y = MatMul(e, v) }""",
+            s=[4, 2, 1],
+        )
+    )
     assert units(found) == {"w:1 v:0": 6}
 
 
 def test_expand_of_one_to_a_removable_width():
-    found = exact(net("""(float[N,3] x) => (y) <float[3,6] w, float[3,1] u, int64[2] s, float[6,2] v>
+    found = exact(
+        net(
+            """(float[N,3] x) => (y) <float[3,6] w, float[3,1] u, int64[2] s, float[6,2] v>
         { h = MatMul(x, w)
           k = MatMul(x, u)
           e = Expand(k, s)
           m = Add(h, e)
-          y = MatMul(m, v) }""", s=[1, 6]))
+          y = MatMul(m, v) }""",
+            s=[1, 6],
+        )
+    )
     assert units(found) == {"w:1 v:0": 6}
 
 
 def test_expanded_channels_are_no_zero():
-    found = exact(net("""(float[N,3] x) => (y) <float[3,6] w, float[3,1] u, int64[2] s, int64[1] one = {1}>
+    found = exact(
+        net(
+            """(float[N,3] x) => (y) <float[3,6] w, float[3,1] u, int64[2] s, int64[1] one = {1}>
         { h = MatMul(x, w)
           k = MatMul(x, u)
           e = Expand(k, s)
           m = Add(h, e)
-          y = ReduceSum(m, one) }""", s=[1, 6]))
+          y = ReduceSum(m, one) }""",
+            s=[1, 6],
+        )
+    )
     assert units(found) == {}
 
 
@@ -413,54 +506,69 @@ def test_tile():
 
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 def test_pixel_shuffle(mode):
-    found = exact(net(f"""(float[N,3,2,2] x) => (y) <float[12,3,1,1] w, float[12] b, float[2,3,1,1] v>
+    found = exact(
+        net(f"""(float[N,3,2,2] x) => (y) <float[12,3,1,1] w, float[12] b, float[2,3,1,1] v>
         {{ h = Conv(x, w, b)
            d = DepthToSpace<blocksize=2, mode="{mode}">(h)
-           y = Conv(d, v) }}"""))
+           y = Conv(d, v) }}""")
+    )
     assert units(found) == {"w:0x4 b:0x4 v:1": 3}
 
 
 def test_space_to_depth():
-    found = exact(net("""(float[N,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,24,1,1] v>
+    found = exact(
+        net("""(float[N,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,24,1,1] v>
         { h = Conv(x, w)
           d = SpaceToDepth<blocksize=2>(h)
-          y = Conv(d, v) }"""))
+          y = Conv(d, v) }""")
+    )
     assert units(found) == {"w:0 v:1x4": 6}
 
 
 def test_constant_of_shape_as_a_weight():
-    found = exact(net("""(float[N,3,4] x) => (y) <float[6,3,1] w, int64[3] s, float[2,6,1] v>
+    found = exact(
+        net(
+            """(float[N,3,4] x) => (y) <float[6,3,1] w, int64[3] s, float[2,6,1] v>
         { h = Conv(x, w)
           k = ConstantOfShape<value = float[1] {0.5}>(s)
           m = Add(h, k)
-          y = Conv(m, v) }""", s=[1, 6, 4]))
+          y = Conv(m, v) }""",
+            s=[1, 6, 4],
+        )
+    )
     assert set(units(found)) == {"w:0 k:1 v:1"}
 
 
 def test_a_large_constant_of_shape_as_a_weight():
     """Too large to be computed: it is counted in its shape, and masked by a product."""
-    found = exact(net("""(float[1,3,4] x) => (y) <float[2048,3,1] w, int64[2] s, float[2,1024,1] v>
+    found = exact(
+        net(
+            """(float[1,3,4] x) => (y) <float[2048,3,1] w, int64[2] s, float[2,1024,1] v>
         { h = Conv(x, w)
           k = ConstantOfShape<value = float[1] {0.5}>(s)
           last = Constant<value_ints=[2]>()
           c = Unsqueeze(k, last)
           m = Conv(h, c)
-          y = Conv(m, v) }""", s=[1024, 2048]), plans=1)
+          y = Conv(m, v) }""",
+            s=[1024, 2048],
+        ),
+        plans=1,
+    )
     assert units(found) == {"w:0 k:1": 2048, "k:0 v:1": 1024}
     removed = np.arange(found.n_units) % 2 == 0
     assert slim(found, removed).graph.initializers["w"].shape[0] == 1024
 
 
 def test_resizing_by_sizes_and_scales():
-    found = exact(moved("m = Resize<mode=\"nearest\">(h, , , z)", 6, ", int64[4] z", n=1, z=[1, 6, 8, 8]))
+    found = exact(moved('m = Resize<mode="nearest">(h, , , z)', 6, ", int64[4] z", n=1, z=[1, 6, 8, 8]))
     assert units(found) == {"w:0 v:1": 6}
-    found = exact(moved("m = Resize<mode=\"linear\">(h, , f)", 6, ", float[4] f", f=[1, 1, 2, 2]))
+    found = exact(moved('m = Resize<mode="linear">(h, , f)', 6, ", float[4] f", f=[1, 1, 2, 2]))
     assert units(found) == {"w:0 v:1": 6}
     found = exact(moved("m = Upsample(h, f)", 6, ", float[4] f", opset=9, f=[1, 1, 2, 2]))
     assert units(found) == {"w:0 v:1": 6}
 
 
 def test_resizing_the_channels_pins():
-    found = exact(moved("m = Resize<mode=\"nearest\">(h, , f)", 12, ", float[4] f", f=[1, 2, 1, 1]))
+    found = exact(moved('m = Resize<mode="nearest">(h, , f)', 12, ", float[4] f", f=[1, 2, 1, 1]))
     assert units(found) == {}
     assert pinned(found)["w:0"] == "reads this axis as a whole"
