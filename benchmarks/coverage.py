@@ -3,8 +3,9 @@
     python benchmarks/coverage.py [--only PATTERN] [--again] [--timm] [--timeout 1200]
 
 Every network gets weights under which all its layers move the output, half of the channels of every group go by their
-l1 norm without rounding, and the result is compared with the masked network, with a proof for each group that a difference
-would have shown. Networks with layer norm are walked a second time with inexact removal. Needs the `bench` extra.
+l1 norm without rounding, and the result is compared with the masked network, with a proof for each group that a
+difference would have shown. Networks with layer norm are walked a second time with inexact removal. Needs the `bench`
+extra.
 Writes results/coverage.json, row by row, and the table results/coverage.md.
 """
 
