@@ -9,7 +9,7 @@ network.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -153,11 +153,9 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
     """The module with every parameter and statistic drawn anew."""
     rng = np.random.default_rng(seed)
     with torch.no_grad():
-        for path, child in module.named_modules():
+        for child in module.modules():
             for name, parameter in child.named_parameters(recurse=False):
                 parameter.copy_(torch.from_numpy(_drawn(rng, tuple(parameter.shape), child, name)))
-                if "cpb_mlp" in path:  # Swin v2: what comes next is 16 sigmoid, then softmax, which must not saturate
-                    parameter *= 0.3
             if isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is not None:
                 child.running_mean.normal_(generator=torch.Generator().manual_seed(seed))
                 child.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(seed))
@@ -250,8 +248,8 @@ def _drawn_for(rng: np.random.Generator, shape: tuple[int, ...], gain: bool) -> 
 # -- batch norms -----------------------------------------------------------------------------------------------------
 
 
-def calibrate(net: Net, masked: ir.Model, seed: int = 100) -> None:
-    """Give every batch norm of a network the statistics of its own inputs in the masked network, on a random input."""
+def calibrate(net: Net, masked: ir.Model, seeds: Iterable[int] = range(100, 104)) -> None:
+    """Give every batch norm of a network the statistics of its own inputs in the masked network, on random inputs."""
     model = masked.clone()
     norms = [node for node in model.graph if node.op_type == "BatchNormalization"]
     wanted = [[value.name for value in node.inputs[3:]] for node in norms]
@@ -260,10 +258,12 @@ def calibrate(net: Net, masked: ir.Model, seed: int = 100) -> None:
     if not norms:
         return
     runner = session(model)
-    measured = runner.run(
-        [o.name for o in model.graph.outputs[-2 * len(norms) :]], random_inputs(net, net.inputs, seed)
-    )
-    for names, mean, variance in zip(wanted, measured[::2], measured[1::2], strict=True):
+    outputs = [value.name for value in model.graph.outputs[-2 * len(norms) :]]
+    samples = [runner.run(outputs, random_inputs(net, net.inputs, seed)) for seed in seeds]
+    for k, names in enumerate(wanted):
+        means = np.stack([sample[2 * k] for sample in samples])
+        variances = np.stack([sample[2 * k + 1] for sample in samples])
+        mean, variance = means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
         flat = variance < VARIANCE_FLOOR * mean**2
         mean[flat] /= 2
         variance[flat] = 4 * mean[flat] ** 2

@@ -27,7 +27,7 @@ TOLERANCE_HALF = 1e-2
 #: A zeroed kept unit must show at least this many times the tolerance.
 PROOF_FACTOR = 10
 #: So many different units of a group are tried before it is called unproven.
-PROOF_TRIES = 8
+PROOF_TRIES = 16
 
 
 @dataclass

@@ -436,14 +436,16 @@ def pooled(s: Sketch, r: random.Random) -> None:
 
 @_image
 def to_tokens(s: Sketch, r: random.Random) -> None:
-    s.goes_on(s.op(f"Transpose<perm=[0,2,1]>({s.reshape(s.x, 0, 0, -1)})"))
+    tokens = s.op(f"Transpose<perm=[0,2,1]>({s.reshape(s.x, 0, 0, -1)})")
     s.image = False
+    s.goes_on(tokens)
 
 
 @_tokens
 def to_image(s: Sketch, r: random.Random) -> None:
-    s.goes_on(s.reshape(s.op(f"Transpose<perm=[0,2,1]>({s.x})"), 0, s.width, 4, 4))
+    image = s.reshape(s.op(f"Transpose<perm=[0,2,1]>({s.x})"), 0, s.width, 4, 4)
     s.image = True
+    s.goes_on(image)
 
 
 @_tokens

@@ -104,9 +104,13 @@ def matmul(op: Op) -> Result:
 
 
 def _weight_roles(op: Op, contracted: dict[int, int]) -> None:
-    """A constant operand is a weight: one axis in, the others out. A product of two weights acts as two layers."""
+    """A constant operand is a weight: one axis in, the others out.
+
+    A product of two matrices acts as two layers (a low-rank pair); a table of more axes is data for the second.
+    """
     if op.parameter(0) and op.parameter(1):
-        op.role(0, contracted[0], Role.OUT, "A")
+        if op.rank(0) == 2:
+            op.role(0, contracted[0], Role.OUT, "A")
         weights = [1]
     else:
         weights = [i for i in (0, 1) if op.parameter(i)]
