@@ -160,6 +160,9 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
                 child.running_mean.normal_(generator=torch.Generator().manual_seed(seed))
                 child.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(seed))
                 seed += 1
+        if isinstance(child, torchvision.ops.SqueezeExcitation):
+            # What it sees is a mean of positive numbers: with weights of both signs all of its few units may be dead.
+            child.fc1.weight.data.abs_()
     return module
 
 

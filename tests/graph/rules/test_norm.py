@@ -240,6 +240,7 @@ def test_lp_norm_does_not_see_zeros():
     assert units(exact(net(text.format("Relu", 1)))) == {"w:0 v:1": 6}
     assert units(exact(net(text.format("Sigmoid", 1)))) == {}
     assert units(exact(net(text.format("Sigmoid", 2)))) == {"w:0 v:1": 6}
+    assert units(exact(net(text.format("Relu", 2)))) == {"w:0 v:1": 6}
 
 
 def test_mean_variance_normalization_has_no_rule_and_pins():
