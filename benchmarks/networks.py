@@ -39,7 +39,7 @@ TIMM = (
 )
 #: A batch norm's variance is at least this fraction of its layer's median, and below this fraction of the mean square
 #: it counts as none: pooled features hardly vary, and dividing by next to nothing would drown every other branch.
-VARIANCE_FLOOR = 0.1
+VARIANCE_FLOOR = 1.0
 #: Standard deviation of the logarithm of the channels' scales.
 _SPREAD = 0.55
 
@@ -152,6 +152,7 @@ def _recurrent() -> Iterator[Network]:
 def randomised(module: nn.Module, seed: int) -> nn.Module:
     """The module with every parameter and statistic drawn anew."""
     rng = np.random.default_rng(seed)
+    squeezers = []
     with torch.no_grad():
         for child in module.modules():
             for name, parameter in child.named_parameters(recurse=False):
@@ -160,9 +161,11 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
                 child.running_mean.normal_(generator=torch.Generator().manual_seed(seed))
                 child.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(seed))
                 seed += 1
-        if isinstance(child, torchvision.ops.SqueezeExcitation):
-            # What it sees is a mean of positive numbers: with weights of both signs all of its few units may be dead.
-            child.fc1.weight.data.abs_()
+            if isinstance(child, torchvision.ops.SqueezeExcitation):
+                squeezers.append(child.fc1)
+        for layer in squeezers:
+            # They see means of positive numbers: with weights of both signs all of their few units may be dead.
+            layer.weight.abs_()
     return module
 
 
@@ -271,7 +274,7 @@ def calibrate(net: Net, masked: ir.Model, seeds: Iterable[int] = range(100, 104)
         mean[flat] /= 2
         variance[flat] = 4 * mean[flat] ** 2
         unused = variance < 1e-6
-        variance = np.maximum(variance, VARIANCE_FLOOR * np.median(variance[~unused])).astype(np.float32)
+        variance = np.maximum(variance, 0.1 * np.median(variance[~unused])).astype(np.float32)
         variance[unused] = 1
         for name, array in zip(names, (mean, variance), strict=True):
             _set(net, name, array)

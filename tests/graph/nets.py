@@ -115,14 +115,19 @@ def run(model: ir.Model, feed: Feeds) -> list[npt.NDArray[Any]]:
 def exact(net: Net, plans: int = 3, allow_inexact: bool = False, prefer: str | None = None) -> Trace:
     """Trace a network and check that under random plans every value of slim is that of mask, cut.
 
-    Also checked: the values that a rule calls zero are zero, slim is valid ONNX and states the shapes it has, and the
-    outcome does not depend on whether the file states shapes.
+    Also checked: the values that a rule calls zero are zero, slim is valid ONNX and states the shapes it has, the
+    multiply-adds predicted are those of slim, a plan gives back its removal, and the outcome does not depend on
+    whether the file states shapes.
     """
     found = trace(net, allow_inexact, prefer)
     assert units(trace(without_shapes(net), allow_inexact, prefer)) == units(found)
     bounds = index_bounds(found)
     for seed in range(plans):
-        assert_same(found, draw(found, np.random.default_rng(seed)), feeds(net, seed, bounds))
+        removed = draw(found, np.random.default_rng(seed))
+        assert_same(found, removed, feeds(net, seed, bounds))
+        assert np.array_equal(found.removed(found.plan(removed)), removed)
+        left = trace(Net(slim(found, removed), net.name, net.inputs))
+        assert sum(found.macs(removed).values()) == sum(left.macs().values())
     return found
 
 

@@ -28,13 +28,15 @@ def partition(trace: Trace) -> set[frozenset[tuple[str, int, int]]]:
 @QUICK
 @given(STEPS, STYLES)
 def test_slim_is_mask(steps, style):
-    exact(sketch(steps, style), plans=1)
+    found = exact(sketch(steps, style), plans=1)
+    assert sum(map(len, found.groups)) == found.n_units
 
 
 @QUICK
 @given(STEPS, STYLES, st.sampled_from([None, "heads", "head-dims"]))
 def test_slim_is_mask_with_inexact_removal(steps, style, prefer):
-    exact(sketch(steps, style), plans=1, allow_inexact=True, prefer=prefer)
+    found = exact(sketch(steps, style), plans=1, allow_inexact=True, prefer=prefer)
+    assert not any("--allow-inexact" in pin.why for pin in found.pins)
 
 
 @QUICK
