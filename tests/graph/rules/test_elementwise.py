@@ -47,6 +47,18 @@ def test_zero_is_lost(op):
     assert units(exact(layered(f"c = {op}(a)"), plans=1)) == {"w:1 u:0": 6}
 
 
+@pytest.mark.parametrize("op", ["Asin", "Atanh", "Tan"])
+def test_zero_stays_zero_on_a_bounded_domain(op):
+    assert units(exact(summed(f"p = Tanh(a) c = {op}(p)"), plans=1)) == {"w:1": 6}
+
+
+def test_the_inverse_cosines():
+    assert units(exact(summed("p = Tanh(a) c = Acos(p)"), plans=1)) == {}
+    assert units(exact(layered("p = Tanh(a) c = Acos(p)"), plans=1)) == {"w:1 u:0": 6}
+    assert units(exact(layered("p = Cosh(a) c = Acosh(p)"), plans=1)) == {"w:1 u:0": 6}
+    assert pinned(exact(layered("p = Relu(a) c = Acosh(p)"), plans=0))["w:1"] == "is not finite at zero"
+
+
 def test_zero_once_lost_stays_lost():
     assert units(exact(summed("s = Sigmoid(a)\n c = Relu(s)"))) == {}
 
@@ -235,6 +247,11 @@ def test_where_with_a_scalar():
 def test_logic_keeps_no_zero():
     assert units(exact(summed("z = LessOrEqual(a, b) c = Cast<to=1>(z)"))) == {}
     assert units(exact(layered("z = LessOrEqual(a, b) n = Not(z) c = Cast<to=1>(n)"))) == {"w:1 v:1 u:0": 6}
+
+
+def test_logic_between_channels():
+    found = exact(layered("p = Less(a, b) q = Greater(a, x0) z = Xor(p, q) c = Cast<to=1>(z)", ", float x0 = {0}"))
+    assert units(found) == {"w:1 v:1 u:0": 6}
 
 
 def test_dropout_and_its_mask():
