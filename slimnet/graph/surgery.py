@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from slimnet.graph.axes import Bools, Ids
-from slimnet.graph.op import Freeze, Inexact, Recount, Renumber, Restep, Role
+from slimnet.graph.op import Freeze, Inexact, Recount, Renumber, Restep, Role, Traced
 from slimnet.graph.units import Slot, Trace
 
 Array = npt.NDArray[Any]
@@ -313,27 +313,46 @@ def _cut_tensors(copy: _Copy, keep: Bools) -> None:
 
 def _freeze_computed(copy: _Copy) -> None:
     """Write down what was computed from shapes: those shapes are about to change, and only declared integers follow."""
-    for node, place, data in copy.trace.computed:
-        mine = copy.nodes[node].inputs[place]
-        if mine is not None and mine.const_value is None:
-            copy.set_input(node, place, copy.constant(f"{mine.name}_value", data))
+    for node, place in copy.trace.computed:
+        value, mine = node.inputs[place], copy.nodes[node].inputs[place]
+        if value is not None and mine is not None and mine.const_value is None:
+            copy.set_input(node, place, _frozen(copy, value, copy.nodes[node]))
     del copy.graph.inputs[len(copy.trace.net.model.graph.inputs) :]
     for value, node in copy.trace.captured.items():
-        _freeze_captured(copy, value, node)
+        if value.producer() is not None:
+            frozen = _frozen(copy, value, copy.nodes[node])
+            for user, place in list(copy.value(value).uses()):
+                if user.graph is not copy.graph:
+                    user.replace_input_with(place, frozen)
+    for k, output in enumerate(copy.trace.net.model.graph.outputs):
+        if output.producer() is not None and copy.trace.values[output].data is not None:
+            _freeze_output(copy, k, output)
 
 
-def _freeze_captured(copy: _Copy, value: ir.Value, node: ir.Node) -> None:
-    """The same for what a subgraph reads; what depends on a dynamic input size stays computed."""
+def _freeze_output(copy: _Copy, k: int, output: ir.Value) -> None:
+    old, frozen = copy.value(output), _frozen(copy, output, None)
+    new = copy.insert(None, "Identity", [frozen])
+    new.name, old.name = old.name, new.name
+    new.shape, new.type = old.shape, old.type
+    copy.graph.outputs[k] = new
+
+
+def _frozen(copy: _Copy, value: ir.Value, before: ir.Node | None) -> ir.Value:
+    """A computed value with all written down that does not depend on a dynamic input size."""
     traced = copy.trace.values[value]
-    data, dynamic = traced.data, traced.dynamic
-    if value.producer() is None or data is None:
-        return
-    static = {e: n for e, n in enumerate(data.ravel().tolist()) if dynamic is None or not dynamic.ravel()[e]}
-    if static:
-        frozen = _patch(copy, value, static, copy.nodes[node])
-        for user, place in list(copy.value(value).uses()):
-            if user.graph is not copy.graph:
-                user.replace_input_with(place, frozen)
+    assert traced.data is not None
+    if traced.dynamic is None:
+        return copy.constant(f"{value.name}_value", traced.data)
+    static = _static(traced)
+    return _patch(copy, value, static, before) if static else copy.value(value)
+
+
+def _static(traced: Traced) -> dict[int, Any]:
+    """Elements of a partly dynamic vector that do not depend on a dynamic input size."""
+    assert traced.data is not None
+    assert traced.dynamic is not None
+    moving = traced.dynamic.ravel()
+    return {e: n for e, n in enumerate(traced.data.ravel().tolist()) if not moving[e]}
 
 
 def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:
@@ -376,7 +395,7 @@ def _set_integers(copy: _Copy, edit: Recount, place: int, new: npt.NDArray[np.in
     value = node.inputs[place] if place < len(node.inputs) else None
     traced = None if value is None else copy.trace.values[value]
     if value is not None and traced is not None and traced.dynamic is not None:
-        elements = {e: int(new.ravel()[e]) for e in edit.elements}
+        elements = _static(traced) | {e: int(new.ravel()[e]) for e in edit.elements}
         copy.set_input(node, place, _patch(copy, value, elements, copy.nodes[node]))
         return
     if edit.old is not None and np.array_equal(new, edit.old):
@@ -387,7 +406,7 @@ def _set_integers(copy: _Copy, edit: Recount, place: int, new: npt.NDArray[np.in
     copy.nodes[node].attributes.pop("num_outputs", None)
 
 
-def _patch(copy: _Copy, value: ir.Value, elements: Mapping[int, int], before: ir.Node) -> ir.Value:
+def _patch(copy: _Copy, value: ir.Value, elements: Mapping[int, Any], before: ir.Node | None) -> ir.Value:
     """A computed integer vector with some elements replaced, following a Concat back to its constants."""
     traced = copy.trace.values[value]
     data = traced.data

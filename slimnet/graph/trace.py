@@ -6,7 +6,7 @@ same, and keeps what surgery will need: where each id vector is used by a parame
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Bools, Ids, Ledger, fixed, is_live, signed
-from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved
+from slimnet.graph.evaluate import MOVES, CannotEvaluate, evaluate, moved
 from slimnet.graph.net import Net
 from slimnet.graph.op import Axes, Freeze, Inexact, Op, Recount, Renumber, Restep, Role, Traced, Unsupported
 from slimnet.graph.rules import RULES
@@ -58,7 +58,7 @@ class Tracer:
         self.marks: list[tuple[Ids, Role, str]] = []
         self.edits: list[Edit] = []
         self.pieces: list[tuple[str, Ids]] = []
-        self.computed: list[tuple[ir.Node, int, npt.NDArray[Any]]] = []
+        self.computed: list[tuple[ir.Node, int]] = []
         #: Known constants that a subgraph reads, and the (first) node it belongs to.
         self.captured: dict[ir.Value, ir.Node] = {}
         #: Quantised tensor -> (its zero point, the axis the zero point runs along or None).
@@ -109,14 +109,26 @@ class Tracer:
             self.values[value] = traced
         self.pin_rest(op, why)
 
-    def remember_computed(self, node: ir.Node, inputs: Sequence[Traced | None]) -> None:
-        """Note constants that the graph computes: surgery writes them down before shapes change."""
+    def remember_computed(self, node: ir.Node, inputs: Sequence[Traced | None], moved: Collection[int] = ()) -> None:
+        """Note constants that the graph computes: surgery writes them down before shapes change.
+
+        Of a vector with dynamic elements the others are written down, unless it is an input that is only moved on.
+        """
         for i, (value, traced) in enumerate(zip(node.inputs, inputs, strict=True)):
-            if value is None or traced is None or traced.data is None or traced.dynamic is not None:
+            if value is None or traced is None or traced.data is None:
                 continue
             producer = value.producer()
-            if producer is not None and producer.op_type != "Constant":
-                self.computed.append((node, i, traced.data))
+            if producer is None or producer.op_type == "Constant":
+                continue
+            if traced.dynamic is None or (i not in moved and not self.is_settled(value)):
+                self.computed.append((node, i))
+
+    def is_settled(self, value: ir.Value) -> bool:
+        """Whether the static elements of a vector do not come straight from a Shape, together with dynamic ones."""
+        dynamic, producer = self.values[value].dynamic, value.producer()
+        if dynamic is None or dynamic.all() or producer is None:
+            return True
+        return producer.op_type == "Concat" and all(v is None or self.is_settled(v) for v in producer.inputs)
 
     def apply(self, op: Op) -> tuple[Sequence[Axes | Traced | None], str | None]:
         """Run the rule of a node; the reason why its inputs are pinned, if they are."""
@@ -249,7 +261,8 @@ class Tracer:
         for value, result, flag in zip(node.outputs, results, flags, strict=False):
             self.values[value] = Traced(data=result, dynamic=flag if flag.any() else None, parameter=True)
         if any(flag.any() for flag in flags):
-            self.remember_computed(node, inputs)
+            passing = range(len(inputs)) if node.op_type == "Concat" else [0] if node.op_type in MOVES else []
+            self.remember_computed(node, inputs, passing)
         return True
 
     def evaluate_cast_like(self, node: ir.Node, traced: Traced | None) -> bool:

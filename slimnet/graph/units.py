@@ -148,7 +148,7 @@ class Trace:
     layers: list[tuple[ir.Node, tuple[Ids, ...], float]]
     weights: dict[str, tuple[int, ...]]
     pieces: list[tuple[str, Ids]]
-    computed: list[tuple[ir.Node, int, npt.NDArray[Any]]]
+    computed: list[tuple[ir.Node, int]]
     captured: dict[ir.Value, ir.Node]
     values: dict[ir.Value, Traced]
     allow_inexact: bool = False

@@ -126,6 +126,30 @@ def test_a_split_of_sizes_computed_from_a_live_width():
     assert_same_at_other_sizes(model, N=3)
 
 
+@pytest.mark.parametrize(
+    "reader",
+    [
+        "e = Expand(z, s)",
+        "e = Tile(z, s)",
+        "e = ConstantOfShape(s)",
+        "n = ReduceProd(s) e = Expand(t, n)",
+        "c = Gather(s, k) e = Range(zero, c, one)",
+        "e = Identity(s)",
+        "c = Shape<start=1>(h) e = Mul(c, c)",
+    ],
+)
+def test_what_else_reads_a_live_width_keeps_seeing_the_dense_one(reader):
+    """Nothing ties these to the channels but a number, which is written down beside the dynamic batch."""
+    model = net(f"""(float[N,3] x) => (y, e) <float[3,6] w, float[6,2] v, float[1,1] z, float[1] t, int64 k = {{1}},
+          int64 zero = {{0}}, int64 one = {{1}}>
+        {{ h = MatMul(x, w)
+           s = Shape(h)
+           {reader}
+           y = MatMul(h, v) }}""")
+    assert units(exact(model)) == {"w:1 v:0": 6}
+    assert_same_at_other_sizes(model, N=5)
+
+
 def test_a_mean_over_channels_written_as_a_sum_is_divided_by_the_dense_width():
     model = net("""(float[N,3,4] x) => (y) <float[6,3,1] w, int64[1] one = {1}, int64[1] two = {2}>
         { h = Conv(x, w)
