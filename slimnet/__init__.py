@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slimnet.api import export, mask, plan, slim, verify
+    from slimnet.api import export, mask, picker, plan, plan_of, slim, verify
     from slimnet.errors import BadInput, LatencyRegression, SlimnetError, VerifyFailed
     from slimnet.graph.net import Net
     from slimnet.graph.trace import trace
@@ -37,7 +37,9 @@ _HOME = {
     "load": "slimnet.io",
     "load_slim": "slimnet.io.torch_slim",
     "mask": "slimnet.api",
+    "picker": "slimnet.api",
     "plan": "slimnet.api",
+    "plan_of": "slimnet.api",
     "prune": "slimnet.pipeline",
     "slim": "slimnet.api",
     "trace": "slimnet.graph.trace",
@@ -68,7 +70,9 @@ __all__ = [
     "load",
     "load_slim",
     "mask",
+    "picker",
     "plan",
+    "plan_of",
     "prune",
     "slim",
     "trace",

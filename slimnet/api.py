@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
+from slimnet.errors import BadInput
 from slimnet.graph import surgery
+from slimnet.graph.axes import Bools
 from slimnet.graph.optimise import optimise
 from slimnet.graph.units import Trace
 from slimnet.io.onnx_file import save_onnx
-from slimnet.methods import create
+from slimnet.methods import Scores, create
 from slimnet.planning.budget import choose
 from slimnet.planning.plan import Plan
 from slimnet.verification import Feeds, Verification
 from slimnet.verification import verify as verify_units
+
+if TYPE_CHECKING:
+    from slimnet.methods.training import TrainingMethod
 
 
 def plan(
@@ -58,6 +64,48 @@ def plan(
         normalise=scorer.normalise,
     )
     return trace.plan(removed, {"method": method, "ratio": ratio, "scope": scope, "round_to": round_to})
+
+
+def picker(
+    trace: Trace,
+    ratio: float = 0.5,
+    *,
+    scope: str = "layer",
+    round_to: int | str | None = "auto",
+    ratio_for: Sequence[tuple[str, float]] = (),
+    ignore: Sequence[str] = (),
+    coupled: bool = True,
+) -> Callable[[Scores], list[Bools]]:
+    """The budget of a training method: turns scores into what goes, one bool [units] per group.
+
+    The arguments are those of `plan`; `coupled` false leaves residual streams dense.
+    """
+
+    def pick(scores: Scores) -> list[Bools]:
+        removed = choose(
+            trace,
+            scores,
+            ratio,
+            scope=scope,
+            round_to=round_to,
+            ratio_for=ratio_for,
+            ignore=ignore,
+            coupled=coupled,
+        )
+        return [removed[group.units] for group in trace.groups]
+
+    return pick
+
+
+def plan_of(trace: Trace, method: TrainingMethod) -> Plan:
+    """The plan a training method has come to. Raises BadInput where it sets single weights to zero instead."""
+    gone = method.removed()
+    if gone is None:
+        raise BadInput(f"{type(method).__name__} gives masks(); multiply them in, load the module and use shrink")
+    removed = np.zeros(trace.n_units, bool)
+    for group, flags in zip(trace.groups, gone, strict=True):
+        removed[group.units] = flags
+    return trace.plan(removed, {"method": type(method).__name__})
 
 
 def mask(trace: Trace, plan: Plan) -> ir.Model:

@@ -23,3 +23,9 @@ class LatencyRegression(SlimnetError):
     """A network became slower than its baseline, beyond noise and tolerance."""
 
     exit_code = 4
+
+
+class TrainingFailed(SlimnetError):
+    """Training cannot go on: the loss is no longer a number."""
+
+    exit_code = 5

@@ -16,22 +16,48 @@ import torch
 from torch import nn
 
 import slimnet
+from slimnet.io.data import load_digits_split
 from tests.graph.nets import feeds, net, run
 
 ROOT = Path(__file__).parents[1]
 TEXT = """(float[2,3,6,6] x) => (y) <float[8,3,3,3] w, float[8] b, float[4,8,1,1] v>
     { a = Conv(x, w, b) c = Relu(a) y = Conv(c, v) }"""
-FUNCTIONS = ["bench", "export", "load", "load_slim", "mask", "plan", "prune", "slim", "trace", "verify"]
+FUNCTIONS = [
+    *("bench", "export", "load", "load_slim", "mask", "picker", "plan", "plan_of", "prune", "slim", "trace", "verify"),
+]
+
+
+def readme_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_training_loop_of_the_readme_runs():
+    """A method in somebody's own loop: its plan halves the network, and the filters it takes are the smaller ones."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    x, y = (torch.from_numpy(a) for a in load_digits_split()["train"])
+    names: dict[str, typing.Any] = {
+        "module": module,
+        "batches": list(zip(x.split(64), y.split(64), strict=True)),
+        "cross_entropy": nn.functional.cross_entropy,
+        "optimizer": torch.optim.SGD(module.parameters(), 0.05, momentum=0.9),
+    }
+    exec(readme_blocks()[0], names)
+    kept = names["plan"].kept["0.weight"][0]
+    norms = module[0].weight.detach().abs().sum((1, 2, 3))
+    assert len(kept) == 4
+    assert set(kept) == set(norms.argsort()[4:].tolist())
+    slimnet.verify(names["trace"], names["plan"])
 
 
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     """On the embedded network, and with the folder that its last line loads from made by the command line."""
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    block = readme_blocks()[1]
     load = 'slimnet.load("resnet50.pth", arch="torchvision:resnet50", inputs="1x3x224x224")'
     assert load in block
     monkeypatch.chdir(tmp_path)
     digits = slimnet.load(ROOT / "models" / "digits_resnet.pt")
-    from slimnet.pipeline import Delivery
+    from slimnet.delivery import Delivery
 
     slimnet.prune(digits, delivery=Delivery(Path("out"), bench_seconds=0, prove=False))
     names: dict[str, typing.Any] = {"digits": digits}

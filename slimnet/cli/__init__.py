@@ -7,10 +7,13 @@ import sys
 import typer
 
 from slimnet.cli.bench import bench
+from slimnet.cli.eval import eval
 from slimnet.cli.prune import prune
+from slimnet.cli.run import run
 from slimnet.cli.shrink import shrink
 from slimnet.cli.slim import slim
 from slimnet.cli.trace import trace
+from slimnet.cli.train import train
 from slimnet.cli.verify import verify
 from slimnet.errors import SlimnetError
 
@@ -24,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for verb in (prune, trace, shrink, slim, verify, bench):
+for verb in (prune, trace, shrink, slim, verify, bench, train, eval, run):
     app.command()(verb)
 
 __all__ = ["app", "main"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from slimnet.errors import BadInput
 if TYPE_CHECKING:
     from slimnet.clock import Clock
     from slimnet.graph.net import Net
+    from slimnet.io.data import Data
     from slimnet.report.summary import Report
 
 Model = Annotated[
@@ -36,9 +38,35 @@ UnsafePickle = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of onnxruntime; all cores if not given.")]
-Data = Annotated[
+DataSpec = Annotated[
     str | None,
-    typer.Option(help="Data to measure accuracy on and to verify with: digits, or an .npz file with x and y."),
+    typer.Option(
+        help="Data to train with, verify with and measure accuracy on: digits, mnist:DIR, fashion-mnist:DIR, "
+        "cifar10:DIR, cifar100:DIR, imagefolder:DIR, FILE.npz or FILE.py:CALLABLE; "
+        "with settings as in mnist:DIR?limit=10000."
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=0, help="Epochs of fine-tuning; 10 for methods that train, 0 for the others if not given."),
+]
+SparseEpochs = Annotated[int, typer.Option(min=1, help="Epochs in which a training method regularises the network.")]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate of fine-tuning; 0.01 if not given.")]
+SparseLearningRate = Annotated[float | None, typer.Option("--sparse-lr", help="Learning rate of regularised training.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per step and process.")]
+Distill = Annotated[
+    float | None, typer.Option(help="Weight in [0, 1] of the dense network's soft outputs while fine-tuning.")
+]
+Seed = Annotated[int, typer.Option(help="Of order, augmentation and dropout.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one) or cpu.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints of an interrupted run.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--train",
+        help="NAME=VALUE: any other training setting, of both phases (momentum=0.8, optimizer=adam, patience=5) or one "
+        "(finetune.schedule=step:60,90, sparsify.weight_decay=0); may be repeated.",
+    ),
 ]
 AllowInexact = Annotated[
     bool,
@@ -70,13 +98,51 @@ def load_net(model: Path, arch: str | None, inputs: Sequence[str] | None, unsafe
         return load(model, arch, list(inputs or ()) or None, unsafe_pickle)
 
 
-def data_for(net: Net, spec: str | None):  # type: ignore[no-untyped-def]  # Split, whose import would load numpy
+def data_for(net: Net, spec: str | None) -> Data | None:
     """The data asked for, or what the checkpoint says it was trained on if that is built in."""
     from slimnet.io.data import load_data
 
-    if spec is None and net.torch is not None and net.torch.notes.get("data") == "digits":
-        spec = "digits"
+    if spec is None and net.torch is not None and str(net.torch.notes.get("data")).partition("?")[0] == "digits":
+        spec = net.torch.notes["data"]
     return None if spec is None else load_data(spec)
+
+
+def pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
+    """What an option that takes NAME=VALUE was given."""
+    found = [text.rpartition("=") for text in given or ()]
+    for name, _, value in found:
+        if not name or not value:
+            raise BadInput(f"{option} {name}{value}: write it as NAME=VALUE")
+    return [(name, value) for name, _, value in found]
+
+
+def plain(text: str) -> int | float | bool | str:
+    """The number, truth value or text that a setting says."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def settings(given: list[str] | None) -> dict[str, dict[str, Any]]:
+    """The `--train` settings of each phase."""
+    found: dict[str, dict[str, Any]] = {"sparsify": {}, "finetune": {}}
+    for name, value in pairs(given, "--train"):
+        phase, dot, key = name.rpartition(".")
+        if dot and phase not in found:
+            raise BadInput(f"--train {name}: there is no phase {phase!r}; choose sparsify or finetune")
+        for p in [phase] if dot else found:
+            found[p][key.replace("-", "_")] = plain(value)
+    return found
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes and prints, of those that a launcher has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -94,11 +160,13 @@ def watched() -> Iterator[Clock]:
         bar = progress.add_task("", total=None)
         shown = ""
 
-        def show(step: str, fraction: float | None) -> None:
+        def show(step: str, fraction: float | None, detail: str) -> None:
             nonlocal shown
             if step != shown:
                 progress.reset(bar, description=step, total=None)
                 shown = step
+            if detail:
+                progress.update(bar, description=f"{step}: {detail}")
             if fraction is not None:
                 progress.update(bar, total=1.0, completed=fraction)
 

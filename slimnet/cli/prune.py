@@ -13,7 +13,15 @@ from slimnet.errors import BadInput
 
 def prune(
     model: o.Model,
-    method: Annotated[str, typer.Option(help="l1, l2, bn-gamma, bn-beta, gm, fermat or random.")] = "l1",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="From the weights: l1, l2, max, bn-gamma, bn-beta, gm, fermat, random. "
+            "From data: apoz, entropy, taylor-l1, taylor-l2, obd. "
+            "Training: greg-1, greg-2, group-hs, group-lasso, spp, increg. "
+            "Single weights: hoyer, hoyer-square, transformed-l1."
+        ),
+    ] = "l1",
     ratio: Annotated[float, typer.Option(help="Fraction of the removable channels to take, between 0 and 1.")] = 0.5,
     out: o.Out = None,
     scope: Annotated[
@@ -29,10 +37,23 @@ def prune(
     option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE: a hyper-parameter of the method, such as seed=1 of random.")
     ] = None,
+    skip_coupled: Annotated[
+        bool, typer.Option("--skip-coupled", help="Leave residual streams alone, as the papers do.")
+    ] = False,
     arch: o.Arch = None,
     input_: o.Input = None,
     unsafe_pickle: o.UnsafePickle = False,
-    data: o.Data = None,
+    data: o.DataSpec = None,
+    epochs: o.Epochs = None,
+    lr: o.LearningRate = None,
+    sparse_epochs: o.SparseEpochs = 10,
+    sparse_lr: o.SparseLearningRate = None,
+    batch_size: o.BatchSize = None,
+    distill: o.Distill = None,
+    train: o.Setting = None,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    resume: o.Resume = False,
     allow_inexact: o.AllowInexact = False,
     heads: o.Heads = False,
     head_dims: o.HeadDims = False,
@@ -46,41 +67,64 @@ def prune(
     Writes slim.onnx, plan.json and report.json to the output folder (MODEL-slim in the working folder if not given),
     and slim.safetensors where the PyTorch class can carry the new widths.
 
-    Exit codes: 0 fine, 2 bad input, 3 the small network is not equal to the masked one.
+    Methods that train regularise the network first; `--epochs` fine-tunes the small one, on the training split of
+    `--data`, watched on its validation split.
+
+    Exit codes: 0 fine, 2 bad input, 3 the small network is not equal to the masked one, 5 training failed.
     """
     prefer = o.preference(heads, head_dims)
-    ratios = tuple((name, _number(value, f"--ratio-for {name}")) for name, value in _pairs(ratio_for, "--ratio-for"))
-    hyper = {name: _value(value) for name, value in _pairs(option, "--option")}
+    ratios = tuple((name, _number(value, f"--ratio-for {name}")) for name, value in o.pairs(ratio_for, "--ratio-for"))
+    hyper = {name: o.plain(value) for name, value in o.pairs(option, "--option")}
     rounding = _rounding(round_to)
     _check_ratio(ratio)
+    given = o.settings(train)
     target = out if out is not None else Path(f"{model.stem}-slim")
     from slimnet.io.files import check_writable
 
     check_writable(target)
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.pipeline import Budget, Delivery
+        from slimnet.delivery import CHECKPOINTS, Delivery
+        from slimnet.methods import is_training
+        from slimnet.pipeline import Budget
         from slimnet.pipeline import prune as run
 
+        split = o.data_for(net, data)
+        count = epochs if epochs is not None else 10 if is_training(method) else 0
+        training = None
+        if split is not None and (count or is_training(method)):
+            from slimnet.training.job import Training
+            from slimnet.training.phase import phase
+
+            shared = {"batch_size": batch_size, "seed": seed}
+            before = phase(Training.sparsify, **shared, epochs=sparse_epochs, lr=sparse_lr)
+            after = phase(Training.finetune, **shared, epochs=count, lr=lr, distill=distill)
+            training = Training(
+                split,
+                phase(before, **given["sparsify"]),
+                phase(after, **given["finetune"]),
+                device,
+                target / CHECKPOINTS,
+                resume,
+            )
+        elif count:
+            raise BadInput(f"--epochs {count}: fine-tuning needs --data")
+        delivery = Delivery(target, threads, bench_seconds, prove, split)
+        if not o.is_main_process():
+            delivery = Delivery(data=split, bench_seconds=0, prove=False)
         report = run(
             net,
             method,
-            Budget(ratio, scope, rounding, ratios, tuple(ignore or ())),
-            Delivery(target, threads, bench_seconds, prove, o.data_for(net, data)),
+            Budget(ratio, scope, rounding, ratios, tuple(ignore or ()), not skip_coupled),
+            delivery,
             options=hyper,
             allow_inexact=allow_inexact,
             prefer=prefer,
+            training=training,
             clock=clock,
         )
-    o.show_report(report, json, target)
-
-
-def _pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
-    pairs = [text.rpartition("=") for text in given or ()]
-    for name, _, value in pairs:
-        if not name or not value:
-            raise BadInput(f"{option} {name}{value}: write it as NAME=VALUE")
-    return [(name, value) for name, _, value in pairs]
+    if o.is_main_process():
+        o.show_report(report, json, target)
 
 
 def _number(text: str, where: str) -> float:
@@ -88,15 +132,6 @@ def _number(text: str, where: str) -> float:
         return float(text)
     except ValueError:
         raise BadInput(f"{where}={text}: {text} is not a number") from None
-
-
-def _value(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _rounding(text: str) -> int | str | None:

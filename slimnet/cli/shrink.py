@@ -21,10 +21,14 @@ def shrink(
         bool,
         typer.Option("--assume-masked", help="Remove zero filters although bias or BN leaves a constant."),
     ] = False,
+    gather: Annotated[
+        bool,
+        typer.Option("--gather", help="Also skip inputs (pixels, positions of a flattened map) that no layer weighs."),
+    ] = False,
     arch: o.Arch = None,
     input_: o.Input = None,
     unsafe_pickle: o.UnsafePickle = False,
-    data: o.Data = None,
+    data: o.DataSpec = None,
     threads: o.Threads = None,
     bench_seconds: o.BenchSeconds = 3.0,
     prove: o.Prove = True,
@@ -34,9 +38,9 @@ def shrink(
     target = out if out is not None else Path(f"{model.stem}-slim")
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.pipeline import Delivery
+        from slimnet.delivery import Delivery
         from slimnet.pipeline import shrink as run
 
         delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data))
-        report = run(net, delivery, fold=absorb, assume_masked=assume_masked, clock=clock)
+        report = run(net, delivery, fold=absorb, assume_masked=assume_masked, skip_inputs=gather, clock=clock)
     o.show_report(report, json, target)

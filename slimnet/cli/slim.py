@@ -22,7 +22,7 @@ def slim(
     arch: o.Arch = None,
     input_: o.Input = None,
     unsafe_pickle: o.UnsafePickle = False,
-    data: o.Data = None,
+    data: o.DataSpec = None,
     threads: o.Threads = None,
     bench_seconds: o.BenchSeconds = 3.0,
     prove: o.Prove = True,
@@ -34,7 +34,8 @@ def slim(
     target = out if out is not None else Path(f"{model.stem}-slim")
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.pipeline import Delivery, slim_masked, slim_planned
+        from slimnet.delivery import Delivery
+        from slimnet.pipeline import slim_masked, slim_planned
 
         delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data))
         if plan is not None:

@@ -18,7 +18,7 @@ def verify(
     input_: o.Input = None,
     unsafe_pickle: o.UnsafePickle = False,
     runs: Annotated[int, typer.Option(min=1, help="Number of random inputs.")] = 3,
-    data: o.Data = None,
+    data: o.DataSpec = None,
     threads: o.Threads = None,
     prove: o.Prove = True,
     json: o.Json = False,

@@ -115,6 +115,19 @@ def save_slim(
         temporary.write_bytes(save(saved, metadata=notes))
 
 
+def load_tensors(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+    """Copy values by parameter name into a slim module.
+
+    Raises:
+        BadInput: a tensor has another shape.
+    """
+    with torch.no_grad():
+        for places in _tensors(module):
+            name = next((place.name for place in places if place.name in tensors), None)
+            if name is not None:
+                places[0].tensor.copy_(_same_kind(torch.from_numpy(np.array(tensors[name])), places[0].tensor, name))
+
+
 def load_slim(path: str | os.PathLike[str], arch: str | None = None) -> nn.Module:
     """Build the slim module that `save_slim` wrote.
 

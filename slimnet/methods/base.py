@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,17 +20,15 @@ if TYPE_CHECKING:
 Params: TypeAlias = Mapping[str, npt.NDArray[Any]]
 #: One vector [units] per group, in the order of `Group.units`; low means prune, NaN means "cannot be ranked".
 Scores: TypeAlias = list[npt.NDArray[np.float64]]
+#: Makes the scores of different groups comparable.
+Normalise: TypeAlias = Callable[["Sequence[Group]", Sequence[npt.NDArray[np.float64]]], Scores]
 
 
 class Method(ABC):
     """Ranks units from named tensors and groups; it never sees ONNX.
 
     A method is a dataclass, registered under the name the user types; its fields are its hyper-parameters and become
-    options of the command line, their docs the help texts. A method that acts while the network trains also has
-
-    * ``penalty() -> loss`` or ``after_backward()``, which adds to the gradients in closed form,
-    * ``after_step()``, which puts the masks back after the optimizer moved the weights,
-    * ``state_dict()`` and ``load_state_dict(state)``.
+    options of the command line. One that acts while the network trains is a `training.TrainingMethod`.
     """
 
     @abstractmethod
@@ -55,7 +54,22 @@ def unranked(groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]])
     return [group.name for group, values in zip(groups, scores, strict=True) if np.isnan(values).any()]
 
 
+#: Marks fields of a method that are no hyper-parameters: what it is bound to.
+CONTEXT = {"context": True}
+
 _METHODS: dict[str, type[Method]] = {}
+#: Methods that need torch, and the modules that register them when one is asked for.
+_LATER = {
+    "greg-1": "slimnet.methods.greg",
+    "greg-2": "slimnet.methods.greg",
+    "group-hs": "slimnet.methods.group_hs",
+    "group-lasso": "slimnet.methods.group_lasso",
+    "hoyer": "slimnet.methods.hoyer",
+    "hoyer-square": "slimnet.methods.hoyer",
+    "increg": "slimnet.methods.increg",
+    "spp": "slimnet.methods.spp",
+    "transformed-l1": "slimnet.methods.transformed_l1",
+}
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
@@ -69,12 +83,12 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def names() -> list[str]:
-    """Names of all methods, in the order they were registered."""
-    return list(_METHODS)
+    """Names of all methods."""
+    return list(dict.fromkeys((*_METHODS, *_LATER)))
 
 
-def create(name: str, **options: Any) -> Method:
-    """A method with some of its hyper-parameters set.
+def create(name: str, /, *context: Any, **options: Any) -> Method:
+    """A method with some of its hyper-parameters set; `context` is what a training method is bound to.
 
     Raises:
         BadInput: no method has this name, or it has no such hyper-parameter.
@@ -87,12 +101,18 @@ def create(name: str, **options: Any) -> Method:
         kinds = _kinds(getattr(cls, option, value))
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise BadInput(f"method {name!r}: option {option}={value} is not of type {kinds[0].__name__}")
-    return cls(**options)
+    return cls(*context, **options)
 
 
 def _kinds(default: Any) -> tuple[type, ...]:
     """What may be given where a hyper-parameter has this default."""
     return (float, int) if isinstance(default, float) else (type(default),)
+
+
+def is_training(name: str) -> bool:
+    """Whether a method acts while the network trains. Raises BadInput for an unknown one."""
+    cls = find(name)
+    return len(hyperparameters(cls)) < len(_fields(cls))
 
 
 def find(name: str) -> type[Method]:
@@ -101,11 +121,17 @@ def find(name: str) -> type[Method]:
     Raises:
         BadInput: no method has this name.
     """
+    if name in _LATER:
+        importlib.import_module(_LATER[name])
     if name not in _METHODS:
-        raise BadInput(f"method {name!r} is not known; choose one of: {', '.join(_METHODS)}")
+        raise BadInput(f"method {name!r} is not known; choose one of: {', '.join(names())}")
     return _METHODS[name]
 
 
 def hyperparameters(cls: type[Method]) -> list[str]:
     """Names of a method's hyper-parameters."""
-    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    return [f.name for f in _fields(cls) if "context" not in f.metadata]
+
+
+def _fields(cls: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()

@@ -17,7 +17,7 @@ from scipy.linalg.blas import dsyrk
 
 from slimnet.errors import BadInput
 from slimnet.graph.units import Group, Member, Role
-from slimnet.methods.base import Method, Params, Scores, create, find, hyperparameters, register
+from slimnet.methods.base import Method, Params, Scores, by_mean, create, find, hyperparameters, register
 
 Array = npt.NDArray[np.float64]
 
@@ -65,6 +65,19 @@ class L2(Method):
 
     def score(self, params: Params, groups: Sequence[Group]) -> Scores:
         return [np.sqrt(squares) for squares in _filter_sums(params, groups, np.square)]
+
+
+@register("max")
+@dataclass(frozen=True)
+class LargestFirst(Method):
+    """The filters with the largest l1 norms go first: a baseline that shows what a criterion is worth."""
+
+    def score(self, params: Params, groups: Sequence[Group]) -> Scores:
+        return [-norms for norms in L1().score(params, groups)]
+
+    def normalise(self, groups: Sequence[Group], scores: Sequence[Array]) -> Scores:
+        """Relative to the mean norm of the group."""
+        return [-norms for norms in by_mean(groups, [-values for values in scores])]
 
 
 @register("gm")

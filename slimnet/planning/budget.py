@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from slimnet.errors import BadInput
 from slimnet.graph.units import Group, Role, Trace
-from slimnet.methods.base import Scores, by_mean
+from slimnet.methods.base import Normalise, by_mean
 from slimnet.planning.rounding import round_counts
 from slimnet.planning.widths import Bools, Counts, Floats
 
@@ -26,7 +26,8 @@ def choose(
     ratio_for: Sequence[tuple[str, float]] = (),
     ignore: Sequence[str] = (),
     round_to: int | str | None = None,
-    normalise: Callable[[Sequence[Group], Sequence[Floats]], Scores] = by_mean,
+    coupled: bool = True,
+    normalise: Normalise = by_mean,
 ) -> Bools:
     """Choose the units to remove: always those with the lowest scores of their group, never all of them.
 
@@ -39,6 +40,7 @@ def choose(
         ratio_for: (pattern, ratio) pairs; the groups a pattern names get that ratio each, the last match counts.
         ignore: patterns of groups that stay dense.
         round_to: N rounds widths to multiples of N, "auto" to what the runtime on this processor likes, None not.
+        coupled: false leaves groups with more than one producing layer (residual streams) dense, as most papers do.
         normalise: makes scores comparable between groups; `Method.normalise` of the method that gave them.
 
     A pattern is a shell pattern (``layer1.*.conv1.weight``) for the name of a group or of a tensor whose filters
@@ -55,6 +57,8 @@ def choose(
     if not trace.groups:
         raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
     ratios, own = _ratios(trace, scores, _checked(ratio, "ratio"), ratio_for, ignore)
+    if not coupled:
+        ratios[[_producers(trace, group) > 1 for group in trace.groups]] = 0
     kept = _by_layer(trace.groups, ratios)
     if scope != "layer":
         comparable = normalise(trace.groups, scores)
@@ -107,6 +111,12 @@ def _ratios(
         ratios[hits] = 0
     ratios[[bool(np.isnan(values).any()) for values in scores]] = 0
     return ratios, own
+
+
+def _producers(trace: Trace, group: Group) -> int:
+    """Number of weights whose filters make up the units; a depthwise one only passes them on."""
+    weights = {m.tensor: m.use for m in group.members if m.role & Role.OUT}
+    return sum("[" not in use or trace.param_sizes[tensor][1] > 1 for tensor, use in weights.items())
 
 
 def _matches(pattern: str, names: Iterable[str]) -> bool:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,37 +39,61 @@ class Report:
         return json.dumps(self.content, indent=2, default=_plain) + "\n"
 
 
+@dataclass
+class Measured:
+    """Figures of a run.
+
+    Attributes:
+        params, macs: before and after.
+        accuracy: "before", "pruned" (before fine-tuning) and "after", those that were measured.
+        sparsity: of all weights (two axes or more) the "total" there was, how many are "stored" now, and how many of
+            those are "nonzero"; only where single weights were set to zero.
+        timed: latencies.
+        gathered: per weight the inputs it read before and reads now, where a Gather skips the others.
+    """
+
+    params: tuple[int, int] = (0, 0)
+    macs: tuple[int, int] = (0, 0)
+    accuracy: dict[str, float] = field(default_factory=dict)
+    sparsity: dict[str, int] | None = None
+    timed: BenchResult | None = None
+    gathered: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
 def summarise(
     trace: Trace,
     removed: Bools,
     plan: Plan,
     checked: Verification,
-    timed: BenchResult | None,
-    accuracy: tuple[float, float] | None,
+    figures: Measured,
     seconds: Mapping[str, float],
     torch_side: Mapping[str, Any] | None,
     notes: Sequence[str],
+    training: Mapping[str, Any],
 ) -> Report:
     """Collect what a run found."""
-    macs = [sum(trace.macs(part).values()) for part in (None, removed)]
-    measured = timed.to_json() if timed is not None else {}
+    macs = figures.macs
+    measured = figures.timed.to_json() if figures.timed is not None else {}
     unproven = set(checked.unproven)
     return Report(
         {
             "model": trace.net.name,
             "method": plan.how.get("method"),
             "how": plan.how,
-            "params": _pair(trace.parameters(), trace.parameters(removed)),
+            "params": _pair(*figures.params),
             "macs": _pair(*macs),
             "speedup": {"flops": macs[0] / max(macs[1], 1), "latency": None, "efficiency": None}
             | measured.get("speedup", {}),
             "latency_ms": measured.get("latency_ms", {"before": None, "after": None}),
             "bench": measured.get("bench"),
             "verify": checked.to_json(),
-            "accuracy": _pair(*(accuracy or (None, None))),
+            "accuracy": {when: figures.accuracy.get(when) for when in ("before", "pruned", "after")},
             "groups": [_group(g, removed, None if not checked.proven and not unproven else g.name not in unproven)
                        for g in trace.groups],
             "pinned": [asdict(pin) for pin in trace.pins],
+            "sparsity": figures.sparsity,
+            "gathered": {name: _pair(*sizes) for name, sizes in figures.gathered.items()},
+            "training": dict(training),
             "torch": torch_side,
             "notes": list(notes),
             "timing_s": {step: round(s, 4) for step, s in seconds.items()},
@@ -111,7 +135,11 @@ def summary_table(report: Report) -> Table:
         table.add_row("  95 % interval", "", "", f"{low:.2f}x to {high:.2f}x")
         table.add_row("  of what MACs promise", "", "", _efficiency(r["speedup"]))
     if r["accuracy"]["before"] is not None:
-        a, b = r["accuracy"]["before"], r["accuracy"]["after"]
+        a, pruned, b = (r["accuracy"][when] for when in ("before", "pruned", "after"))
+        if pruned is not None:
+            table.add_row(
+                "accuracy before fine-tuning", f"{a:.2%}", f"{pruned:.2%}", f"{100 * (pruned - a):+.2f} points"
+            )
         table.add_row("accuracy", f"{a:.2%}", f"{b:.2%}", f"{100 * (b - a):+.2f} points")
     v = r["verify"]
     # A report is only ever made of equal networks; where no difference could have shown, that is not called exact.
@@ -124,6 +152,11 @@ def summary_table(report: Report) -> Table:
         table.add_row("inexact: distance to mask", "", "", f"{v['plain_mask_error']:.1e}")
     if v["dense_error"] is not None:
         table.add_row("distance to the original", "", "", f"{v['dense_error']:.1e}")
+    if r["sparsity"] is not None:
+        total, nonzero = r["sparsity"]["total"], r["sparsity"]["nonzero"]
+        table.add_row("weights not zero", f"{total:,}", f"{nonzero:,}", f"{nonzero / max(total, 1):.2%} left")
+    for name, sizes in r["gathered"].items():
+        table.add_row(f"inputs read by {name}", f"{sizes['before']:,}", f"{sizes['after']:,}", "")
     if r["torch"] is not None:
         table.add_row("PyTorch module", "", "survives" if r["torch"]["survives"] else "does not", "")
     return table

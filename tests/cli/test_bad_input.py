@@ -165,11 +165,6 @@ def test_data_that_does_not_fit(slimnet, cnn, tmp_path, verb):
     assert "--data" in line or verb == "shrink"
 
 
-def test_data_smaller_than_a_batch(slimnet, cnn, tmp_path):
-    np.savez(tmp_path / "data.npz", x=np.zeros((4, 3, 8, 8), np.float32), y=np.zeros(4, np.int64))
-    assert "--data" in refused(slimnet, "prune", cnn, "--input", "8x3x8x8", "--data", "data.npz", *QUICK)
-
-
 # -- networks --------------------------------------------------------------------------------------------------------
 
 

@@ -191,7 +191,7 @@ def test_quantised_weights_are_zero_at_their_zero_point():
 
 
 def test_no_layer_is_emptied():
-    from slimnet.pipeline import Delivery
+    from slimnet.delivery import Delivery
     from slimnet.pipeline import shrink as job
 
     report = job(net(CHAIN, w=np.zeros((8, 3, 3, 3), np.float32)), Delivery(bench_seconds=0, prove=False))

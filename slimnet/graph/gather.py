@@ -1,0 +1,186 @@
+"""Remove inputs that a layer ignores although they cannot go: a pixel, or one position of a flattened map.
+
+Nothing upstream can be cut for them, but the layer need not read them: it gets a Gather of those it does read, and a
+smaller weight. That is how a network whose first layer uses 353 of 784 pixels really becomes smaller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from slimnet.graph.axes import Ids
+from slimnet.graph.surgery import _names
+
+_LAYERS = ("Conv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A layer that contracts an axis of its weight with an axis of its data, which is input `place`."""
+
+    node: ir.Node
+    place: int
+    weight_axis: int
+    data_axis: int
+
+
+def gather(model: ir.Model, least: float = 0.25) -> tuple[ir.Model, dict[str, tuple[int, int]]]:
+    """Let layers read only the inputs that their weights use.
+
+    Layers are convolutions without groups and products with a constant matrix. Those that read the same indices of
+    the same value share one Gather. Outputs stay the same but for the order in which floats are added up, as long as
+    the ignored inputs are finite.
+
+    Args:
+        model: the network, left as it is.
+        least: the fraction of zero slices from which a layer is changed, for a Gather takes time too.
+
+    Returns:
+        A changed copy, and for every weight that was cut its number of inputs before and after, by name. A weight that
+        is all zero keeps one input; one that is used in several ways, or by anything else, is left alone.
+    """
+    copy = model.clone()
+    reads = _Gathers(copy)
+    cut: dict[str, tuple[int, int]] = {}
+    planned: dict[tuple[ir.Node, int], tuple[_Use, Ids]] = {}
+    for weight in dict.fromkeys(value for node in copy.graph for value in node.inputs if value is not None):
+        uses = _uses(weight, copy.graph)
+        if not uses:
+            continue
+        array, axis = _tensor(weight).numpy(), uses[0].weight_axis
+        kept = _kept(array, axis)
+        before = array.shape[axis]
+        if len(kept) == before or before - len(kept) < least * before:
+            continue
+        _set_tensor(weight, array.take(kept, axis))
+        cut[weight.name or ""] = before, len(kept)
+        planned |= {(use.node, use.place): (use, kept) for use in uses}
+    for node in list(copy.graph):
+        for place in (0, 1):
+            if (node, place) in planned:
+                node.replace_input_with(place, reads.of(*planned[node, place]))
+    return copy, cut
+
+
+def _kept(array: npt.NDArray[Any], axis: int) -> Ids:
+    """The slices along an axis that hold anything but zeros; the first one where none does."""
+    used = (array != 0).any(axis=tuple(k for k in range(array.ndim) if k != axis))
+    return np.flatnonzero(used) if used.any() else np.arange(min(1, len(used)))
+
+
+class _Gathers:
+    """The Gather nodes put into a model so far."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.graph = model.graph
+        self.taken = _names(model)
+        self.made: dict[tuple[ir.Value, int, bytes], ir.Value] = {}
+        self.indices: dict[bytes, ir.Value] = {}
+
+    def of(self, use: _Use, kept: Ids) -> ir.Value:
+        """The kept indices of the data of a layer; layers have to come in the order of the graph."""
+        data = use.node.inputs[use.place]
+        assert data is not None
+        axis = use.data_axis if data.shape is None else use.data_axis % len(data.shape)
+        key = data, axis, kept.tobytes()
+        if key not in self.made:
+            self.made[key] = self._insert(use.node, data, axis, kept)
+        return self.made[key]
+
+    def _insert(self, reader: ir.Node, data: ir.Value, axis: int, kept: Ids) -> ir.Value:
+        node = ir.node("Gather", [data, self._constant(kept)], {"axis": axis})
+        node.name = node.outputs[0].name = self._name(f"{data.name}_used")
+        node.outputs[0].type = data.type
+        if data.shape is not None:
+            dims = list(data.shape)
+            dims[axis] = len(kept)
+            node.outputs[0].shape = ir.Shape(dims)
+        self.graph.insert_before(reader, node)
+        return node.outputs[0]
+
+    def _constant(self, kept: Ids) -> ir.Value:
+        key = kept.tobytes()
+        if key not in self.indices:
+            tensor = ir.Tensor(kept, name=self._name("used_indices"))
+            value = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            self.graph.register_initializer(value)
+            self.indices[key] = value
+        return self.indices[key]
+
+    def _name(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+
+# -- layers and their weights ----------------------------------------------------------------------------------------
+
+
+def _uses(weight: ir.Value, graph: ir.Graph) -> list[_Use]:
+    """All uses of a constant weight; none if it is no weight, or if not all of them read it along the same axis."""
+    producer = weight.producer()
+    constant = weight.const_value is not None if producer is None else _is_constant(producer)
+    if not constant or weight.is_graph_input() or weight.is_graph_output():
+        return []
+    uses = [_use(node, place) if node.graph is graph else None for node, place in weight.uses()]
+    found = [use for use in uses if use is not None]
+    alike = len(found) == len(uses) and len({use.weight_axis for use in found}) == 1
+    return found if alike else []
+
+
+def _use(node: ir.Node, place: int) -> _Use | None:
+    """How a node contracts the constant that is its input `place`, if it is a layer with this weight."""
+    if node.op_type not in _LAYERS or node.domain not in ("", "ai.onnx") or place > 1:
+        return None
+    weight, data = node.inputs[place], node.inputs[1 - place]
+    if weight is None or data is None or _is_known(data):
+        return None
+    rank = len(_tensor(weight).shape)
+    if node.op_type == "Conv":
+        return _Use(node, 0, 1, 1) if place == 1 and _integer(node, "group", 1) == 1 else None
+    if rank != 2:
+        return None
+    if node.op_type == "MatMul":
+        if place == 1:
+            return _Use(node, 0, 0, -1)
+        return _Use(node, 1, 1, -2) if data.shape is not None and len(data.shape) > 1 else None
+    turned = {k: _integer(node, f"trans{'AB'[k]}", 0) != 0 for k in (0, 1)}
+    # Unturned, the left matrix is contracted along axis 1 and the right one along axis 0.
+    along = {k: int(turned[k] != (k == 0)) for k in (0, 1)}
+    return _Use(node, 1 - place, along[place], along[1 - place])
+
+
+def _integer(node: ir.Node, name: str, default: int) -> int:
+    return node.attributes[name].as_int() if name in node.attributes else default
+
+
+def _is_constant(node: ir.Node) -> bool:
+    return node.op_type == "Constant" and "value" in node.attributes
+
+
+def _is_known(value: ir.Value) -> bool:
+    producer = value.producer()
+    return value.const_value is not None if producer is None else producer.op_type == "Constant"
+
+
+def _tensor(weight: ir.Value) -> ir.TensorProtocol:
+    producer = weight.producer()
+    tensor = weight.const_value if producer is None else producer.attributes["value"].as_tensor()
+    assert tensor is not None
+    return tensor
+
+
+def _set_tensor(weight: ir.Value, array: npt.NDArray[Any]) -> None:
+    tensor = ir.Tensor(np.asarray(array, order="C"), _tensor(weight).dtype, name=weight.name)
+    producer = weight.producer()
+    if producer is None:
+        weight.const_value = tensor
+    else:
+        producer.attributes["value"] = ir.AttrTensor("value", tensor)
+    weight.shape = ir.Shape(array.shape)

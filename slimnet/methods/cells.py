@@ -1,0 +1,183 @@
+"""Parts of many weight tensors as one flat vector: norms and gradients of group regularisers in a few large steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slimnet.graph.op import Role
+
+if TYPE_CHECKING:
+    from slimnet.graph.units import Group
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """How one weight falls into cells.
+
+    Attributes:
+        tensor: name of the weight.
+        cells: int64, broadcastable to the weight and of its rank: the cell that each weight belongs to, -1 for none.
+            [O, 1, 1, 1] says it per filter, [1, I, kh, kw] per column.
+    """
+
+    tensor: str
+    cells: Ids
+
+
+class Cells:
+    """Cells of weights: each is the union of slices of one or more tensors.
+
+    All that a group regulariser needs is the sum of squares (or magnitudes) of every cell and, for the gradient, every
+    weight times a number that belongs to its cell. Both touch each weight once per slice, with no loop over cells.
+
+    Attributes:
+        count: number of cells.
+        part: int64 [cells], ascending, the partition each cell belongs to (a layer's rows, a group's units, ...).
+        parts: number of partitions.
+        sizes: int64 [parts], number of cells in each.
+        elements: float [cells], number of weights in each cell.
+        tensors: the weights with cells, by name.
+    """
+
+    def __init__(self, params: Mapping[str, Tensor], slices: Iterable[Slice], part: Ids, parts: int) -> None:
+        self.count, self.parts, self.sizes = len(part), parts, np.bincount(part, minlength=parts)
+        self._slices: dict[str, list[Tensor]] = {}
+        device = next((p.device for p in params.values()), torch.device("cpu"))
+        # The cell after the last one takes what belongs to none.
+        for s in slices:
+            ids = torch.from_numpy(np.where(s.cells < 0, self.count, s.cells))
+            self._slices.setdefault(s.tensor, []).append(ids.to(device))
+        self.tensors = {name: params[name] for name in self._slices}
+        every = [ids.flatten() for _, ids in self._uses()]
+        self._order = torch.cat(every) if every else torch.zeros(0, dtype=torch.int64, device=device)
+        self.part = torch.from_numpy(part).to(device)
+        sizes = [torch.full((ids.numel(),), w.numel() / ids.numel(), device=device) for w, ids in self._uses()]
+        self.elements = self._collect(sizes, torch.float32)
+
+    def squares(self) -> Tensor:
+        """Sum of squares of every cell: float32 [cells]."""
+        return self._collect([_norms(w, ids, 2).square_() for w, ids in self._uses()], torch.float32)
+
+    def magnitudes(self) -> Tensor:
+        """Sum of absolute values of every cell: float64 [cells], so that ranks do not depend on the order of sums."""
+        return self._collect([_norms(w, ids, 1).double() for w, ids in self._uses()], torch.float64)
+
+    def mean_magnitudes(self) -> list[npt.NDArray[np.float64]]:
+        """Mean absolute value of the cells of each partition; NaN for a cell without weights."""
+        return self.split((self.magnitudes() / self.elements).cpu().numpy())
+
+    def split(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """An array [cells] by partition."""
+        return np.split(values, np.cumsum(self.sizes)[:-1]) if self.parts else []
+
+    def add_to_gradients(self, factor: Tensor) -> None:
+        """Add factor[cell] * w to the gradient of every weight: factor is float32 [cells]."""
+        factor = torch.cat([factor, factor.new_zeros(1)])
+        for name, slices in self._slices.items():
+            w = self.tensors[name]
+            if w.grad is not None:
+                factors = [factor[ids].to(w.dtype) for ids in slices]
+                w.grad.addcmul_(w.detach(), sum(factors[1:], factors[0]))
+
+    def masked(self, cells: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The weights with at least one masked cell, with a bool tensor broadcastable to each, true where masked.
+
+        `cells` is bool [cells].
+        """
+        cells = torch.cat([cells, cells.new_zeros(1)])
+        for name, slices in self._slices.items():
+            mask = cells[slices[0]]
+            for ids in slices[1:]:
+                mask = mask | cells[ids]
+            if mask.any():
+                yield name, mask
+
+    def fractions(self, cells: npt.NDArray[np.bool_]) -> dict[str, float]:
+        """Fraction of the filters of each weight that fall into the given cells (bool [cells]), of those in any."""
+        found = {}
+        for name, slices in self._slices.items():
+            ids = np.concatenate([i.flatten().cpu().numpy() for i in slices])
+            found[name] = float(cells[ids[ids < self.count]].mean())
+        return found
+
+    def sum_by_part(self, values: Tensor) -> Tensor:
+        """Sums of a vector [cells] over each partition: [parts]."""
+        return values.new_zeros(self.parts).index_add_(0, self.part, values)
+
+    def _uses(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((self.tensors[name], ids) for name, slices in self._slices.items() for ids in slices)
+
+    def _collect(self, values: list[Tensor], dtype: torch.dtype) -> Tensor:
+        out = torch.zeros(self.count + 1, device=self._order.device, dtype=dtype)
+        return out.index_add_(0, self._order, torch.cat(values).to(dtype))[:-1] if values else out[:-1]
+
+
+def _norms(w: Tensor, ids: Tensor, order: int) -> Tensor:
+    """Norms over the axes along which all weights share a cell, in float32 at least."""
+    others = [k for k in range(w.ndim) if ids.shape[k] == 1]
+    w = w.detach() if w.dtype == torch.float64 else w.detach().float()
+    return torch.linalg.vector_norm(w, order, dim=others).flatten()
+
+
+def by_unit(groups: Sequence[Group], params: Mapping[str, Tensor], role: Role) -> Cells:
+    """One cell per unit of the traced groups: all its filters (`Role.OUT`), or all that reads it (`Role.IN`).
+
+    The cells of a group are one partition. Only weights count (two axes or more), not biases or batch norms.
+    """
+    ranges, part = _ranges([len(group) for group in groups])
+    slices: dict[tuple[str, int], Ids] = {}
+    for group, units in zip(groups, ranges, strict=True):
+        for m in group.members:
+            if m.role & role and m.tensor in params and params[m.tensor].ndim > 1:
+                cells = slices.setdefault((m.tensor, m.axis), np.full(params[m.tensor].shape[m.axis], -1))
+                cells[m.index] = units[:, None]
+    along = [Slice(t, _along(cells, axis, params[t].ndim)) for (t, axis), cells in slices.items()]
+    return Cells(params, along, part, len(groups))
+
+
+def by_layer(params: Mapping[str, Tensor], axis: int) -> Cells:
+    """One cell per index of one axis (0: filters or rows, 1: channels or columns) of every weight, uncoupled.
+
+    A weight that goes by several names counts once.
+    """
+    names: dict[int, str] = {}
+    for name, p in params.items():
+        if p.ndim > 1:
+            names.setdefault(id(p), name)
+    ranges, part = _ranges([params[name].shape[axis] for name in names.values()])
+    slices = [Slice(n, _along(r, axis, params[n].ndim)) for n, r in zip(names.values(), ranges, strict=True)]
+    return Cells(params, slices, part, len(slices))
+
+
+def by_column(groups: Sequence[Group], params: Mapping[str, Tensor]) -> Cells:
+    """One cell per im2col column [:, channel, y, x] of every convolution whose filters the groups hold, uncoupled.
+
+    The columns of a convolution are one partition. Grouped and transposed convolutions have no such columns.
+    """
+    convs = [m.tensor for g in groups for m in g.members if m.role & Role.OUT and m.use.split(".")[0] == "Conv"
+             and "[" not in m.use and m.axis == 0 and m.tensor in params]  # fmt: skip
+    shapes = {name: (1, *params[name].shape[1:]) for name in convs}
+    ranges, part = _ranges([math.prod(shape) for shape in shapes.values()])
+    slices = [Slice(name, r.reshape(shape)) for (name, shape), r in zip(shapes.items(), ranges, strict=True)]
+    return Cells(params, slices, part, len(slices))
+
+
+def _ranges(sizes: Sequence[int]) -> tuple[list[Ids], Ids]:
+    """The numbers of the cells of each partition, and the partition of each cell."""
+    start = np.cumsum([0, *sizes])
+    return [np.arange(a, b) for a, b in pairwise(start)], np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _along(cells: Ids, axis: int, rank: int) -> Ids:
+    return cells.reshape([-1 if k == axis else 1 for k in range(rank)])

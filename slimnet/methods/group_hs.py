@@ -1,0 +1,79 @@
+"""Group-HS: the Hoyer-Square measure over groups of weights (Yang, Wen, Li 2020, "DeepHoyer", section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slimnet.errors import BadInput
+from slimnet.graph.op import Role
+from slimnet.methods.base import register
+from slimnet.methods.cells import Cells, by_layer, by_unit
+from slimnet.methods.threshold import filled, masks_above
+from slimnet.methods.training import Masks, TrainingMethod
+
+GROUPINGS = ("units", "layers")
+#: A group whose sum of squares is less counts as zero: its gradient would overflow float32.
+_NOTHING = 1e-30
+
+
+@register("group-hs")
+@dataclass
+class GroupHS(TrainingMethod):
+    """Group-HS of filters and of channels: alpha * sum over partitions of (sum_g |w_g|)^2 / sum_g |w_g|^2.
+
+    Attributes:
+        alpha: strength, the same for filters and channels.
+        grouping: "units" regularises the traced units, coupled layers together; "layers" the rows and columns of each
+            weight on its own, as the paper does.
+        threshold: 0 removes units by the budget; else weights below threshold * std of their tensor become zero, as
+            the paper does, and whatever that empties is removed.
+        absolute: weights below this become zero, instead of `threshold`.
+        refill: while fine-tuning, zeros in rows and columns that stay may grow again: they are computed with anyway.
+            False keeps every single zero, as the published scripts do.
+    """
+
+    alpha: float = 1e-3
+    grouping: str = "units"
+    threshold: float = 0.0
+    absolute: float = 0.0
+    refill: bool = True
+
+    def __post_init__(self) -> None:
+        if self.grouping not in GROUPINGS:
+            raise BadInput(f"group-hs: grouping {self.grouping!r} is not known; choose units or layers")
+        if self.grouping == "units":
+            self._cells = [by_unit(self.groups, self.params, role) for role in (Role.OUT, Role.IN)]
+        else:
+            self._cells = [by_layer(self.params, axis) for axis in (0, 1)]
+        self._value = torch.zeros(())
+
+    @torch.no_grad()
+    def after_backward(self) -> None:
+        self._value = torch.stack([_step(cells, self.alpha) for cells in self._cells]).sum()
+
+    def status(self) -> dict[str, float]:
+        return {"penalty": float(self._value)}
+
+    def masks(self) -> Masks | None:
+        if self.threshold or self.absolute:
+            masks = masks_above(self.params, self.threshold, self.absolute)
+            return filled(masks) if self.refill else masks
+        return None
+
+
+def _step(cells: Cells, alpha: float) -> Tensor:
+    """Add alpha * dGH/dw to the gradients, 2 alpha (P/S^2)(S/|w_g| - P) w; return alpha * GH.
+
+    P is the sum of the group norms of a partition, S that of their squares. Groups that are zero stay so.
+    """
+    squares = cells.squares()
+    squares = torch.where(squares > _NOTHING, squares, 0)
+    norms = squares.sqrt()
+    p, s = cells.sum_by_part(norms), cells.sum_by_part(squares)
+    slope = torch.where(s > 0, p / s, 0)
+    pull = torch.where(norms > 0, 1 / norms - slope[cells.part], 0)
+    cells.add_to_gradients(2 * alpha * slope[cells.part] * pull)
+    return alpha * (p * slope).sum()

@@ -1,0 +1,42 @@
+"""Group lasso over filters (Yuan and Lin 2006; for networks Wen et al. 2016, "Learning Structured Sparsity")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from slimnet.graph.op import Role
+from slimnet.methods.base import register
+from slimnet.methods.cells import by_unit
+from slimnet.methods.training import TrainingMethod
+
+#: A filter whose sum of squares is less counts as zero: its direction would be rounding noise.
+_NOTHING = 1e-30
+
+
+@register("group-lasso")
+@dataclass
+class GroupLasso(TrainingMethod):
+    """strength * sum over units of sqrt(elements) |w_g|, with w_g all filters of a unit.
+
+    Attributes:
+        strength: lambda. The gradient of a filter has the norm strength * sqrt(elements), whatever is left of it.
+    """
+
+    strength: float = 1e-4
+
+    def __post_init__(self) -> None:
+        self._cells = by_unit(self.groups, self.params, Role.OUT)
+        self._value = torch.zeros(())
+
+    @torch.no_grad()
+    def after_backward(self) -> None:
+        squares = self._cells.squares()
+        norms = torch.where(squares > _NOTHING, squares, 0).sqrt()
+        scale = self.strength * self._cells.elements.sqrt()
+        self._cells.add_to_gradients(torch.where(norms > 0, scale / norms, 0))
+        self._value = (scale * norms).sum()
+
+    def status(self) -> dict[str, float]:
+        return {"penalty": float(self._value)}

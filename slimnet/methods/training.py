@@ -1,0 +1,101 @@
+"""What a method is that acts while the network trains: it changes gradients, and says afterwards what goes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from slimnet.methods.base import CONTEXT, Method, Params, Scores
+from slimnet.methods.criteria import L1
+
+if TYPE_CHECKING:
+    from slimnet.graph.units import Group
+
+#: Turns scores into what is removed, one bool [units] per group: a budget, with its ratios and its rounding.
+Pick: TypeAlias = Callable[[Scores], list[npt.NDArray[np.bool_]]]
+#: Parameter name -> bool tensor of its shape, true where a weight stays.
+Masks: TypeAlias = dict[str, Tensor]
+
+
+def keep_all(scores: Scores) -> list[npt.NDArray[np.bool_]]:
+    """The budget that removes nothing."""
+    return [np.zeros(len(values), bool) for values in scores]
+
+
+@dataclass
+class TrainingMethod(Method, ABC):
+    """A method that regularises a network while it trains.
+
+    It is bound to the parameters it is given, which are changed in place. Three calls in any PyTorch loop::
+
+        method = GroupHS(trace.groups, dict(module.named_parameters()), pick=slimnet.picker(trace, ratio=0.5))
+        for x, y in loader:
+            method.before_forward()
+            loss(module(x), y).backward()
+            method.after_backward()
+            optimizer.step()
+            method.after_step()
+
+    Then either whole units go, `removed()`, or single weights, `masks()`.
+
+    Attributes:
+        groups: of the traced network.
+        params: parameters of the module by name, those that share a tensor under any of its names.
+        pick: the budget; nothing is removed without one.
+        steps: the number of optimizer steps that the loop is going to take, for methods whose schedule is fitted to
+            it; None leaves the schedule as published.
+    """
+
+    groups: Sequence[Group] = field(metadata=CONTEXT)
+    params: Mapping[str, Tensor] = field(metadata=CONTEXT, repr=False)
+    pick: Pick = field(default=keep_all, metadata=CONTEXT, repr=False)
+    steps: int | None = field(default=None, metadata=CONTEXT)
+
+    def before_forward(self) -> None:
+        """Change the weights for the forward and backward pass; `after_step` puts them back."""
+
+    @abstractmethod
+    def after_backward(self) -> None:
+        """Add the regulariser's gradient to `grad`, once per optimizer step."""
+
+    def after_step(self) -> None:
+        """Put masks back after the optimizer, whose momentum and decay move masked weights too."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the method needs no more steps; methods without a schedule of their own never say so."""
+        return False
+
+    def status(self) -> dict[str, float]:
+        """What a progress bar should show: lambda, sparsity, ..."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What the user should know about how the method was set up."""
+        return []
+
+    def score(self, params: Params, groups: Sequence[Group]) -> Scores:
+        """Importance of every unit after training; the l1 norm of its filters unless a method knows better."""
+        return L1().score(params, groups)
+
+    def removed(self) -> list[npt.NDArray[np.bool_]] | None:
+        """One bool [units] per group, true where a unit goes; None where `masks` speaks instead."""
+        arrays = {name: p.detach().float().cpu().numpy() for name, p in self.params.items()}
+        return self.pick(self.score(arrays, self.groups))
+
+    def masks(self) -> Masks | None:
+        """Which single weights stay, for methods that do not remove whole units."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers from which `load_state_dict` goes on exactly."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict`."""

@@ -1,0 +1,176 @@
+"""Recipes: TOML files that train, prune and measure a network, once or for every combination of a sweep."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimnet.clock import Clock
+from slimnet.delivery import Delivery
+from slimnet.errors import BadInput
+from slimnet.io import load
+from slimnet.io.data import Data, load_data
+from slimnet.io.files import existing_file, replacing
+from slimnet.methods import is_training
+from slimnet.pipeline import Budget, prune
+from slimnet.training.dense import train_dense
+from slimnet.training.job import FINETUNE, SPARSIFY, Training
+from slimnet.training.phase import Phase, phase
+
+#: What the dense network is trained like if a recipe says no more than [dense].
+DENSE = Phase(epochs=20, lr=0.05, best=True)
+_KEYS = {
+    "": {
+        *("title", "arch", "weights", "input", "data", "seeds", "note", "reach"),
+        *("dense", "prune", "sparsify", "finetune", "sweep"),
+    },
+    "prune": {"method", "ratio", "scope", "round_to", "ratio_for", "ignore", "coupled", "options"},
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a recipe: its settings with those of the sweep filled in, and what tells it from the others."""
+
+    settings: Mapping[str, Any]
+    seed: int
+    varied: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        parts = [f"{key.rpartition('.')[2]}={value}" for key, value in self.varied.items()]
+        return ",".join([*parts, f"seed={self.seed}"])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a recipe.
+
+    Raises:
+        BadInput: the file is not TOML, or says something a recipe cannot.
+    """
+    try:
+        recipe = tomllib.loads(existing_file(path).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: is not TOML ({error})") from None
+    for table, known in _KEYS.items():
+        given = recipe.get(table, {}) if table else recipe
+        for key in given:
+            if key not in known:
+                where = f"[{table}] " if table else ""
+                raise BadInput(f"{path}: {where}{key} is not known; a recipe has: {', '.join(sorted(known))}")
+    for key in ("arch", "data", "prune"):
+        if key not in recipe:
+            raise BadInput(f"{path}: {key} is missing")
+    return recipe
+
+
+def jobs(recipe: Mapping[str, Any]) -> Iterator[Job]:
+    """Every combination of the sweep, for every seed."""
+    sweep = recipe.get("sweep", {})
+    for seed in recipe.get("seeds", [0]):
+        for values in itertools.product(*sweep.values()):
+            settings = copy.deepcopy(dict(recipe))
+            for key, value in zip(sweep, values, strict=True):
+                *tables, last = key.split(".")
+                place = settings
+                for table in tables:
+                    place = place.setdefault(table, {})
+                place[last] = value
+            yield Job(settings, seed, dict(zip(sweep, values, strict=True)))
+
+
+def run(
+    path: Path, out: Path, results: Path, data: str | None, device: str, resume: bool, clock: Clock,
+    tell: Callable[[Mapping[str, Any]], None],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Run all jobs of a recipe that have no result yet, and write each result as it comes.
+
+    Args:
+        path: the recipe.
+        out: folder for the networks and checkpoints.
+        results: the JSON file of results; what is in it already, from the same recipe, is not run again.
+        data: another place of the data than the recipe names.
+        device: "auto" or "cpu".
+        resume: continue interrupted training from its checkpoints.
+        clock: times the steps and shows progress.
+        tell: called with every new result.
+
+    Returns:
+        One record per job.
+    """
+    recipe = read(path)
+    content: dict[str, Any] = {"recipe": recipe, "rows": []}
+    if results.exists():
+        before = json.loads(results.read_text(encoding="utf-8"))
+        content["rows"] = [row for row in before.get("rows", []) if row["name"] in {job.name for job in jobs(recipe)}]
+    loaded = load_data(data or recipe["data"])
+    for job in jobs(recipe):
+        if any(row["name"] == job.name for row in content["rows"]):
+            continue
+        row = _run(job, loaded, out, device, resume, clock)
+        content["rows"].append(row)
+        results.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(results) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        tell(row)
+    return list(content["rows"])
+
+
+def _run(job: Job, data: Data, out: Path, device: str, resume: bool, clock: Clock) -> dict[str, Any]:
+    settings, start = job.settings, time.perf_counter()
+    weights, arch = _dense(job, data, out, device, resume, clock)
+    net = load(weights, arch, settings.get("input") or (1, *data.test.shape))
+    chosen = settings["prune"]
+    method = chosen.get("method", "l1")
+    sparse = phase(SPARSIFY, **{"seed": job.seed, **settings.get("sparsify", {})})
+    tuned = phase(FINETUNE, **{"seed": job.seed, **settings.get("finetune", {})})
+    folder = out / job.name
+    training = Training(data, sparse, tuned, device, folder / "checkpoints", resume)
+    options = {**chosen.get("options", {}), **({"seed": job.seed} if method == "random" else {})}
+    rounding = chosen.get("round_to", "none")
+    budget = Budget(
+        chosen.get("ratio", 0.5),
+        chosen.get("scope", "layer"),
+        None if rounding == "none" else rounding,
+        tuple(chosen.get("ratio_for", {}).items()),
+        tuple(chosen.get("ignore", ())),
+        chosen.get("coupled", True),
+    )
+    needed = training if is_training(method) or tuned.epochs else None
+    delivery = Delivery(folder, data=data, bench_seconds=0, prove=False)
+    report = prune(net, method, budget, delivery, options=options, training=needed, clock=clock).content
+    keys = ("accuracy", "params", "macs", "speedup", "gathered", "notes", "versions")
+    widths = {group["name"]: group["after"] for group in report["groups"]}
+    return {"name": job.name, **job.varied, "seed": job.seed, **{key: report[key] for key in keys}, "widths": widths,
+            "sparsity": report["sparsity"], "device": device_name(device),
+            "seconds": round(time.perf_counter() - start)}  # fmt: skip
+
+
+def device_name(device: str) -> str:
+    """What the results were computed on."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _dense(job: Job, data: Data, out: Path, device: str, resume: bool, clock: Clock) -> tuple[Path | None, str]:
+    """The dense network: trained here once per seed where the recipe says how, else as given."""
+    settings = job.settings
+    given = Path(settings["weights"]) if "weights" in settings else None
+    if "dense" not in settings:
+        return given, settings["arch"]
+    file = out / f"dense-{job.seed}.pt"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        how = phase(DENSE, **{"seed": job.seed, **settings["dense"]})
+        train_dense(settings["arch"], given, data, how, file, device, resume, clock)
+    return file, settings["arch"]

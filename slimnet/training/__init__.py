@@ -1,0 +1,1 @@
+"""Training: the loop, its checkpoints, and pruning methods at work in it."""

@@ -1,0 +1,44 @@
+"""Trained weights on their way from a module into graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from torch import nn
+
+from slimnet.graph.net import Net
+from slimnet.io.torch_export import export_torch
+from slimnet.io.torch_slim import slim_module_survives
+from slimnet.timing.session import random_inputs
+
+
+def arrays_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """Parameters and buffers of a module by name, copied."""
+    return {name: t.detach().cpu().numpy().copy() for name, t in module.state_dict().items()}
+
+
+def with_weights(model: ir.Model, arrays: Mapping[str, Any]) -> ir.Model:
+    """A copy of a graph whose initializers have the values of these arrays, where name and shape agree."""
+    copy = model.clone()
+    for name, value in copy.graph.initializers.items():
+        old, new = value.const_value, arrays.get(name)
+        if old is not None and new is not None and tuple(old.shape.numpy()) == new.shape:
+            value.const_value = ir.Tensor(new.astype(old.dtype.numpy(), copy=False), old.dtype, name=name)
+    return copy
+
+
+def refreshed(net: Net, module: nn.Module) -> Net:
+    """A network with the weights its module has now.
+
+    They are written into the graph by name. Should that not give what the module computes, because the graph holds
+    values that were computed from weights, the module is exported anew.
+    """
+    assert net.torch is not None, "only networks from PyTorch are trained"
+    source = replace(net.torch, module=module.cpu().eval())
+    model = with_weights(net.model, arrays_of(module))
+    same, _ = slim_module_survives(source.module, model, random_inputs(net, net.inputs))
+    return replace(net, model=model, torch=source) if same else export_torch(source, net.name, net.source)

@@ -1,0 +1,109 @@
+"""The settings of one phase of training: plain values, compared when a run is resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from slimnet.errors import BadInput
+
+OPTIMIZERS = ("sgd", "adam")
+PRECISIONS = ("no", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training split; a pruning method with a schedule of its own may end earlier.
+        lr: learning rate at the start.
+        optimizer: "sgd" (with momentum) or "adam".
+        momentum: of SGD.
+        nesterov: whether SGD looks ahead.
+        weight_decay: coupled L2, of all parameters.
+        batch_size: per process.
+        schedule: "constant", "cosine" (to 0), or "step:60,90": times 0.1 at those epochs.
+        smoothing: label smoothing.
+        clip: largest gradient norm; 0 does not clip.
+        distill: weight in [0, 1] of the dense network's soft outputs (Hinton et al. 2015) in the loss.
+        temperature: of the soft outputs.
+        patience: stop after this many epochs without a better validation accuracy; 0 does not.
+        best: end with the weights of the best epoch on the validation split, not the last.
+        bn_batches: batches to estimate batch-norm statistics anew on at the end; 0 does not.
+        accumulate: batches per optimizer step.
+        precision: "no", "fp16" or "bf16" arithmetic.
+        seed: of order, augmentation and dropout.
+    """
+
+    epochs: int = 10
+    lr: float = 0.01
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    batch_size: int = 64
+    schedule: str = "cosine"
+    smoothing: float = 0.0
+    clip: float = 0.0
+    distill: float = 0.0
+    temperature: float = 4.0
+    patience: int = 0
+    best: bool = False
+    bn_batches: int = 0
+    accumulate: int = 1
+    precision: str = "no"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise BadInput(f"optimizer {self.optimizer!r} is not known; choose one of: {', '.join(OPTIMIZERS)}")
+        if self.precision not in PRECISIONS:
+            raise BadInput(f"precision {self.precision!r} is not known; choose one of: {', '.join(PRECISIONS)}")
+        for name, low in (("epochs", 0), ("lr", 0), ("batch_size", 1), ("accumulate", 1), ("weight_decay", 0)):
+            if not getattr(self, name) >= low:
+                raise BadInput(f"{name} {getattr(self, name):g}: must be at least {low}")
+        if not 0 <= self.distill <= 1:
+            raise BadInput(f"distill {self.distill:g}: is a weight between 0 and 1")
+        self.milestones()
+
+    def milestones(self) -> tuple[int, ...]:
+        """The epochs of a step schedule; none for the others.
+
+        Raises:
+            BadInput: the schedule cannot be understood.
+        """
+        kind, _, epochs = self.schedule.partition(":")
+        if self.schedule in ("constant", "cosine"):
+            return ()
+        if kind != "step" or not all(part.strip().isdigit() for part in epochs.split(",")):
+            raise BadInput(f"schedule {self.schedule!r} is not understood; use constant, cosine or step:60,90")
+        return tuple(int(part) for part in epochs.split(","))
+
+    def factor(self, epoch: float) -> float:
+        """What the learning rate is multiplied by in an epoch."""
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * epoch / max(self.epochs, 1)))
+        return float(0.1 ** sum(epoch >= m for m in self.milestones()))
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def phase(base: Phase, **settings: Any) -> Phase:
+    """A phase with some settings changed; those that are None stay.
+
+    Raises:
+        BadInput: there is no such setting, or its value is of the wrong type.
+    """
+    known = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, value in given.items():
+        if name not in known:
+            raise BadInput(f"training has no setting {name!r}; it has: {', '.join(known)}")
+        kinds = (int, float) if isinstance(known[name], float) else (type(known[name]),)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise BadInput(f"training setting {name}={value} is not of type {type(known[name]).__name__}")
+    return dataclasses.replace(base, **given)
