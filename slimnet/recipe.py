@@ -163,14 +163,14 @@ def device_name(device: str) -> str:
 
 
 def _dense(job: Job, data: Data, out: Path, device: str, resume: bool, clock: Clock) -> tuple[Path | None, str]:
-    """The dense network: trained here once per seed where the recipe says how, else as given."""
+    """The dense network: as given, or trained here where the recipe says how: once, if it names a seed for that."""
     settings = job.settings
     given = Path(settings["weights"]) if "weights" in settings else None
     if "dense" not in settings:
         return given, settings["arch"]
-    file = out / f"dense-{job.seed}.pt"
+    how = phase(DENSE, **{"seed": job.seed, **settings["dense"]})
+    file = out / f"dense-{how.seed}.pt"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        how = phase(DENSE, **{"seed": job.seed, **settings["dense"]})
         train_dense(settings["arch"], given, data, how, file, device, resume, clock)
     return file, settings["arch"]
