@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.errors import BadInput
-from slimnet.graph.axes import Bools, Ids, Ledger, components
+from slimnet.graph.axes import Bools, Ids, Ledger, Pinning, components
 from slimnet.graph.choice import decide
 from slimnet.graph.evaluate import constant_of_shape
 from slimnet.graph.op import KERNEL, Role
@@ -132,7 +132,8 @@ class _Params(Mapping[str, npt.NDArray[Any]]):
 class Trace:
     """What can be removed from a network, and what removing it changes.
 
-    `allow_inexact` and `prefer` say how it was traced (see `trace`); plans remember them.
+    `allow_inexact` and `prefer` say how it was traced (see `trace`); plans remember them. `reason_of_id` is the number of
+    the pinning that holds each id, negative where there is none.
     """
 
     net: Net
@@ -153,6 +154,8 @@ class Trace:
     values: dict[ir.Value, Traced]
     allow_inexact: bool = False
     prefer: str | None = None
+    pinnings: Sequence[Pinning] = ()
+    reason_of_id: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @cached_property
     def model_hash(self) -> str:
@@ -196,9 +199,23 @@ class Trace:
         """Value of every tensor that a group touches, by name, each read when it is asked for."""
         return _Params({slot.name: slot for slot in self.slots})
 
+    def pins_of(self, slot: Slot) -> list[Pin]:
+        """Why indices of a tensor's axis must stay, one reason each; `units` counts the indices."""
+        fixed = np.abs(slot.ids)[self.unit_of_id[np.abs(slot.ids)] < 0]
+        numbers = Counter(np.where(fixed == 0, _UNPRODUCED, self.reason_of_id[fixed]).tolist())
+        return [_pin(count, slot, k, self.pinnings) for k, count in numbers.items()]
+
     def keep(self, removed: Bools) -> Bools:
         """Per id, whether it stays; element 0 stands for everything fixed."""
         return ~np.append(removed, False)[self.unit_of_id]
+
+    def never_empty(self, removed: Bools) -> Bools:
+        """The units to remove without the first one of every axis that would be empty."""
+        removed = removed.copy()
+        for axis in self.axes:
+            if len(axis.units) and (axis.units >= 0).all() and removed[axis.units].all():
+                removed[axis.units[0]] = False
+        return removed
 
     def macs(self, removed: Bools | None = None) -> dict[ir.Node, int]:
         """Multiply-adds of each node that has any (conv, matrix product, recurrent), at the traced input sizes."""
@@ -312,6 +329,8 @@ def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
         values=tracer.values,
         allow_inexact=tracer.allow_inexact,
         prefer=prefer,
+        pinnings=ledger.pinnings,
+        reason_of_id=reason[labels],
     )
 
 
@@ -413,12 +432,13 @@ def _pins(slots: Sequence[Slot], labels: Ids, reason: Ids, ledger: Ledger) -> li
         seen[found] = True
         if slot.data is not None:
             continue
-        for k, count in Counter(reason[found].tolist()).items():
-            if k == _UNPRODUCED:
-                pins.append(Pin(count, slot.name, slot.axis, "", "", "no layer's weights produce it"))
-            else:
-                cause = ledger.pinnings[k]
-                if cause.why == KERNEL:
-                    continue
-                pins.append(Pin(count, slot.name, slot.axis, cause.op, cause.node, cause.why))
+        counts = Counter(reason[found].tolist()).items()
+        pins += [pin for k, count in counts if (pin := _pin(count, slot, k, ledger.pinnings)).why != KERNEL]
     return pins
+
+
+def _pin(count: int, slot: Slot, reason: int, pinnings: Sequence[Pinning]) -> Pin:
+    if reason < 0:
+        return Pin(count, slot.name, slot.axis, "", "", "no layer's weights produce it")
+    cause = pinnings[reason]
+    return Pin(count, slot.name, slot.axis, cause.op, cause.node, cause.why)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from slimnet.errors import BadInput
 from slimnet.graph.op import Role
-from slimnet.methods.base import register
+from slimnet.methods.base import Params, register
 from slimnet.methods.cells import by_unit
 from slimnet.methods.training import Masks, TrainingMethod
 
@@ -220,7 +220,7 @@ class GReg(TrainingMethod):
 
     # -- what comes of it ----------------------------------------------------------------------------------------------
 
-    def removed(self) -> list[npt.NDArray[np.bool_]] | None:
+    def removed(self, params: Params | None = None) -> list[npt.NDArray[np.bool_]] | None:
         if self.granularity == "weight":
             return None
         if self._picking or not self._going:

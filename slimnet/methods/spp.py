@@ -18,7 +18,7 @@ from torch import Tensor
 
 from slimnet.errors import BadInput
 from slimnet.graph.op import Role
-from slimnet.methods.base import register
+from slimnet.methods.base import Params, register
 from slimnet.methods.cells import by_column, by_unit
 from slimnet.methods.training import Masks, TrainingMethod
 
@@ -191,7 +191,7 @@ class RankedPruning(TrainingMethod):
             gone[cells[order[:target]]] = True
         return gone
 
-    def removed(self) -> list[Bools] | None:
+    def removed(self, params: Params | None = None) -> list[Bools] | None:
         return self._cells.split(self._outcome()) if self.unit == "filter" else None
 
     def masks(self) -> Masks | None:

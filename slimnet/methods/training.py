@@ -72,6 +72,11 @@ class TrainingMethod(Method, ABC):
         """Whether the method needs no more steps; methods without a schedule of their own never say so."""
         return False
 
+    @property
+    def unfinished(self) -> str | None:
+        """What to tell the user where training ends before `finished`; methods without a schedule have nothing to say."""
+        return None
+
     def status(self) -> dict[str, float]:
         """What a progress bar should show: lambda, sparsity, ..."""
         return {}
@@ -84,10 +89,15 @@ class TrainingMethod(Method, ABC):
         """Importance of every unit after training; the l1 norm of its filters unless a method knows better."""
         return L1().score(params, groups)
 
-    def removed(self) -> list[npt.NDArray[np.bool_]] | None:
-        """One bool [units] per group, true where a unit goes; None where `masks` speaks instead."""
-        arrays = {name: p.detach().float().cpu().numpy() for name, p in self.params.items()}
-        return self.pick(self.score(arrays, self.groups))
+    def removed(self, params: Params | None = None) -> list[npt.NDArray[np.bool_]] | None:
+        """One bool [units] per group, true where a unit goes; None where `masks` speaks instead.
+
+        `params` are the tensors of the trained network as its trace has them; without it, those of the module serve,
+        which may lack what an exported graph computes from several of them, as it does for an LSTM.
+        """
+        if params is None:
+            params = {name: p.detach().float().cpu().numpy() for name, p in self.params.items()}
+        return self.pick(self.score(params, self.groups))
 
     def masks(self) -> Masks | None:
         """Which single weights stay, for methods that do not remove whole units."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.io.data import Data
 from slimnet.io.files import essence
+from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_follow import CannotSlim
 from slimnet.io.torch_slim import slim_module, slim_module_survives
-from slimnet.methods.base import create
+from slimnet.methods.base import Scores, create
 from slimnet.methods.training import Masks, Pick, TrainingMethod
 from slimnet.planning.plan import Plan
 from slimnet.timing.session import random_inputs
@@ -75,13 +76,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Sparse:
-    """What regularised training gave: the network with its new weights, and either units that go or weight masks."""
+    """What regularised training gave: the network with its new weights, and either units that go or weight masks.
+
+    `scores` are those of the units after training, where units go.
+    """
 
     net: Net
     removed: Bools | None
     masks: Masks | None
     notes: list[str]
     training: dict[str, Any]
+    scores: Scores | None = None
 
 
 def sparsify(
@@ -106,13 +111,16 @@ def sparsify(
     with clock("sparsify") as progress:
         run.watch = progress
         history = run.fit(training.resume)
-    masks, removed = bound.masks(), None
+    trained, masks, removed, scores = refreshed(net, module), bound.masks(), None, None
     if masks is None:
-        removed = np.zeros(traced.n_units, bool)
-        for group, gone in zip(traced.groups, bound.removed() or [], strict=True):
+        now = trace(trained, traced.allow_inexact, traced.prefer)
+        removed, scores = np.zeros(traced.n_units, bool), bound.score(now.params(), now.groups)
+        for group, gone in zip(traced.groups, bound.removed(now.params()) or [], strict=True):
             removed[group.units] = gone
     notes = bound.notes()
-    return Sparse(refreshed(net, module), removed, masks, notes, {"sparsify": _recorded(phase, history)})
+    if bound.unfinished is not None and not bound.finished:
+        notes.append(bound.unfinished)
+    return Sparse(trained, removed, masks, notes, {"sparsify": _recorded(phase, history)}, scores)
 
 
 def finetune_masked(
@@ -152,12 +160,15 @@ def tuner(traced: Trace, removed: Bools, teacher: nn.Module, training: Training,
 def _tune_slim(
     net: Net, module: nn.Module, thin: ir.Model, teacher: nn.Module, plan: Plan, training: Training, clock: Clock
 ) -> Tuned:
+    assert net.torch is not None
     module = module.train()
     settings = {"network": plan.model_hash, "plan": _digest(plan), "module": "slim"}
     record = _finetune(module, teacher, None, training, settings, clock)
-    arrays = arrays_of(module)
+    arrays, inputs = arrays_of(module), random_inputs(net, net.inputs)
     model = with_weights(thin, arrays)
-    same, why = slim_module_survives(module, model, random_inputs(net, net.inputs))
+    if not slim_module_survives(module, model, inputs)[0]:  # some weights are in the graph only as what they made
+        model = export_torch(replace(net.torch, module=module.eval()), net.name).model
+    same, why = slim_module_survives(module, model, inputs)
     if not same:
         raise VerifyFailed(f"{net.name}: the fine-tuned module is not what the graph computes: {why}")
     return Tuned(model, arrays, None, {"finetune": record | {"module": "slim"}})

@@ -1,11 +1,19 @@
 """Random networks of every family: slim equals mask, and nodes that do nothing change no group."""
 
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 
+from slimnet.graph.net import Net
+from slimnet.graph.shrink import shrinkable
+from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
-from tests.graph.nets import exact
+from tests.graph.nets import exact, feeds, run
 from tests.graph.sketch import IMAGE, TOKENS, sketch
 
 BLOCKS = sorted({*IMAGE, *TOKENS})
@@ -23,6 +31,32 @@ def partition(trace: Trace) -> set[frozenset[tuple[str, int, int]]]:
                 frozenset((m.tensor.partition("@")[0], m.axis, int(i)) for m in group.members for i in m.index[k])
             )
     return found
+
+
+def with_zeros(net: Net, seed: int, share: float) -> Net:
+    """The network with random slices of its float weights, along random axes, set to zero."""
+    random = np.random.default_rng(seed)
+    model = net.model.clone()
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or "var" in name:
+            continue
+        array = np.array(tensor.numpy())
+        for axis in range(min(array.ndim, 2)):
+            gone = random.random(array.shape[axis]) < share
+            array[(slice(None),) * axis + (gone,)] = 0
+        value.const_value = ir.Tensor(array, name=name)
+    return replace(net, model=model)
+
+
+@QUICK
+@given(STEPS, STYLES, st.sampled_from([0.0, 0.2, 0.6]))
+def test_shrinking_changes_no_output(steps, style, share):
+    net = with_zeros(sketch(steps, style), style, share)
+    found = shrinkable(net)
+    small, feed = slim(found.trace, found.trace.never_empty(found.removed)), feeds(net, style)
+    for want, got in zip(run(net.model, feed), run(small, feed), strict=True):
+        assert_allclose(got, want, atol=1e-4 * max(1.0, np.abs(want).max()))
 
 
 @QUICK

@@ -134,6 +134,30 @@ def test_depthwise_filters_go():
     assert left == {"w": (6, 3, 1, 1), "d": (6, 1, 3, 3), "u": (4, 6, 1, 1)}
 
 
+GROUPED = """(float[1,3,4,4] x) => (y) <float[8,3,1,1] w, float[12,4,1,1] g, float[5,12,1,1] u>
+    { a = Conv(x, w) b = Relu(a) c = Conv<group=2>(b, g) d = Relu(c) y = Conv(d, u) }"""
+TRANSPOSED = """(float[1,3,4,4] x) => (y) <float[8,3,1,1] w, float[8,6,1,1] g, float[5,12,1,1] u>
+    { a = Conv(x, w) b = Relu(a) c = ConvTranspose<group=2>(b, g) d = Relu(c) y = Conv(d, u) }"""
+
+
+@pytest.mark.parametrize("text", [GROUPED, TRANSPOSED])
+def test_a_grouped_convolution_without_zeros_keeps_everything(text):
+    assert not shrinkable(net(text)).removed.any()
+
+
+def test_offsets_of_a_grouped_convolution_go_when_every_group_has_done_with_them():
+    """Offset 1 is unread in both groups; offset 2 gets nothing in one of them, then in both."""
+    g = weights(12, 4, 1, 1, zero=(1,), axis=1)
+    assert shrunk(net(GROUPED, g=g, w=weights(8, 3, 1, 1, zero=(6,))))["w"] == (6, 3, 1, 1)
+    assert shrunk(net(GROUPED, g=g, w=weights(8, 3, 1, 1, zero=(2, 6))))["w"] == (4, 3, 1, 1)
+
+
+def test_offsets_of_a_grouped_transposed_convolution_go():
+    assert shrunk(net(TRANSPOSED, w=weights(8, 3, 1, 1, zero=(1, 5))))["w"] == (6, 3, 1, 1)
+    assert shrunk(net(TRANSPOSED, w=weights(8, 3, 1, 1, zero=(1, 6))))["w"] == (8, 3, 1, 1)
+    assert shrunk(net(TRANSPOSED, u=weights(5, 12, 1, 1, zero=(0, 6), axis=1)))["g"] == (8, 5, 1, 1)
+
+
 @pytest.mark.parametrize(("activation", "goes"), [("Relu", True), ("Tanh", True), ("Sigmoid", False), ("Exp", False)])
 def test_only_what_keeps_zero_lets_a_zero_pass(activation, goes):
     text = f"""(float[2,4] x) => (y) <float[4,8] w, float[8,3] v>

@@ -63,15 +63,28 @@ def _grouped(op: Op, x: Ids, first: Ids, second: Ids, group: int, transposed: bo
     """Either whole groups go, or the same offset goes in every group: a grid [group, offset] on both sides."""
     groups = op.fresh(group)
     op.lengths("group", {0: groups})
+    offsets = op.fresh(len(first) // group)
+    op.relate(first, (group, len(offsets)), [groups, offsets])
     if transposed:
-        op.relate(first, (group, len(first) // group), [groups, op.fresh(len(first) // group)])
         op.same(x, first)
+        _contract_offsets(op, x, offsets, first)
         out = op.fresh(group * len(second))
+        out = signed(out, np.tile(second > 0, group)) if is_live(out) else out
         op.relate(out, (group, len(second)), [groups, second])
         return out
+    _contract_offsets(op, x, second, np.tile(second, group))
     op.relate(x, (group, len(second)), [groups, second])
-    op.relate(first, (group, len(first) // group), [groups, op.fresh(len(first) // group)])
     return first
+
+
+def _contract_offsets(op: Op, x: Ids, offsets: Ids, weights: Ids) -> None:
+    """An offset may go from the sums of every group only if in each of them the input or the weights are zero there.
+
+    A whole group may go with its outputs, whatever its inputs are.
+    """
+    both = ((x < 0) & (weights <= 0)).reshape(-1, len(offsets)).any(axis=0)
+    if both.any():
+        op.pin(offsets[both], "is summed over although neither side becomes zero")
 
 
 @rule("Gemm")
