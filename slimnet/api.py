@@ -35,6 +35,7 @@ def plan(
     round_to: int | str | None = "auto",
     ratio_for: Sequence[tuple[str, float]] = (),
     ignore: Sequence[str] = (),
+    coupled: bool = True,
     **options: Any,
 ) -> Plan:
     """Choose what goes.
@@ -47,6 +48,7 @@ def plan(
         round_to: N aligns widths to multiples of N, "auto" to what the runtime here likes, None leaves them.
         ratio_for: (pattern, ratio) pairs for single groups.
         ignore: patterns of groups that stay dense.
+        coupled: false leaves groups with several producing layers (residual streams) dense, as most papers do.
 
     Returns:
         The plan. Raises BadInput for options that do not fit the network.
@@ -61,6 +63,7 @@ def plan(
         ratio_for=ratio_for,
         ignore=ignore,
         round_to=round_to,
+        coupled=coupled,
         normalise=scorer.normalise,
     )
     return trace.plan(removed, {"method": method, "ratio": ratio, "scope": scope, "round_to": round_to})
