@@ -31,7 +31,7 @@ _KEYS = {
         *("title", "arch", "weights", "input", "data", "seeds", "note", "reach"),
         *("dense", "prune", "sparsify", "finetune", "sweep"),
     },
-    "prune": {"method", "ratio", "scope", "round_to", "ratio_for", "ignore", "coupled", "options"},
+    "prune": {"method", "ratio", "scope", "round_to", "ratio_for", "ignore", "coupled", "picks", "options"},
 }
 
 
@@ -142,6 +142,7 @@ def _run(job: Job, data: Data, out: Path, device: str, resume: bool, clock: Cloc
         tuple(chosen.get("ratio_for", {}).items()),
         tuple(chosen.get("ignore", ())),
         chosen.get("coupled", True),
+        chosen.get("picks"),
     )
     needed = training if is_training(method) or tuned.epochs else None
     delivery = Delivery(folder, data=data, bench_seconds=0, prove=False)

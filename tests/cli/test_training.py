@@ -1,0 +1,158 @@
+"""Training from the command line: prune with data, train, run, and what a user may do wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import ROOT
+
+NETWORK = """
+from torch import nn
+
+
+def small():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+"""
+DATA = "digits?limit=256&augment=none"
+QUICK = ("--bench-seconds", "0", "--no-prove", "--device", "cpu", "--input", "1x1x8x8", "--batch-size", "32")
+ARCH = ("--arch", "net.py:small")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A folder with a network trained for a few epochs."""
+    (tmp_path / "net.py").write_text(NETWORK)
+    command = ["train", *ARCH, "--data", DATA, "-o", "small.pt", "--epochs", "12", "--lr", "0.1", "--batch-size", "32"]
+    done = process(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def process(words, folder):
+    return subprocess.run([sys.executable, "-m", "slimnet", *words], cwd=folder, capture_output=True, text=True,
+                          env=environment())  # fmt: skip
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "slim.safetensors")
+
+
+def test_train_writes_a_checkpoint_that_prune_reads(small):
+    content = torch.load(small / "small.pt", weights_only=True)
+    assert content["accuracy"] > 0.8
+    assert not list(small.glob("*.checkpoint"))
+    done = process(["prune", "small.pt", *ARCH, "--data", DATA, "--epochs", "3", "--json", *QUICK], small)
+    report = json.loads(done.stdout)
+    assert report["accuracy"]["before"] == pytest.approx(content["accuracy"], abs=1e-9)
+    assert report["accuracy"]["after"] >= report["accuracy"]["pruned"]
+    assert [record["epoch"] for record in report["training"]["finetune"]["epochs"]] == [0, 1, 2]
+
+
+def test_a_killed_run_resumes_to_the_same_weights(small):
+    words = ["prune", "small.pt", *ARCH, "--method", "greg-2", "--data", DATA, *QUICK, "--sparse-epochs", "12",
+             "--epochs", "12"]  # fmt: skip
+    assert process([*words, "-o", "whole"], small).returncode == 0
+    running = subprocess.Popen([sys.executable, "-m", "slimnet", *words, "-o", "cut"], cwd=small, env=environment(),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    checkpoints = small / "cut" / "checkpoints"
+    deadline = time.monotonic() + 60
+    while not (checkpoints / "sparsify.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert checkpoints.is_dir()
+    assert not (small / "cut" / "slim.onnx").exists()
+    done = process([*words, "-o", "cut", "--resume"], small)
+    assert done.returncode == 0, done.stderr
+    whole, cut = tensors(small / "whole"), tensors(small / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert not checkpoints.exists()
+
+
+def test_resuming_with_another_ratio_or_method_is_refused(small):
+    words = ["prune", "small.pt", *ARCH, "--data", DATA, *QUICK, "-o", "out", "--sparse-epochs", "1", "--epochs", "1"]
+    broken = process([*words, "--method", "group-hs", "--train", "finetune.lr=1e30"], small)
+    assert broken.returncode == 5
+    assert "step" in broken.stderr
+    again = process([*words, "--method", "group-hs", "--sparse-lr", "0.5", "--resume"], small)
+    assert again.returncode == 2
+    assert "lr=0.01" in again.stderr
+    assert "0.5" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--method", "group-hs"), "--data"),
+        (("--epochs", "3"), "--data"),
+        (("--data", "nothing"), "--data nothing"),
+        (("--data", DATA, "--epochs", "1", "--train", "speed=3"), "speed"),
+        (("--data", DATA, "--epochs", "1", "--train", "momentum=much"), "momentum"),
+        (("--data", DATA, "--epochs", "1", "--train", "dense.lr=1"), "dense"),
+        (("--data", DATA, "--method", "group-hs", "--option", "beta=1"), "beta"),
+        (("--data", DATA, "--method", "greg-1", "--picks", "greg-2"), "--picks"),
+        (("--data", DATA, "--epochs", "1", "--batch-size", "5000"), "batch_size"),
+    ],
+)
+def test_mistakes_are_one_line(small, words, told):
+    quick = [w for w in QUICK if w not in ("--batch-size", "32")]
+    done = process(["prune", "small.pt", *ARCH, *quick, *words], small)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (small / "small-slim" / "slim.onnx").exists()
+
+
+RECIPE = f"""
+arch = "net.py:small"
+data = "{DATA}"
+seeds = [0, 1]
+
+[dense]
+epochs = 3
+lr = 0.1
+batch_size = 32
+
+[finetune]
+epochs = 1
+batch_size = 32
+
+[prune]
+method = "l1"
+
+[sweep]
+"prune.ratio" = [0.25, 0.75]
+"""
+
+
+def test_a_recipe_runs_every_combination_once(small):
+    (small / "r.toml").write_text(RECIPE)
+    done = process(["run", "r.toml", "--device", "cpu"], small)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((small / "results" / "r.json").read_text())["rows"]
+    assert [(row["seed"], row["prune.ratio"]) for row in rows] == [(0, 0.25), (0, 0.75), (1, 0.25), (1, 0.75)]
+    assert rows[0]["macs"]["after"] > rows[1]["macs"]["after"]
+    again = process(["run", "r.toml", "--device", "cpu"], small)
+    assert len(again.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("wrong", "told"), [("arch = ", "TOML"), ("speed = 1", "speed"), ("", "arch is missing")])
+def test_recipes_that_make_no_sense(small, wrong, told):
+    (small / "r.toml").write_text(wrong)
+    done = process(["run", "r.toml"], small)
+    assert done.returncode == 2
+    assert told in done.stderr
