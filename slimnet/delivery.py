@@ -26,15 +26,18 @@ from slimnet.io.data import Data, Samples
 from slimnet.io.files import check_writable, essence
 from slimnet.io.inputs import sizes
 from slimnet.io.onnx_file import save_onnx
+from slimnet.methods.base import Scores
 from slimnet.planning.plan import Plan
+from slimnet.report.html import write_report
 from slimnet.report.summary import Measured, Report, summarise
 from slimnet.timing.profile import layer_name
 from slimnet.timing.result import BenchResult
 from slimnet.timing.run import bench
-from slimnet.timing.session import input_dtypes, random_inputs, session
+from slimnet.timing.session import CPU, input_dtypes, random_inputs, session
 from slimnet.verification import Feeds, Verification, index_bounds, verify
 
 SLIM, PLAN, REPORT, TENSORS = "slim.onnx", "plan.json", "report.json", "slim.safetensors"
+PAGE = "report.html"
 #: Where a run keeps the state of its training, inside the output folder.
 CHECKPOINTS = "checkpoints"
 
@@ -44,7 +47,8 @@ class Delivery:
     """What to do with a decision: where to write, what to measure.
 
     `bench_seconds` of 0 skips timing, `data` measures accuracy on its test split, `prove` shows that verification
-    could have failed.
+    could have failed, `command` is the command line to report, if one asked for it,
+    `provider` what of onnxruntime runs the networks that are timed.
     """
 
     out: Path | None = None
@@ -52,6 +56,8 @@ class Delivery:
     bench_seconds: float = 3.0
     prove: bool = True
     data: Data | None = None
+    command: str | None = None
+    provider: str = CPU
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class Decision:
         gather: also skip the input positions that all readers multiply by zero.
         dense: the network as it was given, if training has changed it since; "before" is measured on it.
         training: what the phases of training recorded, for the report.
+        scores: what the units of each group were ranked by, for the report.
+        target: what was asked for and how it was met, for the report (see `aiming.Hit`).
     """
 
     traced: Trace
@@ -78,6 +86,8 @@ class Decision:
     gather: bool = False
     dense: ir.Model | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Scores | None = None
+    target: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,14 +118,14 @@ def deliver(decision: Decision, delivery: Delivery, clock: Clock, tune: Tuner | 
         VerifyFailed: slim and mask differ; nothing is written.
     """
     traced, net = decision.traced, decision.traced.net
-    removed = _never_empty(traced, decision.removed)
+    removed = traced.never_empty(decision.removed)
     plan = traced.plan(removed, decision.how)
     with clock("slim"):
         thin = surgery.slim(traced, removed)
         thin, skipped = gather(thin) if decision.gather else (thin, {})
     with clock("export"):
         before, after = optimise(decision.dense or net.model), optimise(thin)
-    measured, training, tensors = Measured(gathered=skipped), dict(decision.training), None
+    measured, training, tensors = _figures(decision, delivery, skipped), dict(decision.training), None
     with _all_or_nothing(delivery.out) as folder:
         save_onnx(after, folder / SLIM)
         checked = _verified(decision, removed, folder / SLIM, delivery, clock)
@@ -137,7 +147,13 @@ def deliver(decision: Decision, delivery: Delivery, clock: Clock, tune: Tuner | 
             traced, removed, plan, checked, measured, clock.seconds, torch_side, [*decision.notes], training
         )
         report.save(folder / REPORT)
+        if delivery.out is not None:
+            write_report(report.content, folder / PAGE)
     return report
+
+
+def _figures(decision: Decision, delivery: Delivery, gathered: dict[str, tuple[int, int]]) -> Measured:
+    return Measured(gathered=gathered, scores=decision.scores, command=delivery.command, target=decision.target)
 
 
 def _verified(decision: Decision, removed: Bools, file: Path, delivery: Delivery, clock: Clock) -> Verification:
@@ -164,7 +180,15 @@ def _timed(
     bounds = index_bounds(traced)
     with clock("bench"):
         return bench(
-            before, after, traced.net.inputs, delivery.threads, seconds=delivery.bench_seconds, macs=macs, bounds=bounds
+            before,
+            after,
+            traced.net.inputs,
+            delivery.threads,
+            seconds=delivery.bench_seconds,
+            layers=True,
+            macs=macs,
+            bounds=bounds,
+            provider=delivery.provider,
         )
 
 
@@ -263,15 +287,6 @@ def real_inputs(net: Net, data: Data | None) -> list[Feeds] | None:
     ((name, shape),) = net.inputs.items()
     x, _ = data.test.__getitems__(np.arange(3 * shape[0]) % len(data.test))
     return [{name: part} for part in np.split(x.astype(input_dtypes(net)[name].numpy()), 3)]
-
-
-def _never_empty(traced: Trace, removed: Bools) -> Bools:
-    """Bring back one unit where an axis would be empty."""
-    removed = removed.copy()
-    for axis in traced.axes:
-        if len(axis.units) and (axis.units >= 0).all() and removed[axis.units].all():
-            removed[axis.units[0]] = False
-    return removed
 
 
 def _save_torch(

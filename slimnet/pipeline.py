@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import onnx_ir as ir
 
+from slimnet.aiming import Aim, Hit, Problem, Stopwatch, problem
+from slimnet.analysis.compressibility import Rule, unit_ratios
 from slimnet.clock import Clock
 from slimnet.delivery import (
     Decision,
@@ -33,11 +35,12 @@ from slimnet.graph.units import Trace
 from slimnet.io.data import Data
 from slimnet.io.onnx_file import load_onnx
 from slimnet.masks import masked_units, read_masks
-from slimnet.methods import by_mean, create, is_training, unranked
-from slimnet.methods.base import Normalise, Scores
+from slimnet.methods import Method, by_mean, create, is_training, unranked
+from slimnet.methods.base import Normalise, Scores, find
 from slimnet.methods.from_data import DataMethod
 from slimnet.planning.budget import choose
 from slimnet.planning.plan import Plan
+from slimnet.planning.target import Target
 from slimnet.report.summary import Report
 from slimnet.timing.baseline import save as save_baseline
 from slimnet.timing.conditions import as_net
@@ -52,21 +55,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much to remove: see `planning.budget.choose`."""
+    """How much to remove: see `planning.budget.choose`.
 
-    ratio: float = 0.5
+    `ratio` may be a rule that gives each group its own from the compressibility of its scores ("auto").
+    `picks` names a criterion that chooses the units before a training method starts, instead of that method. With a
+    `target`, a solver finds the widths instead of `ratio` and `scope` (see `aiming`).
+    """
+
+    ratio: float | Rule = 0.5
     scope: str = "layer"
     round_to: int | str | None = "auto"
     ratio_for: tuple[tuple[str, float], ...] = ()
     ignore: tuple[str, ...] = ()
     coupled: bool = True
+    picks: str | None = None
+    target: Target | None = None
+
+    def problem(self, traced: Trace, scores: Scores) -> Problem:
+        """What there is to choose when a target has to be met."""
+        return problem(traced, scores, round_to=self.round_to, ratio_for=self.ratio_for, ignore=self.ignore,
+                       coupled=self.coupled)  # fmt: skip
 
     def choose(self, traced: Trace, scores: Scores, normalise: Normalise) -> Bools:
         """The units that go."""
         return choose(
             traced,
             scores,
-            self.ratio,
+            unit_ratios(scores, self.ratio) if isinstance(self.ratio, Rule) else self.ratio,
             scope=self.scope,
             ratio_for=self.ratio_for,
             ignore=self.ignore,
@@ -77,8 +92,14 @@ class Budget:
 
     def how(self, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """What plans and reports say about it."""
-        own = {"ratio": self.ratio, "scope": self.scope, "round_to": self.round_to, "coupled": self.coupled}
-        return {"method": method, **own, **({"options": dict(options)} if options else {})}
+        rule = self.ratio.to_json() if isinstance(self.ratio, Rule) else None
+        ratio = "auto" if rule else self.ratio
+        own = {"ratio": ratio, "scope": self.scope, "round_to": self.round_to, "coupled": self.coupled}
+        if self.target is not None:
+            own = {self.target.kind: self.target.asked, "round_to": self.round_to, "coupled": self.coupled}
+        more = {"rule": rule, "picks": self.picks, "ratio_for": dict(self.ratio_for), "ignore": list(self.ignore),
+                "options": dict(options)}  # fmt: skip
+        return {"method": method, **own, **{key: value for key, value in more.items() if value}}
 
 
 def prune(
@@ -91,6 +112,7 @@ def prune(
     allow_inexact: bool = False,
     prefer: str | None = None,
     training: Training | None = None,
+    aim: Aim | None = None,
     clock: Clock | None = None,
 ) -> Report:
     """Score, plan, slim, verify, time and write a network; train it where the method or fine-tuning needs it.
@@ -103,6 +125,7 @@ def prune(
         allow_inexact: follow channels through layer norms, softmax and means.
         prefer: "heads" or "head-dims".
         training: data and settings to train with; without it nothing is trained.
+        aim: meets `budget.target`; give the same one for several targets, and the network is profiled once.
         clock: times the steps.
 
     Raises:
@@ -116,9 +139,9 @@ def prune(
         traced = trace(net, allow_inexact, prefer)
     how = budget.how(method, options or {})
     if is_training(method):
-        report = _prune_trained(traced, method, options or {}, budget, delivery, training, clock, how)
+        report = _prune_trained(traced, method, options or {}, budget, delivery, training, aim, clock, how)
     else:
-        report = _prune_scored(traced, method, options or {}, budget, delivery, training, clock, how)
+        report = _prune_scored(traced, method, options or {}, budget, delivery, training, aim, clock, how)
     if training is not None and delivery.out is not None:
         training.forget()
     return report
@@ -131,19 +154,44 @@ def _prune_scored(
     budget: Budget,
     delivery: Delivery,
     training: Training | None,
+    aim: Aim | None,
     clock: Clock,
     how: Mapping[str, Any],
 ) -> Report:
     """Rank the units of the network as it is."""
+    scorer, scores = _scored(traced, method, options, training, delivery.data, clock)
+    hit = _hit(budget, traced, scores, delivery, aim, clock)
+    with clock("plan"):
+        removed = hit.removed(traced, scores) if hit else budget.choose(traced, scores, scorer.normalise)
+    notes = [*_unranked(unranked(traced.groups, scores), method), *(hit.notes if hit else ())]
+    decision = Decision(traced, removed, how, notes, scores=scores, target=hit.record if hit else None)
+    return deliver(decision, delivery, clock, _tuner(traced, removed, traced.net, training, clock))
+
+
+def _hit(
+    budget: Budget, traced: Trace, scores: Scores, delivery: Delivery, aim: Aim | None, clock: Clock
+) -> Hit | None:
+    """The widths that meet the target, if there is one."""
+    if budget.target is None:
+        return None
+    aim = aim or Aim(lambda traced: Stopwatch(traced, delivery.threads, provider=delivery.provider))
+    return aim.hit(budget.problem(traced, scores), budget.target, clock)
+
+
+def _scored(
+    traced: Trace,
+    method: str,
+    options: Mapping[str, Any],
+    training: Training | None,
+    data: Data | None,
+    clock: Clock,
+) -> tuple[Method, Scores]:
+    """A criterion, and what it makes of the network."""
     scorer = create(method, **options)
     if isinstance(scorer, DataMethod):
-        scorer.evidence = _evidence(scorer, method, traced, training, delivery.data, clock)
+        scorer.evidence = _evidence(scorer, method, traced, training, data, clock)
     with clock("score"):
-        scores = scorer.score(traced.params(), traced.groups)
-    with clock("plan"):
-        removed = budget.choose(traced, scores, scorer.normalise)
-    decision = Decision(traced, removed, how, _unranked(unranked(traced.groups, scores), method))
-    return deliver(decision, delivery, clock, _tuner(traced, removed, traced.net, training, clock))
+        return scorer, scorer.score(traced.params(), traced.groups)
 
 
 def _prune_trained(
@@ -153,30 +201,51 @@ def _prune_trained(
     budget: Budget,
     delivery: Delivery,
     training: Training | None,
+    aim: Aim | None,
     clock: Clock,
     how: Mapping[str, Any],
 ) -> Report:
     """Let a method decide while the network trains."""
+    from slimnet.methods.elementwise import ElementWise
     from slimnet.training.job import finetune_masked, sparsify
 
     if training is None:
         raise BadInput(f"--method {method}: trains the network, which needs --data and a PyTorch checkpoint")
 
+    if budget.target is not None and issubclass(find(method), ElementWise):
+        raise BadInput(f"{budget.target.option}: --method {method} removes single weights and cannot aim at that")
+    chosen, hit = None, None
+    if budget.picks is not None:
+        if is_training(budget.picks):
+            raise BadInput(f"--picks {budget.picks}: trains itself; name a criterion, such as l1, random or obd")
+        scorer, fixed = _scored(traced, budget.picks, {}, training, delivery.data, clock)
+        hit = _hit(budget, traced, fixed, delivery, aim, clock)
+        chosen = hit.removed(traced, fixed) if hit else budget.choose(traced, fixed, scorer.normalise)
+    elif budget.target is not None:
+        # The widths come from the network as it is; which units they are, the method decides.
+        _, fixed = _scored(traced, "l1", {}, training, delivery.data, clock)
+        hit = _hit(budget, traced, fixed, delivery, aim, clock)
+
     def pick(scores: Scores) -> list[Bools]:
-        removed = budget.choose(traced, scores, by_mean)
+        if chosen is not None:
+            removed = chosen
+        else:
+            removed = hit.removed(traced, scores) if hit else budget.choose(traced, scores, by_mean)
         return [removed[group.units] for group in traced.groups]
 
     sparse = sparsify(traced, method, options, pick, training, clock)
+    notes = [*sparse.notes, *(hit.notes if hit else ())]
     net, dense = sparse.net, traced.net
     if sparse.masks is not None:
         net, record = finetune_masked(net, sparse.masks, dense.torch, training, clock)
         found = shrinkable(net)
-        decision = Decision(found.trace, found.removed, how, sparse.notes, net.model, True, True, dense.model,
+        decision = Decision(found.trace, found.removed, how, notes, net.model, True, True, dense.model,
                             sparse.training | record)  # fmt: skip
         return deliver(decision, delivery, clock)
     assert sparse.removed is not None, "a method gives units or masks"
     now = trace(net, traced.allow_inexact, traced.prefer)
-    decision = Decision(now, sparse.removed, how, sparse.notes, dense=dense.model, training=sparse.training)
+    decision = Decision(now, sparse.removed, how, notes, dense=dense.model, training=sparse.training,
+                        scores=sparse.scores, target=hit.record if hit else None)  # fmt: skip
     return deliver(decision, delivery, clock, _tuner(now, sparse.removed, dense, training, clock))
 
 

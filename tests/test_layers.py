@@ -18,6 +18,7 @@ FORBIDDEN = {
     "slimnet": ("models", "slimnet.cli"),
     "slimnet.graph": (*TORCH, "onnxruntime", "slimnet.io", "slimnet.methods", "slimnet.timing", "slimnet.report"),
     "slimnet.planning": TORCH,
+    "slimnet.analysis": TORCH,
     "slimnet.methods": (*ONNX, "slimnet.io", "slimnet.timing"),
     "slimnet.timing": TORCH,
     "slimnet.report": TORCH,

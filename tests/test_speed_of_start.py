@@ -39,4 +39,4 @@ def test_pruning_an_onnx_file_never_imports_torch(tmp_path, method):
     file = saved(tmp_path / "in" / "cnn.onnx", CNN)
     loaded = modules("prune", file, "--method", method, "-o", tmp_path / "out", "--bench-seconds", "0")
     assert "onnxruntime" in loaded
-    assert loaded.isdisjoint(HEAVY)
+    assert loaded.isdisjoint(set(HEAVY) - {"matplotlib"}), "only the pictures of report.html take time to import"

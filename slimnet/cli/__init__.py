@@ -6,10 +6,14 @@ import sys
 
 import typer
 
+from slimnet.cli.analyze import analyze
 from slimnet.cli.bench import bench
+from slimnet.cli.compare import compare
 from slimnet.cli.eval import eval
+from slimnet.cli.profile import profile
 from slimnet.cli.prune import prune
 from slimnet.cli.run import run
+from slimnet.cli.sap import sap
 from slimnet.cli.shrink import shrink
 from slimnet.cli.slim import slim
 from slimnet.cli.trace import trace
@@ -27,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for verb in (prune, trace, shrink, slim, verify, bench, train, eval, run):
+for verb in (prune, trace, profile, shrink, slim, verify, bench, train, eval, run, analyze, sap, compare):
     app.command()(verb)
 
 __all__ = ["app", "main"]

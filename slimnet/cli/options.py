@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,8 @@ UnsafePickle = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of onnxruntime; all cores if not given.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Size of the first axis, where the model leaves it open.")]
+Provider = Annotated[str, typer.Option(help="Execution provider of onnxruntime that is timed: cpu, cuda, ...")]
 DataSpec = Annotated[
     str | None,
     typer.Option(
@@ -90,12 +94,32 @@ def preference(heads: bool, head_dims: bool) -> str | None:
     return "heads" if heads else "head-dims" if head_dims else None
 
 
-def load_net(model: Path, arch: str | None, inputs: Sequence[str] | None, unsafe_pickle: bool, clock: Clock) -> Net:
-    """Load a network and time it."""
+def load_net(
+    model: Path,
+    arch: str | None,
+    inputs: Sequence[str] | None,
+    unsafe_pickle: bool,
+    clock: Clock,
+    batch: int | None = None,
+) -> Net:
+    """Load a network and time that; `batch` is the size of its inputs' first axis, where the model leaves it open."""
     from slimnet.io import load
 
     with clock("load"):
-        return load(model, arch, list(inputs or ()) or None, unsafe_pickle)
+        net = load(model, arch, list(inputs or ()) or None, unsafe_pickle)
+    if batch is not None:
+        from slimnet.timing.conditions import as_net
+
+        net.inputs = as_net(net.model, net.inputs, batch).inputs
+    return net
+
+
+def check_alone(scope: str, measured: bool) -> None:
+    """Refuse what does not go together with a target for the whole network."""
+    if scope != "layer":
+        raise BadInput(f"--scope {scope}: a target sets the widths of all groups together; leave it out")
+    if measured and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadInput("--speedup and --latency are measured, which several processes would disturb; use no launcher")
 
 
 def data_for(net: Net, spec: str | None) -> Data | None:
@@ -138,6 +162,11 @@ def settings(given: list[str] | None) -> dict[str, dict[str, Any]]:
         for p in [phase] if dot else found:
             found[p][key.replace("-", "_")] = plain(value)
     return found
+
+
+def command_line() -> str:
+    """What was typed, for a report."""
+    return shlex.join(["slimnet", *sys.argv[1:]])
 
 
 def is_main_process() -> bool:

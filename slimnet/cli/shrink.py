@@ -41,6 +41,6 @@ def shrink(
         from slimnet.delivery import Delivery
         from slimnet.pipeline import shrink as run
 
-        delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data))
+        delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data), o.command_line())
         report = run(net, delivery, fold=absorb, assume_masked=assume_masked, skip_inputs=gather, clock=clock)
     o.show_report(report, json, target)

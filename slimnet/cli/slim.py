@@ -37,7 +37,7 @@ def slim(
         from slimnet.delivery import Delivery
         from slimnet.pipeline import slim_masked, slim_planned
 
-        delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data))
+        delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data), o.command_line())
         if plan is not None:
             report = slim_planned(net, plan, delivery, clock)
         else:

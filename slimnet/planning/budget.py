@@ -20,7 +20,7 @@ SCOPES = ("layer", "global", "isomorphic")
 def choose(
     trace: Trace,
     scores: Sequence[Floats],
-    ratio: float,
+    ratio: float | Floats,
     *,
     scope: str = "layer",
     ratio_for: Sequence[tuple[str, float]] = (),
@@ -34,7 +34,7 @@ def choose(
     Args:
         trace: the network's groups and axes.
         scores: one vector [units] per group, low means prune; a group with NaN stays dense.
-        ratio: fraction of the removable channels to take, in (0, 1).
+        ratio: fraction of the removable channels to take, in (0, 1); or [groups], one for each, 0 leaves it dense.
         scope: "layer" takes the ratio from every group; "global" from all groups together, by one threshold on
             comparable scores; "isomorphic" from all groups of the same structure together.
         ratio_for: (pattern, ratio) pairs; the groups a pattern names get that ratio each, the last match counts.
@@ -56,20 +56,58 @@ def choose(
         raise BadInput(f"scope {scope!r} is not known; choose one of: {', '.join(SCOPES)}")
     if not trace.groups:
         raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
-    ratios, own = _ratios(trace, scores, _checked(ratio, "ratio"), ratio_for, ignore)
+    if isinstance(ratio, np.ndarray):
+        if scope != "layer":
+            raise BadInput(f"scope {scope!r}: takes one ratio for all groups, and here each has its own; leave it out")
+    else:
+        _checked(ratio, "ratio")
+    ratios, own = _ratios(trace, scores, ratio, ratio_for, ignore)
     if not coupled:
         ratios[[_producers(trace, group) > 1 for group in trace.groups]] = 0
     kept = _by_layer(trace.groups, ratios)
     if scope != "layer":
         comparable = normalise(trace.groups, scores)
         for pool in _pools(trace.groups, (ratios > 0) & ~own, scope):
-            kept[pool] = _by_threshold([comparable[g] for g in pool], ratio)
+            kept[pool] = _by_threshold([comparable[g] for g in pool], float(ratio))
     if round_to is not None:
         kept = round_counts(trace, kept, ratios > 0, round_to)
-    removed = _lowest(trace, scores, kept)
-    _keep_every_axis(trace, scores, removed)
+    removed = take(trace, scores, kept)
     if not removed.any():
         raise BadInput(_why_nothing(ratios, round_to))
+    return removed
+
+
+def exceptions(
+    trace: Trace,
+    scores: Sequence[Floats],
+    *,
+    ratio_for: Sequence[tuple[str, float]] = (),
+    ignore: Sequence[str] = (),
+    coupled: bool = True,
+) -> tuple[Counts, Bools]:
+    """What is settled before any budget; the arguments are those of `choose`.
+
+    Returns:
+        Units kept [G] of the groups that are settled, and bool [G], true for the others.
+
+    Raises:
+        BadInput: a pattern that does not exist, or nothing to choose for.
+    """
+    if not trace.groups:
+        raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
+    ratios, own = _ratios(trace, scores, 0.5, ratio_for, ignore)
+    if not coupled:
+        ratios[[_producers(trace, group) > 1 for group in trace.groups]] = 0
+    free = (ratios > 0) & ~own
+    if not free.any():
+        raise BadInput(_why_nothing(ratios * free, None))
+    return _by_layer(trace.groups, ratios), free
+
+
+def take(trace: Trace, scores: Sequence[Floats], kept: Counts) -> Bools:
+    """The units to remove, bool [n_units], when so many of each group stay: those with the lowest scores."""
+    removed = _lowest(trace, scores, kept)
+    _keep_every_axis(trace, scores, removed)
     return removed
 
 
@@ -91,7 +129,11 @@ def _why_nothing(ratios: Floats, round_to: int | str | None) -> str:
 
 
 def _ratios(
-    trace: Trace, scores: Sequence[Floats], ratio: float, ratio_for: Iterable[tuple[str, float]], ignore: Iterable[str]
+    trace: Trace,
+    scores: Sequence[Floats],
+    ratio: float | Floats,
+    ratio_for: Iterable[tuple[str, float]],
+    ignore: Iterable[str],
 ) -> tuple[Floats, Bools]:
     """Ratio of each group, 0 where it stays dense, and whether it has one of its own."""
     filters = [[group.name, *(m.tensor for m in group.members if m.role & Role.OUT)] for group in trace.groups]

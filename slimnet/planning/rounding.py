@@ -117,9 +117,7 @@ class _Rounding:
         on = widths.takes > 0
         alone = on.sum(axis=1) == 1
         self.owns = on[alone].any(axis=0)
-        # One block in units of each group.
-        steps = np.where(on, widths.block[:, None] // np.gcd(widths.block[:, None], widths.takes), 1)
-        self.step = np.lcm.reduce(steps, axis=0, initial=1)
+        self.step = widths.step
         #: Groups that are aligned by themselves, and so never spoil an axis they share.
         self.aligned = self.owns & (parameters.sizes >= 2 * self.step)
         self.counts = self._candidates(parameters.sizes, free)

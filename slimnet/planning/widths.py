@@ -30,6 +30,8 @@ _ROUGH = 1.0
 #: Weight of matrix products, whose kernels lose little by a ragged end, and of grouped convolutions, which on narrow
 #: groups gain little by the fast path (measured: RegNet, ResNeXt).
 _MILD = 0.25
+#: Channels that the blocked layout loads at once: an input that is no multiple of it leaves the layout.
+GRAIN = 4
 
 
 @cache
@@ -58,7 +60,7 @@ def _need(axis: Axis, round_to: int | str) -> _Need | None:
         return _Need(axis.units, round_to, round_to, 0, 1.0)
     block = native_block()
     if axis.layout in ("conv", "depthwise"):
-        return _Need(axis.units, block, 4, block, 1.0)
+        return _Need(axis.units, block, GRAIN, block, 1.0)
     if axis.layout == "gemm":
         return _Need(axis.units, block, 1, 0, _MILD)
     if axis.layout == "grouped":
@@ -112,6 +114,20 @@ class Widths:
         table, times = np.unique(np.array(rows).reshape(-1, groups + 6), axis=0, return_counts=True)
         fixed, dense, block, grain, start = table[:, groups:-1].T.astype(np.int64)
         return cls(table[:, :groups].astype(np.int64), fixed, dense, block, grain, start, table[:, -1] * times)
+
+    @property
+    def step(self) -> Counts:
+        """Units [G] of each group that make whole blocks on every axis it takes part in; 1 where it has none."""
+        return self._step(self.block)
+
+    @property
+    def fine_step(self) -> Counts:
+        """The same for parts of a block that the fast layout can still load."""
+        return self._step(np.minimum(self.block, GRAIN))
+
+    def _step(self, block: Counts) -> Counts:
+        steps = np.where(self.takes > 0, block[:, None] // np.gcd(block[:, None], self.takes), 1)
+        return np.lcm.reduce(steps, axis=0, initial=1)
 
     def cost(self, rows: Places, lengths: Counts) -> Floats:
         """Cost [len(rows), C] of C lengths of each of these axes."""

@@ -7,10 +7,12 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -18,7 +20,9 @@ from rich.table import Table
 import slimnet
 from slimnet.graph.axes import Bools
 from slimnet.graph.units import Group, Trace
+from slimnet.methods.base import Scores
 from slimnet.planning.plan import Plan
+from slimnet.report.layers import histogram, weights
 from slimnet.timing.result import BenchResult
 from slimnet.verification import Verification
 
@@ -50,6 +54,9 @@ class Measured:
             those are "nonzero"; only where single weights were set to zero.
         timed: latencies.
         gathered: per weight the inputs it read before and reads now, where a Gather skips the others.
+        scores: what the units of each group were ranked by, where they were.
+        command: the command line that asked for it, if one did.
+        target: what was asked for and how it was met, with the predicted milliseconds of each layer.
     """
 
     params: tuple[int, int] = (0, 0)
@@ -58,6 +65,9 @@ class Measured:
     sparsity: dict[str, int] | None = None
     timed: BenchResult | None = None
     gathered: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scores: Scores | None = None
+    command: str | None = None
+    target: Mapping[str, Any] | None = None
 
 
 def summarise(
@@ -84,18 +94,21 @@ def summarise(
             "macs": _pair(*macs),
             "speedup": {"flops": macs[0] / max(macs[1], 1), "latency": None, "efficiency": None}
             | measured.get("speedup", {}),
+            "target": None if figures.target is None else _target(figures.target, figures.timed),
             "latency_ms": measured.get("latency_ms", {"before": None, "after": None}),
             "bench": measured.get("bench"),
             "verify": checked.to_json(),
             "accuracy": {when: figures.accuracy.get(when) for when in ("before", "pruned", "after")},
-            "groups": [_group(g, removed, None if not checked.proven and not unproven else g.name not in unproven)
-                       for g in trace.groups],
+            "groups": [_group(g, removed, None if not checked.proven and not unproven else g.name not in unproven, s)
+                       for g, s in zip(trace.groups, figures.scores or repeat(None), strict=False)],
+            "weights": weights(trace, removed),
             "pinned": [asdict(pin) for pin in trace.pins],
             "sparsity": figures.sparsity,
             "gathered": {name: _pair(*sizes) for name, sizes in figures.gathered.items()},
             "training": dict(training),
             "torch": torch_side,
             "notes": list(notes),
+            "command": figures.command,
             "timing_s": {step: round(s, 4) for step, s in seconds.items()},
             "versions": {"slimnet": slimnet.__version__, "onnxruntime": onnxruntime.__version__,
                          "python": platform.python_version()},
@@ -107,11 +120,25 @@ def _pair(before: Any, after: Any) -> dict[str, Any]:
     return {"before": before, "after": after}
 
 
-def _group(group: Group, removed: Bools, proven: bool | None) -> dict[str, Any]:
-    kept = int((~removed[group.units]).sum())
+def _target(target: Mapping[str, Any], timed: BenchResult | None) -> dict[str, Any]:
+    """What was asked for, and per layer where the multiply-adds and the time went."""
+    predicted = target["layers"]
+    layers = {layer.name: layer for layer in timed.layers} if timed is not None else {}
+    total = sum(layer.macs[0] or 0 for layer in layers.values()) or 1
+    rows = []
+    for name in dict.fromkeys([*layers, *predicted]):
+        ms, macs = (layers[name].ms, layers[name].macs) if name in layers else ((None, None), (None, None))
+        share = None if macs[0] is None else macs[0] / total
+        rows.append({"name": name, "macs_share": share, "macs": _pair(*macs), "predicted_ms": predicted.get(name),
+                     "ms": _pair(*ms)})  # fmt: skip
+    return {**target, "layers": rows}
+
+
+def _group(group: Group, removed: Bools, proven: bool | None, scores: npt.NDArray[np.float64] | None) -> dict[str, Any]:
+    kept = ~removed[group.units]
     tensors = list(dict.fromkeys(m.tensor for m in group.members))
-    return {"name": group.name, "kind": group.kind, "before": len(group), "after": kept, "proven": proven,
-            "tensors": tensors}  # fmt: skip
+    return {"name": group.name, "kind": group.kind, "before": len(group), "after": int(kept.sum()), "proven": proven,
+            "tensors": tensors, "scores": None if scores is None else histogram(scores, kept)}  # fmt: skip
 
 
 def _plain(value: Any) -> Any:
@@ -128,6 +155,11 @@ def summary_table(report: Report) -> Table:
         table.add_column(heading, justify="left" if not heading else "right")
     table.add_row("parameters", *_counts(r["params"]))
     table.add_row("MACs", *_counts(r["macs"]))
+    if r["target"] is not None and r["target"]["tries"]:
+        t = r["target"]
+        unit = "x" if t["kind"] == "speedup" else " ms"
+        planned = f"{t['measured']:.3g}{unit} in {len(t['tries'])} tries"
+        table.add_row(f"{t['kind']} asked for", "", f"{t['asked']:.3g}{unit}", planned)
     before, after = r["latency_ms"]["before"], r["latency_ms"]["after"]
     if before and after:
         table.add_row("latency (median)", f"{before['median']:.3g} ms", f"{after['median']:.3g} ms", _faster(r))

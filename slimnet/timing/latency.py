@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from slimnet.errors import BadInput
-from slimnet.timing.session import RUNTIME_ERRORS, reason, session
+from slimnet.timing.session import CPU, RUNTIME_ERRORS, reason, session
 
 Model = ir.Model | str | os.PathLike[str]
 
@@ -76,14 +76,16 @@ def compare(
     min_runs: int = 20,
     max_seconds: float = 10.0,
     tight: float = 0.01,
+    provider: str = CPU,
 ) -> Comparison:
     """Time `models` on the same `inputs`, interleaved run by run, every second round in reverse order.
 
     Measures at least `min_runs` rounds, then goes on until every ratio of medians to the first model is known within
     the fraction `tight`, or `max_seconds` are over. Models faster than 50 us are run in loops, which a note tells.
-    `threads` is for models that are not sessions yet. Raises BadInput when a model cannot be loaded or run on `inputs`.
+    `threads` and `provider` are for models that are not sessions yet. Raises BadInput when a model cannot be loaded or
+    run on `inputs`.
     """
-    runners = {name: Runner(name, model, inputs, threads) for name, model in models.items()}
+    runners = {name: Runner(name, model, inputs, threads, provider) for name, model in models.items()}
     notes = [note for runner in runners.values() if (note := runner.warm_up())]
     if threads is not None and threads > cores():
         notes.insert(0, f"{threads} threads share {cores()} cores: fewer threads are likely faster")
@@ -103,11 +105,16 @@ class Runner:
     """One model with its inputs bound, so that a run costs as little Python as possible."""
 
     def __init__(
-        self, name: str, model: Model | ort.InferenceSession, inputs: Mapping[str, np.ndarray], threads: int | None
+        self,
+        name: str,
+        model: Model | ort.InferenceSession,
+        inputs: Mapping[str, np.ndarray],
+        threads: int | None,
+        provider: str = CPU,
     ) -> None:
         self.name = name
         self.loops = 1
-        self._session = model if isinstance(model, ort.InferenceSession) else session(model, threads)
+        self._session = model if isinstance(model, ort.InferenceSession) else session(model, threads, provider=provider)
         self._binding = self._session.io_binding()
         for needed in self._session.get_inputs():
             if needed.name not in inputs:

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from slimnet.timing.latency import Runner
-from slimnet.timing.session import session
+from slimnet.timing.session import CPU, session
 
 _LAYER = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|Attention")
 _LABEL = re.compile(r"@(\d+)@")
@@ -88,6 +88,7 @@ def profile(
     threads: int | None = None,
     min_runs: int = 20,
     max_seconds: float = 5.0,
+    provider: str = CPU,
 ) -> dict[str, Profile]:
     """Profile `models` interleaved run by run, for `max_seconds` but `min_runs` runs at least.
 
@@ -96,7 +97,7 @@ def profile(
     """
     with TemporaryDirectory(prefix="slimnet-") as folder:
         probes = [
-            _Probe(name, model, inputs, threads, Path(folder, str(number)))
+            _Probe(name, model, inputs, threads, Path(folder, str(number)), provider)
             for number, (name, model) in enumerate(models.items())
         ]
         most = _MAX_EVENTS // max(len(probe.graph) for probe in probes)
@@ -113,7 +114,13 @@ class _Probe:
     """A model under labels in a session that profiles; the runtime's files go to `folder`, which it makes."""
 
     def __init__(
-        self, name: str, model: ir.Model, inputs: Mapping[str, np.ndarray], threads: int | None, folder: Path
+        self,
+        name: str,
+        model: ir.Model,
+        inputs: Mapping[str, np.ndarray],
+        threads: int | None,
+        folder: Path,
+        provider: str,
     ) -> None:
         folder.mkdir()
         labelled = model.clone()
@@ -124,7 +131,7 @@ class _Probe:
             for position, output in enumerate(node.outputs):
                 output.name = f"@{number}@{position}"
         optimised = folder / "optimised.onnx"
-        self._session = session(labelled, threads, profile_prefix=folder / "profile", optimised_path=optimised)
+        self._session = session(labelled, threads, True, folder / "profile", optimised, provider)
         self.graph = ir.load(optimised).graph
         self.runner = Runner(name, self._session, inputs, threads)
 

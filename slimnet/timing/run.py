@@ -9,6 +9,7 @@ from slimnet.timing.conditions import Conditions, as_net, this_machine
 from slimnet.timing.latency import Model, compare
 from slimnet.timing.profile import profile
 from slimnet.timing.result import AFTER, BEFORE, BenchResult, MacsPerLayer, pair_layers
+from slimnet.timing.session import CPU
 
 
 def bench(
@@ -24,8 +25,9 @@ def bench(
     macs: tuple[MacsPerLayer, MacsPerLayer] | None = None,
     bounds: Mapping[str, int] | None = None,
     seed: int = 0,
+    provider: str = CPU,
 ) -> BenchResult:
-    """Time a dense model against a slim one with onnxruntime on the CPU.
+    """Time a dense model against a slim one with onnxruntime.
 
     Both are timed as they are given: pass them through the same export and optimiser before.
 
@@ -41,6 +43,7 @@ def bench(
             speedup beside the measured one.
         bounds: exclusive upper bounds of integer inputs, such as the row count of the table they index; 2 if not given.
         seed: of the random inputs.
+        provider: execution provider of onnxruntime.
 
     Returns:
         The result, whose `to_json` has the keys of report.json. Raises BadInput for a model that cannot be loaded or
@@ -52,10 +55,10 @@ def bench(
     models = {name: net.model for name, net in nets.items()}
     feed = conditions.feed(models[BEFORE])
     return BenchResult(
-        comparison=compare(models, feed, threads, min_runs, seconds),
+        comparison=compare(models, feed, threads, min_runs, seconds, provider=provider),
         conditions=conditions,
         macs=(sum(macs[0].values()), sum(macs[1].values())) if macs else (None, None),
-        layers=pair_layers(profile(models, feed, threads, min_runs, seconds / 2), macs) if layers else (),
+        layers=pair_layers(profile(models, feed, threads, min_runs, seconds / 2, provider), macs) if layers else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""onnxruntime CPU sessions, and inputs to feed them."""
+"""onnxruntime sessions, and inputs to feed them."""
 
 import os
 import re
@@ -23,6 +23,8 @@ LOAD_ERRORS: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, OSError)
 
 _INLINE_BYTES = 1024
 
+CPU = "CPUExecutionProvider"
+
 
 class HasModel(Protocol):
     """Anything that holds an ONNX model, such as a `Net`."""
@@ -34,9 +36,26 @@ class HasModel(Protocol):
 class _Session(ort.InferenceSession):
     """A session that keeps alive the arrays it was given its weights in."""
 
-    def __init__(self, model: bytes | str, options: ort.SessionOptions, weights: list[np.ndarray]) -> None:
+    def __init__(
+        self, model: bytes | str, options: ort.SessionOptions, weights: list[np.ndarray], provider: str
+    ) -> None:
         self._weights = weights
-        super().__init__(model, options, providers=["CPUExecutionProvider"])
+        # What a provider has no kernel for runs on the CPU.
+        super().__init__(model, options, providers=list(dict.fromkeys([provider, CPU])))
+
+
+def provider_named(name: str) -> str:
+    """An execution provider by its name or a short one such as "cuda".
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    installed = ort.get_available_providers()
+    for provider in installed:
+        if name.lower() in (provider.lower(), provider.removesuffix("ExecutionProvider").lower()):
+            return str(provider)
+    have = ", ".join(p.removesuffix("ExecutionProvider").lower() for p in installed)
+    raise BadInput(f"--provider {name}: is not installed; this onnxruntime has {have}")
 
 
 def session(
@@ -45,8 +64,9 @@ def session(
     optimise: bool = True,
     profile_prefix: Path | None = None,
     optimised_path: Path | None = None,
+    provider: str = CPU,
 ) -> ort.InferenceSession:
-    """An onnxruntime CPU session of `model`, which is left as it is.
+    """An onnxruntime session of `model`, which is left as it is; on the CPU if `provider` says nothing else.
 
     The weights of an `ir.Model` are handed over without being serialised, so models above protobuf's 2 GB work too.
     `threads` is the size of the thread pool (None: onnxruntime's choice, one per core), `optimise` switches all graph
@@ -64,8 +84,8 @@ def session(
         _configure(options, "optimized_model_external_initializers_min_size_in_bytes", str(_INLINE_BYTES))
     try:
         if isinstance(model, ir.Model):
-            return _Session(*_handed_over(model, options))
-        return _Session(str(existing_file(model)), options, [])
+            return _Session(*_handed_over(model, options), provider)
+        return _Session(str(existing_file(model)), options, [], provider)
     except LOAD_ERRORS as error:
         raise BadInput(f"{title(model)}: onnxruntime cannot load it: {reason(error)}") from error
 

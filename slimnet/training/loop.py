@@ -186,7 +186,7 @@ class Run:
         figures = self.method.status() if self.method is not None else {}
         self.history.append({"epoch": epoch, "loss": loss, "accuracy": value,
                              "lr": self.optimizer.param_groups[0]["lr"], **figures})  # fmt: skip
-        if self.phase.best and (self.best is None or value > self.best[0]):
+        if self.phase.best and self.data.val is not None and (self.best is None or value > self.best[0]):
             self.best = value, copy.deepcopy(self.module.state_dict())
 
     def _tell(self, epoch: int, batch: int, batches_: int, loss: float) -> None:

@@ -15,6 +15,7 @@ from slimnet.graph import surgery
 from tests.cli.conftest import CNN, DIGITS, ROOT, saved, tree
 
 QUICK = ("--bench-seconds", "0")
+FILES = ("slim.onnx", "plan.json", "report.json", "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def test_files_of_a_run(digits):
     folder, _ = digits
     assert set(tree(folder.parent)) == {
         folder.name,
-        *(f"{folder.name}/{name}" for name in ("slim.onnx", "plan.json", "report.json", "slim.safetensors")),
+        *(f"{folder.name}/{name}" for name in FILES),
+        f"{folder.name}/slim.safetensors",
     }
     modes = {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
     assert set(modes.values()) == {modes["report.json"]}, "whoever may read one file may read the others"
@@ -68,7 +70,7 @@ def test_report_has_the_documented_keys(digits):
     assert {"load", "trace", "score", "plan", "slim", "verify", "bench"} <= report["timing_s"].keys()
     assert all(seconds >= 0 for seconds in report["timing_s"].values())
     for group in report["groups"]:
-        assert group.keys() == {"name", "kind", "before", "after", "proven", "tensors"}
+        assert group.keys() == {"name", "kind", "before", "after", "proven", "tensors", "scores"}
         assert 0 < group["after"] < group["before"]
     for pin in report["pinned"]:
         assert pin.keys() == {"units", "tensor", "axis", "op", "node", "why"}
@@ -93,7 +95,7 @@ def test_the_small_network_and_the_small_module_agree(digits):
 
 def test_the_folder_is_named_after_the_model(slimnet, cnn, tmp_path):
     assert slimnet("prune", cnn, *QUICK).code == 0
-    assert {file.name for file in (tmp_path / "cnn-slim").iterdir()} == {"slim.onnx", "plan.json", "report.json"}
+    assert {file.name for file in (tmp_path / "cnn-slim").iterdir()} == set(FILES)
 
 
 def test_the_same_command_gives_the_same_network(slimnet, cnn, tmp_path):
@@ -166,7 +168,7 @@ def test_dynamic_axes_survive(slimnet, cnn, tmp_path):
 def test_external_data_are_read(slimnet, cnn, tmp_path):
     onnx.save(onnx.load(cnn), tmp_path / "split.onnx", save_as_external_data=True, location="w", size_threshold=0)
     assert slimnet("prune", "split.onnx", "-o", "out", *QUICK).code == 0
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"slim.onnx", "plan.json", "report.json"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == set(FILES)
 
 
 # -- what a terminal shows -------------------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ def test_a_wrong_network_is_not_delivered(slimnet, cnn, tmp_path):
 @pytest.mark.usefixtures("broken")
 def test_a_wrong_network_leaves_an_earlier_result_alone(slimnet, cnn, tmp_path):
     (tmp_path / "out").mkdir()
-    for name in ("slim.onnx", "plan.json", "report.json", "slim.safetensors", "notes.txt"):
+    for name in (*FILES, "slim.safetensors", "notes.txt"):
         (tmp_path / "out" / name).write_text(f"old {name}")
     before = tree(tmp_path)
     assert slimnet("prune", cnn, "-o", "out", *QUICK).code == 3
@@ -228,7 +230,7 @@ def test_a_new_result_replaces_an_earlier_one_and_nothing_else(slimnet, cnn, tmp
     (tmp_path / "out" / "notes.txt").write_text("mine")
     (tmp_path / "out" / "slim.safetensors").write_text("of an earlier run, with a plan that is gone")
     assert slimnet("prune", cnn, "-o", "out", *QUICK).code == 0
-    assert set(tree(tmp_path / "out")) == {"slim.onnx", "plan.json", "report.json", "notes.txt"}
+    assert set(tree(tmp_path / "out")) == {*FILES, "notes.txt"}
 
 
 def test_a_group_that_moves_nothing_is_named(slimnet, tmp_path):

@@ -1,5 +1,7 @@
 """Pruning with training, from a module to a file that computes what the trained module computes."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,20 @@ def test_a_method_that_trains_needs_a_module():
     samples = Data("d", small_digits().train, None, small_digits().test, "none")
     with pytest.raises(BadInput, match=r"--arch"):
         prune(graph, "group-hs", training=Training(samples, QUICK, QUICK, "cpu"))
+
+
+def test_a_criterion_may_choose_what_a_method_removes(tmp_path):
+    """GReg-1 on random picks removes just those, and l1's own on the same weights are others."""
+    module, data = trained(mlp), small_digits()
+    network = slimnet.load(module, inputs="1x1x8x8")
+    kept = {}
+    for method, picks in (("random", None), ("greg-1", "random"), ("greg-1", None)):
+        out = tmp_path / f"{method}-{picks}"
+        training = Training(data, QUICK, Phase(epochs=0), "cpu")
+        budget = Budget(0.5, round_to=None, picks=picks)
+        prune(network, method, budget, Delivery(out, bench_seconds=0, data=data), training=training)
+        kept[method, picks] = json.loads((out / "plan.json").read_text())["kept"]
+    assert kept["greg-1", "random"] == kept["random", None] != kept["greg-1", None]
 
 
 def test_labels_need_outputs():

@@ -129,6 +129,14 @@ def test_the_best_epoch_on_the_validation_split_is_kept():
     assert accuracy(module, data.val) == pytest.approx(max(r["accuracy"] for r in history))
 
 
+def test_without_a_validation_split_the_last_epoch_is_kept():
+    data = dataclasses.replace(small_digits(), val=None)
+    last, best = seeded(mlp), seeded(mlp)
+    run(last, data, Phase(epochs=3, lr=0.1)).fit()
+    run(best, data, Phase(epochs=3, lr=0.1, best=True)).fit()
+    assert torch.equal(weights(last), weights(best))
+
+
 def test_patience_stops_early():
     data, module = small_digits(), seeded(mlp)
     history = run(module, data, Phase(epochs=50, lr=0.0, patience=3)).fit()

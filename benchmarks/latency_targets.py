@@ -1,0 +1,237 @@
+"""Is the speedup that was asked for measured, and how much importance does it cost beside torch-pruning?
+
+    python benchmarks/latency_targets.py [--only PATTERN] [--again] [--threads 2] [--seconds 10] [--timeout 3600]
+
+Every network is asked for 1.5x, 2x and 3x (l1 scores, batch 1). What is measured is measured anew, interleaved with the
+dense network, after planning has ended. torch-pruning (MagnitudePruner, p=1, `round_to=16`) prunes the same weights
+at a row of ratios, through the same export and optimiser; its importance is read off between the two ratios whose
+measured speedups lie on either side of slimnet's. Importance is the sum of slimnet's l1 scores of the channels that
+stay, normalised per group, over the same groups. Efficiency is latency speedup over FLOPs speedup. Networks are in
+processes of their own. Needs the `bench` extra. Writes results/latency_targets.json and latency_targets.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import harness
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slimnet.graph.net import Net
+    from slimnet.graph.units import Trace
+
+FILE = harness.RESULTS / "latency_targets.json"
+ASKED = (1.5, 2.0, 3.0)
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9)
+CONVOLUTIONAL = (
+    *("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf"),
+    *("densenet121", "vgg16_bn"),
+)
+INEXACT = "+allow-inexact"
+NETWORKS = (
+    *CONVOLUTIONAL,
+    *("convnext_tiny", f"convnext_tiny{INEXACT}", "vit_b_16", f"vit_b_16{INEXACT}"),
+)
+#: A measured speedup this close to the asked one is a hit.
+HIT = 0.05
+
+
+def main() -> None:
+    import networks
+
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--only", help="names, as comma-separated shell patterns")
+    options.add_argument("--again", action="store_true", help="also networks that are in the table already")
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--seconds", type=float, default=10.0, help="per measurement")
+    options.add_argument("--timeout", type=float, default=3600, help="seconds per network")
+    given = options.parse_args()
+    for name in networks.select(dict.fromkeys(NETWORKS), given.only):  # type: ignore[arg-type]
+        if "targets" in harness.read(FILE).get(name, {}) and not given.again:
+            continue
+        words = ["--one", str(given.threads), str(given.seconds), name]
+        row = harness.run(Path(__file__), words, given.timeout)
+        harness.write(FILE, harness.read(FILE) | {name: row})
+        print(name, row, flush=True)
+    report(harness.read(FILE))
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure(name: str, threads: int, seconds: float, out: Path) -> None:
+    """All targets of one network, then torch-pruning at all ratios."""
+    import networks
+
+    from slimnet.graph.trace import trace
+    from slimnet.io import load
+    from slimnet.methods.criteria import score
+
+    plain = name.removesuffix(INEXACT)
+    network = networks.catalogue()[plain]
+    module = networks.randomised(network.build(), 0).eval()
+    net = load(module, inputs=network.spec)
+    traced = trace(net, allow_inexact=name.endswith(INEXACT))
+    scores = score("l1", traced.params(), traced.groups)
+    row: dict[str, Any] = {"threads": threads, "targets": targets(traced, scores, threads, seconds)}
+    harness.write(out, row)
+    try:
+        row["torch_pruning"] = peer(module, net, traced, scores, network.input, threads, seconds)
+    except Exception as error:
+        row["torch_pruning_failed"] = f"{type(error).__name__}: {error}"[:200]
+    harness.write(out, row)
+
+
+def targets(traced: Trace, scores: Any, threads: int, seconds: float) -> list[dict[str, Any]]:
+    """One row for every speedup asked."""
+    from slimnet.aiming import Aim, Stopwatch, problem
+    from slimnet.clock import Clock
+    from slimnet.planning.target import Target
+
+    aim, chosen, rows = Aim(lambda t: Stopwatch(t, threads)), problem(traced, scores), []
+    fresh = Stopwatch(traced, threads, seconds)
+    for asked in ASKED:
+        started = time.perf_counter()
+        hit = aim.hit(chosen, Target("speedup", asked, best=True), Clock())
+        planned = time.perf_counter() - started
+        flops = sum(traced.macs().values()) / sum(traced.macs(hit.removed(traced, scores)).values())
+        record = {key: hit.record[key] for key in ("asked", "predicted", "importance", "model_error", "tries")}
+        measured = fresh.speedup(chosen.slim(hit.kept))
+        floor = bool((hit.kept == chosen.choices.fewest).all())
+        rows.append({**record, "measured": measured, "flops": flops, "floor": floor, "planning_s": round(planned, 1)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def peer(
+    module: nn.Module, net: Net, traced: Trace, scores: Any, shape: Sequence[int], threads: int, seconds: float
+) -> list[dict[str, float]]:
+    """Speedup and importance that torch-pruning keeps, at each ratio."""
+    import torch
+    import torch_pruning
+    from peers import classifiers
+
+    from slimnet.aiming import Stopwatch
+    from slimnet.graph.optimise import optimise
+    from slimnet.io import load
+
+    watch = Stopwatch(traced, threads, seconds)
+    dense = {name: p.detach().numpy() for name, p in module.named_parameters()}
+    rows = []
+    for ratio in RATIOS:
+        slim = copy.deepcopy(module)
+        pruner = torch_pruning.pruner.MagnitudePruner(
+            slim,
+            torch.randn(*shape),
+            importance=torch_pruning.importance.MagnitudeImportance(p=1),
+            pruning_ratio=ratio,
+            ignored_layers=classifiers(slim),
+            round_to=16,
+        )
+        pruner.step()
+        small = load(slim, inputs="x".join(map(str, shape)))
+        small.model.graph.inputs[0].name = net.model.graph.inputs[0].name
+        left = {name: p.detach().numpy() for name, p in slim.named_parameters()}
+        speedup = watch.speedup(optimise(small.model))
+        rows.append({"ratio": ratio, "speedup": speedup, "importance": importance(traced, scores, dense, left)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def importance(traced: Trace, scores: Any, dense: Mapping[str, np.ndarray], slim: Mapping[str, np.ndarray]) -> float:
+    """Mean over the groups of the fraction of their scores that belongs to units still there."""
+    from slimnet.graph.op import Role
+
+    shares = []
+    for group, values in zip(traced.groups, scores, strict=True):
+        member = next(m for m in group.members if m.role & Role.OUT and m.tensor in dense)
+        kept = kept_on(dense[member.tensor], slim[member.tensor], member.axis)
+        stays = np.isin(member.index, kept).all(axis=1)
+        shares.append(float(values[stays].sum() / values.sum()))
+    return float(np.mean(shares))
+
+
+def kept_on(dense: np.ndarray, slim: np.ndarray, axis: int) -> np.ndarray:
+    """Indices of an axis that are still there, read off the values, of which nearly every one occurs once."""
+    if dense.shape[axis] == slim.shape[axis]:
+        return np.arange(dense.shape[axis])
+    order = np.argsort(dense, axis=None)
+    place = np.searchsorted(dense.ravel()[order], slim.ravel()).clip(max=dense.size - 1)
+    found = np.unravel_index(order[place], dense.shape)[axis].reshape(slim.shape)
+    lines = np.moveaxis(found, axis, 0).reshape(slim.shape[axis], -1)
+    return np.median(lines, axis=1).astype(int)
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
+def at_speedup(rows: Sequence[Mapping[str, float]], speedup: float) -> float | None:
+    """torch-pruning's importance at a speedup, on the line between the measured ones on either side."""
+    points = sorted((math.log(row["speedup"]), row["importance"]) for row in rows)
+    # One that is slower and keeps less is nobody's choice.
+    best = [(x, max(y for other, y in points if other >= x)) for x, _ in points]
+    best = [(0.0, 1.0), *(point for point in best if point[0] > 0)]
+    if math.log(speedup) > best[-1][0]:
+        return None
+    return float(np.interp(math.log(speedup), [x for x, _ in best], [y for _, y in best]))
+
+
+def report(table: Mapping[str, Any]) -> None:
+    """Write results/latency_targets.md."""
+    rows, hits, better, compared = [], 0, 0, 0
+    efficiencies = []
+    for name, found in table.items():
+        for row in found.get("targets", []):
+            other = at_speedup(found["torch_pruning"], row["measured"]) if "torch_pruning" in found else None
+            rows.append(_cells(name, row, other))
+            hits += abs(row["measured"] / row["asked"] - 1) <= HIT
+            compared += other is not None
+            better += other is not None and row["importance"] > other
+            if row["asked"] == 2 and name in CONVOLUTIONAL:
+                efficiencies.append(row["measured"] / row["flops"])
+    columns = ["network", "asked", "measured", "off", "FLOPs speedup", "efficiency", "importance", "torch-pruning",
+               "model error", "tries", "planning s"]  # fmt: skip
+    mean = f"{math.exp(np.mean(np.log(efficiencies))):.2f}" if efficiencies else "unknown"
+    about = __doc__.split("\n\n", 2)[2].strip()
+    text = "# Speedups asked for\n\n`python benchmarks/latency_targets.py`; "
+    text += f"{harness.versions('torch', 'torchvision', 'onnxruntime', 'torch-pruning')}.\n\n{about}\n\n"
+    text += f"{hits} of {len(rows)} within {HIT:.0%}. Efficiency at 2x over the convolutional networks: {mean} in the "
+    text += f"geometric mean. More importance kept than torch-pruning at the same latency: {better} of {compared}.\n\n"
+    failed = {name: found.get("failed") or found.get("torch_pruning_failed") for name, found in table.items()}
+    text += "".join(f"- {name}: {why}\n" for name, why in failed.items() if why)
+    (harness.RESULTS / "latency_targets.md").write_text(f"{text}\n{harness.markdown(columns, rows)}")
+
+
+def _cells(name: str, row: Mapping[str, Any], other: float | None) -> list[Any]:
+    measured = f"{row['measured']:.2f}x" + (" (the floor)" if row["floor"] else "")
+    error = f"{row['model_error']['total']:.1%}" if row["model_error"] else None
+    return [
+        name,
+        f"{row['asked']:g}x",
+        measured,
+        f"{row['measured'] / row['asked'] - 1:+.1%}",
+        f"{row['flops']:.2f}x",
+        f"{row['measured'] / row['flops']:.2f}",
+        row["importance"],
+        other,
+        error,
+        len(row["tries"]),
+        f"{row['planning_s']:.0f}",
+    ]
+
+
+if __name__ == "__main__":
+    if "--one" in sys.argv:
+        measure(sys.argv[-2], int(sys.argv[-4]), float(sys.argv[-3]), Path(sys.argv[-1]))
+    else:
+        main()

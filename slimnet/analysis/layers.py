@@ -1,0 +1,44 @@
+"""The weights of a network, layer by layer, as filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slimnet.graph.op import Role
+from slimnet.graph.units import Trace
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one layer.
+
+    Attributes:
+        name: of the tensor.
+        op: the operator that reads it, such as "Conv".
+        filters: [N, d], one row per output channel or neuron; a view where the layout allows it.
+    """
+
+    name: str
+    op: str
+    filters: npt.NDArray[Any]
+
+    @property
+    def is_conv(self) -> bool:
+        return self.op in ("Conv", "ConvTranspose")
+
+
+def layers(trace: Trace) -> Iterator[Layer]:
+    """Every float weight with an output axis, each tensor once, in the order of the graph."""
+    seen, params = set(), trace.params()
+    for slot, role, use in zip(trace.slots, trace.roles, trace.uses, strict=True):
+        if len(slot.shape) < 2 or not role & Role.OUT or slot.name in seen:
+            continue
+        tensor = params[slot.name]
+        if tensor.dtype.kind == "f" and tensor.size:
+            seen.add(slot.name)
+            yield Layer(slot.name, use.partition(".")[0], np.moveaxis(tensor, slot.axis, 0).reshape(len(slot.ids), -1))

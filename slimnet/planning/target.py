@@ -1,0 +1,149 @@
+"""What a network shall cost, and the loop that gets it there: plan, measure, correct."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from slimnet.errors import BadInput
+from slimnet.planning.widths import Counts
+
+#: Kinds of target: the first two are measured, the others counted.
+KINDS = ("speedup", "latency", "params", "flops")
+MEASURED = KINDS[:2]
+#: A plan is there when its measured speedup is so close to what was asked; so often is it tried.
+TOLERANCE = 0.03
+TRIES = 6
+#: How far the goal moves when planning for it gives widths that were measured already, and how often.
+_NUDGE = 0.01
+_NUDGES = 10
+
+_SECONDS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
+_COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to reach.
+
+    Attributes:
+        kind: "speedup" or "latency" as measured, "params" or "flops" (multiply-adds) as counted.
+        asked: times faster; milliseconds; a fraction that stays if below 1, else a number.
+        best: take the smallest network where the target cannot be reached.
+    """
+
+    kind: str
+    asked: float
+    best: bool = False
+
+    @property
+    def option(self) -> str:
+        """The target as the user typed it, more or less."""
+        unit = "ms" if self.kind == "latency" else ""
+        return f"--{self.kind} {self.asked:g}{unit}"
+
+
+def parse_target(kind: str, text: str, best: bool = False) -> Target:
+    """A target from "2.0" or "2x" (speedup), "8ms" (latency), "0.3" or "1.2M" (params), "0.5" or "2G" (flops).
+
+    Raises:
+        BadInput: it is no such thing, or asks for nothing.
+    """
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)", text.strip())
+    number, unit = (float(match[1]), match[2].lower()) if match else (0.0, "")
+    units = {"speedup": {"": 1.0, "x": 1.0}, "latency": _SECONDS}.get(kind, _COUNTS)
+    if match is None or unit not in units or number <= 0:
+        example = {"speedup": "2.0", "latency": "8ms", "params": "0.3 or 1.2M", "flops": "0.5 or 2G"}[kind]
+        raise BadInput(f"--{kind} {text}: is not understood; write it as {example}")
+    asked = number * units[unit]
+    if kind == "speedup" and asked <= 1:
+        raise BadInput(f"--speedup {text}: is no speedup; 2.0 asks for half the time")
+    return Target(kind, asked, best)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A plan that was measured: the units kept, and the speedup that was predicted and found."""
+
+    counts: Counts
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Every attempt of a search in order, and the one to take; `floor` says that it is the smallest network."""
+
+    attempts: tuple[Attempt, ...]
+    best: Attempt
+    floor: bool
+
+
+#: Counts for a speedup to aim at, and the speedup predicted for them.
+Planner = Callable[[float], tuple[Counts, float]]
+
+
+def reach(asked: float, plan: Planner, measure: Callable[[Counts], float], fewest: Counts) -> Reached:
+    """Plan, measure and correct until the measured speedup is within `TOLERANCE` of the asked one.
+
+    Args:
+        asked: speedup.
+        plan: gives counts for a goal, `fewest` where the goal is too high (infinity always is).
+        measure: speedup of counts.
+        fewest: the smallest network there is.
+
+    Returns:
+        The attempts. The best is within the tolerance if any is; else the slowest that is fast enough, else the
+        fastest. `floor` is true where the smallest network is still slower than asked.
+    """
+    attempts: list[Attempt] = []
+    goal = asked
+    while len(attempts) < TRIES:
+        found = _untried(plan, goal, attempts)
+        if found is None and all(a.measured < asked for a in attempts):
+            found = _untried(plan, math.inf, attempts)
+        if found is None:
+            break
+        counts, predicted = found
+        attempts.append(Attempt(counts, predicted, measure(counts)))
+        ratio = attempts[-1].measured / asked
+        if abs(ratio - 1) <= TOLERANCE:
+            break
+        if ratio < 1 and np.array_equal(counts, fewest):
+            return Reached(tuple(attempts), max(attempts, key=lambda a: a.measured), True)
+        goal = _corrected(asked, attempts)
+    return Reached(tuple(attempts), _best(asked, attempts), False)
+
+
+def _untried(plan: Planner, goal: float, attempts: list[Attempt]) -> tuple[Counts, float] | None:
+    """A plan for about this goal that was not measured yet: widths come in blocks, so some goals share theirs."""
+    faster = bool(attempts) and goal > attempts[-1].predicted
+    for k in range(_NUDGES):
+        counts, predicted = plan(max(goal * (1 + (_NUDGE if faster else -_NUDGE) * k), 1.0))
+        if not any(np.array_equal(counts, a.counts) for a in attempts):
+            return counts, predicted
+    return None
+
+
+def _corrected(asked: float, attempts: list[Attempt]) -> float:
+    """The speedup to plan for: between the closest attempts on either side by their logarithms, else in proportion."""
+    slower = [a for a in attempts if a.measured < asked]
+    faster = [a for a in attempts if a.measured >= asked]
+    if slower and faster:
+        low, high = max(slower, key=lambda a: a.measured), min(faster, key=lambda a: a.measured)
+        share = math.log(asked / low.measured) / math.log(high.measured / low.measured)
+        return math.exp((1 - share) * math.log(low.predicted) + share * math.log(high.predicted))
+    closest = min(attempts, key=lambda a: abs(math.log(a.measured / asked)))
+    return closest.predicted * asked / closest.measured
+
+
+def _best(asked: float, attempts: list[Attempt]) -> Attempt:
+    closest = min(attempts, key=lambda a: abs(a.measured / asked - 1))
+    fast = [a for a in attempts if a.measured >= asked]
+    if abs(closest.measured / asked - 1) <= TOLERANCE or not fast:
+        return closest
+    return min(fast, key=lambda a: a.measured)

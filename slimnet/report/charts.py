@@ -1,0 +1,329 @@
+"""Pictures for the pages: matplotlib draws them, as SVG whose colours are those of the page.
+
+Every colour here is a stand-in that becomes a CSS variable, so that one picture serves light, dark and paper. Text
+stays text, and none of it is read as mathematics: names come from files.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: One curve: a label and its points, None where there is none.
+Series: TypeAlias = Mapping[str, tuple[Sequence[float], Sequence[float | None]]]
+
+INK, MUTED, GRID = "#010101", "#020202", "#030303"
+KEPT, REMOVED = "#040404", "#050505"
+CYCLE = (KEPT, REMOVED, "#060606", "#070707", "#080808", "#090909")
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", KEPT: "kept", REMOVED: "removed"} | {
+    colour: f"c{k}" for k, colour in enumerate(CYCLE[2:], 3)
+}
+_STYLE: Mapping[Any, Any] = {
+    "svg.fonttype": "none", "text.parse_math": False, "axes.unicode_minus": True,
+    "font.size": 9, "axes.titlesize": 9, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "text.color": INK, "axes.labelcolor": MUTED, "axes.titlecolor": INK, "axes.edgecolor": GRID,
+    "xtick.color": MUTED, "ytick.color": MUTED, "grid.color": GRID, "grid.linewidth": 0.6,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "legend.frameon": False,
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "lines.linewidth": 1.6,
+}  # fmt: skip
+#: Longest label of a row, in characters.
+_LABEL = 34
+
+
+def _picture(draw: Callable[..., Figure]) -> Callable[..., str]:
+    """Makes inline SVG of what a function draws."""
+
+    @wraps(draw)
+    def made(*args: Any, **keywords: Any) -> str:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells users about its font cache
+        from matplotlib import rc_context
+
+        salt = str(zlib.crc32(repr((draw.__name__, args)).encode()))  # no two pictures of a page share their ids
+        with rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # glyphs its own fonts lack: the reader's browser has them
+            buffer = io.StringIO()
+            figure = draw(*args, **keywords)
+            figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        return _inline(buffer.getvalue(), figure.get_figwidth())
+
+    return made
+
+
+def _inline(svg: str, inches: float) -> str:
+    """The svg element alone, as wide as the page allows, in the colours of the page."""
+    svg = svg[svg.index("<svg ") :]
+    head, rest = svg[: svg.index(">")], svg[svg.index(">") :]
+    head = re.sub(r' (width|height|xmlns|xmlns:xlink|version)="[^"]*"', "", head)
+    rest = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", rest, flags=re.DOTALL)
+    rest = re.sub(r'<g id="[\w.-]+"(/?)>', r"<g\1>", rest)  # the same in every picture of a page
+    rest = re.sub(r"#(0\d)\1\1\b", lambda found: f"var(--{_VARIABLES[found[0]]})", rest)
+    return f'{head} style="max-width:{inches * 96:.0f}px"{rest.strip()}'
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches, and its axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(rows, columns)).flat)
+
+
+# -- groups --------------------------------------------------------------------------------------------------------
+
+
+@_picture
+def widths(groups: Sequence[Mapping[str, Any]]) -> Figure:
+    """Widths of groups before and after as bars; beside them, where they were ranked, how kept and removed units lie.
+
+    Args:
+        groups: as in report.json.
+    """
+    from matplotlib.figure import Figure
+
+    ranked = any(group.get("scores") for group in groups)
+    count = len(groups)
+    figure = Figure((9.6, 0.75 + 0.23 * count))
+    left = 0.02 + 0.0066 * max(len(short(group["name"])) for group in groups)
+    high, low = 1 - 0.34 / figure.get_figheight(), 0.38 / figure.get_figheight()
+    grid = figure.add_gridspec(1, 2, width_ratios=(5, 4 if ranked else 0.01), wspace=0.12,
+                               left=left, right=0.995, top=high, bottom=low)  # fmt: skip
+    _bars(figure.add_subplot(grid[0]), groups)
+    if ranked:
+        _ridges(figure.add_subplot(grid[1]), groups)
+    return figure
+
+
+def _bars(axes: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
+    rows = np.arange(len(groups))
+    before, after = (np.array([group[when] for group in groups]) for when in ("before", "after"))
+    top = max(1, int(before.max()))
+    axes.add_collection(_boxes(rows, after, before, REMOVED, alpha=0.55))
+    axes.add_collection(_boxes(rows, np.zeros(len(rows)), after, KEPT))
+    for y, was, now in zip(rows.tolist(), before.tolist(), after.tolist(), strict=True):
+        axes.text(was + top * 0.015, y, f"{now:,} of {was:,}", va="center", color=MUTED, fontsize=7.5)
+    axes.set(xlim=(0, top * 1.22), ylim=(len(rows) - 0.4, -0.6), title="units kept and removed")
+    axes.set_yticks(rows, [short(group["name"]) for group in groups], fontsize=8)
+    axes.tick_params(left=False, length=0)
+    axes.grid(axis="x")
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _boxes(rows: Any, left: Any, right: Any, colour: str, alpha: float = 1.0) -> Any:
+    from matplotlib.collections import PolyCollection
+
+    corners = np.array([[-0.3, -0.3, 0.3, 0.3]]) + rows[:, None]
+    boxes = np.stack([np.stack([left, right, right, left], 1), corners], 2)
+    return PolyCollection(list(boxes), color=colour, alpha=alpha, lw=0)
+
+
+def _ridges(axes: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
+    from matplotlib.collections import PolyCollection
+
+    for side, colour in (("removed", REMOVED), ("kept", KEPT)):
+        found = [_ridge(y, group["scores"], side) for y, group in enumerate(groups) if group.get("scores")]
+        axes.add_collection(PolyCollection(found, color=colour, alpha=0.75, lw=0))
+    cuts = [(y, at) for y, group in enumerate(groups) if (at := cut(group.get("scores"))) is not None]
+    axes.vlines([at for _, at in cuts], [y - 0.42 for y, _ in cuts], [y + 0.4 for y, _ in cuts], color=INK, lw=1)
+    axes.hlines(np.arange(len(groups)) + 0.4, 0, 1, color=GRID, lw=0.5)
+    axes.set(xlim=(0, 1), ylim=(len(groups) - 0.4, -0.6), title="importance of the units, and the cut")
+    axes.set_xticks([0, 1], ["lowest of its group", "highest"])
+    axes.get_xticklabels()[0].set_horizontalalignment("left")
+    axes.get_xticklabels()[1].set_horizontalalignment("right")
+    axes.tick_params(length=0)
+    axes.set_yticks([])
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _ridge(row: int, scores: Mapping[str, Any], side: str) -> Any:
+    """Outline of the bars of a histogram, standing on the line below a row."""
+    counts = np.asarray(scores[side], float)
+    most = max(1.0, float(np.max([scores["kept"], scores["removed"]])))
+    x = np.repeat(np.linspace(0, 1, len(counts) + 1), 2)
+    height = np.concatenate([[0.0], np.repeat(counts / most, 2), [0.0]])
+    return np.column_stack([x, row + 0.4 - 0.78 * height])
+
+
+def cut(scores: Mapping[str, Any] | None) -> float | None:
+    """Where between the lowest and the highest score all removed units end and the kept ones begin, if anywhere."""
+    if not scores or len(scores["kept"]) < 2 or not any(scores["kept"]) or not any(scores["removed"]):
+        return None
+    first, last = np.flatnonzero(scores["kept"])[0], np.flatnonzero(scores["removed"])[-1]
+    return float(max(first, last) if first != last else first + 0.5) / len(scores["kept"]) if last <= first else None
+
+
+def short(name: str, limit: int = _LABEL) -> str:
+    """The end of a name, which tells more than its beginning."""
+    name = _printable(name.removesuffix(".weight"))
+    return name if len(name) <= limit else f"…{name[1 - limit :]}"
+
+
+def _printable(text: str) -> str:
+    """Text that a font can draw: whatever else stands in a name shows as a question mark."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+# -- speed ---------------------------------------------------------------------------------------------------------
+
+
+@_picture
+def efficiency(layers: Sequence[Mapping[str, Any]]) -> Figure:
+    """Latency speedup of each layer over what its FLOPs promise, the area telling its share of the dense time."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    figure, (axes,) = _figure(6.6, 4.2)
+    x, y = (np.array([layer["speedup"][key] for layer in layers]) for key in ("flops", "latency"))
+    ms = np.array([layer["ms"]["before"] for layer in layers])
+    low, high = min(x.min(), y.min(), 1) * 0.85, max(x.max(), y.max(), 2) * 1.2
+    axes.plot([low, high], [low, high], color=MUTED, lw=1, ls=(0, (4, 3)))
+    axes.scatter(x, y, s=12 + 900 * ms / ms.sum(), color=KEPT, alpha=0.55, lw=0)
+    # Most time lost: what the layer takes beyond its dense time over the promise.
+    lost = np.array([layer["ms"]["after"] for layer in layers]) - ms / x
+    named: list[int] = []
+    for k in np.argsort(-lost)[:3].tolist():
+        apart = all(abs(np.log(y[k] / y[other])) > 0.08 * np.log(high / low) for other in named)
+        if apart and lost[k] > 0.01 * ms.sum():
+            named.append(k)
+            axes.annotate(short(layers[k]["name"], 26), (x[k], y[k]), (6, -9), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal", anchor="W")
+    axes.set(xlabel="FLOPs speedup", ylabel="measured latency speedup")
+    ticks = [t for t in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128) if low <= t <= high]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(ticks)
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.grid()
+    return figure
+
+
+@_picture
+def tradeoff(points: Sequence[tuple[str, str, float, float]]) -> Figure:
+    """Accuracy over latency of runs: (label, series, milliseconds, accuracy)."""
+    figure, (axes,) = _figure(7.6, 4.2)
+    for k, series in enumerate(dict.fromkeys(point[1] for point in points)):
+        own = sorted((p for p in points if p[1] == series), key=lambda p: p[2])
+        axes.plot(
+            [p[2] for p in own],
+            [100 * p[3] for p in own],
+            "o",
+            color=CYCLE[k % len(CYCLE)],
+            label=_printable(series),
+            ms=6,
+        )
+    for label, _, ms, accuracy in points:
+        axes.annotate(short(label, 24), (ms, 100 * accuracy), (6, 4), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="latency (median, ms)", ylabel="accuracy (%)")
+    axes.margins(0.12)
+    axes.grid()
+    axes.legend(loc="best", labelcolor=INK)
+    return figure
+
+
+# -- curves and heat maps ------------------------------------------------------------------------------------------
+
+
+@_picture
+def curves(panels: Mapping[str, Series], xlabel: str = "epoch") -> Figure:
+    """Small panels side by side, each with its curves."""
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(len(panels), 4)
+    rows = math.ceil(len(panels) / columns)
+    figure, found = _figure(min(9.6, 0.4 + 3.2 * columns), 2.25 * rows, rows, columns)
+    for axes, (title, series) in zip(found, panels.items(), strict=False):
+        for k, (label, (x, y)) in enumerate(series.items()):
+            values = np.array([np.nan if v is None else v for v in y], float)
+            marker = "o" if len(values) < 12 else ""
+            axes.plot(x, values, color=CYCLE[k % len(CYCLE)], label=_printable(label), marker=marker, ms=3)
+        axes.set(title=_printable(title), xlabel=xlabel)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.grid(axis="y")
+        if len(series) > 1:
+            axes.legend(fontsize=7.5, labelcolor=INK)
+    for axes in found[len(panels) :]:
+        axes.set_axis_off()
+    return figure
+
+
+@_picture
+def heat_maps(names: Sequence[str], matrices: Mapping[str, Any]) -> Figure:
+    """Tables of numbers between -1 and 1 as shades, side by side; None stays empty.
+
+    Args:
+        names: of rows and columns.
+        matrices: title -> [names, names].
+    """
+    side = max(1.9, 0.75 + 0.24 * len(names))
+    columns = max(1, min(len(matrices), int(9.6 / side)))
+    rows = math.ceil(len(matrices) / columns)
+    figure, found = _figure(side * columns, (side + 0.2) * rows, rows, columns)
+    for axes, (title, values) in zip(found, matrices.items(), strict=False):
+        _shades(axes, names, values)
+        axes.set_title(title)
+    for axes in found[len(matrices) :]:
+        axes.set_axis_off()
+    return figure
+
+
+@_picture
+def mosaic(matrices: Mapping[str, Any], columns: int = 6) -> Figure:
+    """Many small symmetric tables, their lower halves as shades, each below its name."""
+    from matplotlib.collections import PolyCollection
+
+    rows = math.ceil(len(matrices) / columns)
+    figure, (axes,) = _figure(9.6, 0.1 + 1.35 * rows)
+    boxes: list[Any] = []
+    shades: list[tuple[float, ...]] = []
+    for k, (name, values) in enumerate(matrices.items()):
+        matrix, (row, column) = _numbers(values), divmod(k, columns)
+        i, j = np.nonzero(np.isfinite(matrix) & np.tri(len(matrix), dtype=bool))
+        x = column + 0.85 * (j[:, None] + [0, 1, 1, 0]) / len(matrix)
+        y = row + 0.15 + 0.75 * (i[:, None] + [0, 0, 1, 1]) / len(matrix)
+        boxes.extend(np.stack([x, y], 2))
+        shades.extend(_shade(v) for v in matrix[i, j])
+        axes.text(column, row + 0.1, short(name, 24), fontsize=7)
+    axes.add_collection(PolyCollection(boxes, facecolors=shades, lw=0))
+    axes.set(xlim=(0, columns), ylim=(rows, 0))
+    axes.set_axis_off()
+    return figure
+
+
+def _numbers(values: Any) -> Any:
+    return np.array([[np.nan if v is None else v for v in row] for row in values], float)
+
+
+def _shades(axes: Axes, names: Sequence[str], values: Any) -> None:
+    from matplotlib.collections import PolyCollection
+
+    matrix, size = _numbers(values), len(names)
+    i, j = np.nonzero(np.isfinite(matrix))
+    if len(i):
+        x, y = j[:, None] + [0, 1, 1, 0], i[:, None] + [0, 0, 1, 1]
+        shades = [_shade(v) for v in matrix[i, j]]
+        axes.add_collection(PolyCollection(list(np.stack([x, y], 2)), facecolors=shades, lw=0))
+    if matrix.size <= 400:
+        for r, c in zip(i.tolist(), j.tolist(), strict=True):
+            axes.text(c + 0.5, r + 0.5, f"{matrix[r, c]:.2f}", ha="center", va="center", fontsize=6.5)
+    axes.set(xlim=(0, size), ylim=(size, 0))
+    axes.set_xticks(np.arange(size) + 0.5, [short(name, 18) for name in names], rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(np.arange(size) + 0.5, [short(name, 26) for name in names], fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _shade(value: float) -> tuple[float, ...]:
+    """A colour with an opacity that tells the size of a number, and a hue that tells its sign."""
+    colour = KEPT if value >= 0 else REMOVED
+    return (*(int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)), 0.85 * min(1.0, abs(value)))

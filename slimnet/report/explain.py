@@ -1,0 +1,173 @@
+"""Why a layer is as large as it is: the answer a report gives for every weight, in plain sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: Layers named in one sentence.
+_NAMED = 6
+#: Below this, most of a layer's saved FLOPs brought no time.
+POOR = 0.5
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerStory:
+    """One weight of the network.
+
+    Attributes:
+        name: of the layer, its weight's name without ".weight".
+        op: that uses it.
+        filters, channels: sizes of the output and input side before and after; None where it has no such side.
+        macs, ms: before and after, where they are known.
+        efficiency: latency speedup per FLOPs speedup, where it was measured.
+        why: sentences.
+        pinned: whether something must stay that would be a filter or channel.
+    """
+
+    name: str
+    op: str
+    filters: tuple[int, int] | None
+    channels: tuple[int, int] | None
+    macs: tuple[float | None, float | None]
+    ms: tuple[float | None, float | None]
+    efficiency: float | None
+    why: tuple[str, ...]
+    pinned: bool
+
+
+def stories(content: Json) -> list[LayerStory]:
+    """Of every weight in a report.json, in the order of the network."""
+    groups = {group["name"]: group for group in content["groups"]}
+    timed = {layer["name"]: layer for layer in (content.get("bench") or {}).get("layers", ())}
+    producers: dict[str, list[str]] = {}
+    for weight in content.get("weights", ()):
+        for name in _side(weight, "out").get("groups", ()):
+            producers.setdefault(name, []).append(plain(weight["name"]))
+    return [_story(w, content, groups, producers, timed.get(plain(w["name"]))) for w in content.get("weights", ())]
+
+
+def plain(name: str) -> str:
+    """The name of a weight as that of its layer."""
+    return name.removesuffix(".weight")
+
+
+def _story(
+    weight: Json, content: Json, groups: Mapping[str, Json], producers: Mapping[str, Sequence[str]], timed: Json | None
+) -> LayerStory:
+    name, out, in_ = plain(weight["name"]), _side(weight, "out"), _side(weight, "in")
+    why = [*_filters(name, out, content, groups, producers), *_channels(in_, groups), *_time(timed)]
+    return LayerStory(
+        name=name,
+        op=weight["op"],
+        filters=(out["before"], out["after"]) if out else None,
+        channels=(in_["before"], in_["after"]) if in_ else None,
+        macs=_pair(timed, "macs"),
+        ms=_pair(timed, "ms"),
+        efficiency=timed["speedup"]["efficiency"] if timed else None,
+        why=tuple(why),
+        pinned=bool(out.get("pinned")),
+    )
+
+
+def _side(weight: Json, role: str) -> Json:
+    return next((axis for axis in weight["axes"] if axis["role"] == role), {})
+
+
+def _pair(timed: Json | None, key: str) -> tuple[float | None, float | None]:
+    return (timed[key]["before"], timed[key]["after"]) if timed else (None, None)
+
+
+def _filters(
+    name: str, axis: Json, content: Json, groups: Mapping[str, Json], producers: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """What decides the output side."""
+    for pin in axis.get("pinned", ()):
+        yield f"{_some(pin['units'], axis['before'], 'filter')} must stay: {because(pin)}."
+    for group in (groups[g] for g in axis.get("groups", ()) if g in groups):
+        others = [other for other in producers.get(group["name"], ()) if other != name]
+        stays = f"{group['after']:,} of {group['before']:,} units of group {plain(group['name'])} stay"
+        if others:
+            yield f"{stays}; its filters are added to or joined with those of {_listed(others)}, and go only together."
+        else:
+            yield f"{stays}."
+        yield from _decision(group, content)
+
+
+def _decision(group: Json, content: Json) -> Iterator[str]:
+    """Why so many units of a group went and not more."""
+    noted = [note for note in content.get("notes", ()) if note.startswith(f"{group['name']}: ")]
+    yield from (f"{note.removeprefix(group['name'] + ': ').capitalize()}." for note in noted)
+    wanted, how = _wanted(group, content), content.get("how") or {}
+    if group["after"] == group["before"] and not noted:
+        yield _untouched(group, content)
+    elif wanted is not None and wanted != group["after"]:
+        rounding = how.get("round_to")
+        reason = "a width the runtime likes" if rounding == "auto" else f"multiples of {rounding}"
+        yield f"The ratio {how['ratio']:g} alone would keep {wanted:,}; rounding to {reason} gave {group['after']:,}."
+    if group.get("proven") is False:
+        yield "Unproven: no kept unit changes the output visibly, so equality says nothing here."
+
+
+def _untouched(group: Json, content: Json) -> str:
+    how = content.get("how") or {}
+    if content.get("target"):
+        return "The plan keeps all of it: elsewhere as much time or size costs less importance."
+    reasons = {
+        "it was ignored": how.get("ignore"),
+        "it may be coupled": how.get("coupled") is False,
+        "its width was rounded up": how.get("round_to") is not None,
+        "its units rank above the common threshold": how.get("scope") in ("global", "isomorphic"),
+    }
+    named = " or ".join(reason for reason, holds in reasons.items() if holds)
+    return f"The plan takes nothing from it: {named or 'nothing in it was to go'}."
+
+
+def _wanted(group: Json, content: Json) -> int | None:
+    """Units the ratio alone would keep, where one ratio was applied to every group and then rounded."""
+    how = content.get("how") or {}
+    ratio, rounded = how.get("ratio"), how.get("round_to") is not None
+    if not (isinstance(ratio, float) and how.get("scope") == "layer" and rounded and group.get("scores")):
+        return None
+    if content.get("target") or how.get("ratio_for") or how.get("ignore") or how.get("coupled") is False:
+        return None
+    return int(group["before"] - min(math.ceil(ratio * group["before"] - 1e-9), group["before"] - 1))
+
+
+def _channels(axis: Json, groups: Mapping[str, Json]) -> Iterator[str]:
+    """What decides the input side."""
+    if not axis:
+        return
+    for pin in axis["pinned"]:
+        yield f"{_some(pin['units'], axis['before'], 'input channel')} must stay: {because(pin)}."
+    names = [plain(name) for name in axis["groups"] if name in groups]
+    if names:
+        went = "nothing" if axis["after"] == axis["before"] else f"{axis['before'] - axis['after']:,} channels"
+        yield f"Reads {axis['after']:,} of {axis['before']:,} channels: {went} went with group {_listed(names)}."
+
+
+def _time(timed: Json | None) -> Iterator[str]:
+    speedup = (timed or {}).get("speedup") or {}
+    measured, promised, efficiency = (speedup.get(key) for key in ("latency", "flops", "efficiency"))
+    if efficiency is not None and efficiency < POOR:
+        yield f"FLOPs fell {promised:.2g}x, its time only {measured:.2g}x: most of what was saved brought no time."
+
+
+def because(pin: Json) -> str:
+    """A pin in words."""
+    op = "" if pin["op"] in ("input", "output") else pin["op"]
+    at = " ".join(part for part in (op, pin["node"]) if part)
+    return f"{at} {pin['why']}" if at else str(pin["why"])
+
+
+def _some(count: int, total: int, noun: str) -> str:
+    return f"All {total:,} {noun}s" if count >= total else f"{count:,} of {total:,} {noun}s"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,154 @@
+"""The solver keeps what can be kept: against all plans there are on small problems, and by its promises on others."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slimnet.errors import BadInput
+from slimnet.graph.trace import trace
+from slimnet.planning.budget import exceptions, take
+from slimnet.planning.cost import Axes, Cost, multiply_adds, parameters
+from slimnet.planning.solve import Choices, aligned, choices, solve
+from slimnet.planning.widths import native_block
+from tests.graph.nets import net
+from tests.planning.nets import padded_resnet
+
+BLOCK = native_block()
+CHAIN = """(float[1,3,8,8] x) => (y) <float[48,3,3,3] a, float[64,48,3,3] b, float[80,64,3,3] c, float[80,5] f>
+    { p = Conv(x, a) q = Conv(p, b) r = Conv(q, c) s = GlobalAveragePool(r) t = Flatten(s) y = MatMul(t, f) }"""
+
+
+def chain_cost(groups, rng):
+    """Random layers over pairs of groups, counted in blocks."""
+    pairs = np.array([(g, h) for g in range(groups) for h in range(g, groups) if rng.random() < 0.7 or h == g])
+    axes = Axes(np.eye(groups), np.zeros(groups), np.ones(groups, bool))
+    owner = np.arange(len(pairs))
+    return Cost(axes, pairs, rng.random(len(pairs)) + 0.05, owner, tuple(map(str, owner)))
+
+
+def random_choices(groups, rng):
+    counts = tuple(BLOCK * np.arange(1, rng.integers(2, 6)) for _ in range(groups))
+    value = tuple(np.cumsum(np.sort(rng.random(len(n)))[::-1]) for n in counts)
+    return Choices(counts, tuple(v / v[-1] for v in value))
+
+
+def best_of_all(cost, budget, options):
+    plans = [np.array(plan) for plan in itertools.product(*options.counts)]
+    return max((options.kept(plan) for plan in plans if cost.total(plan) <= budget), default=None)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_close_to_the_best_of_all_plans(seed):
+    rng = np.random.default_rng(seed)
+    groups = int(rng.integers(2, 6))
+    cost, options = chain_cost(groups, rng), random_choices(groups, rng)
+    low, high = cost.total(options.fewest), cost.total(options.most)
+    budget = low + (high - low) * rng.uniform(0.05, 0.95)
+    found = solve(cost, budget, options)
+    assert cost.total(found) <= budget
+    assert options.kept(found) >= 0.95 * best_of_all(cost, budget, options)
+
+
+def test_mostly_it_is_the_best():
+    ratios = []
+    for seed in range(60):
+        rng = np.random.default_rng(1000 + seed)
+        cost, options = chain_cost(4, rng), random_choices(4, rng)
+        budget = cost.total(options.fewest) + 0.4 * (cost.total(options.most) - cost.total(options.fewest))
+        ratios.append(options.kept(solve(cost, budget, options)) / best_of_all(cost, budget, options))
+    assert np.mean(np.array(ratios) > 1 - 1e-9) > 0.7
+    assert np.mean(ratios) > 0.995
+
+
+def test_all_stays_where_there_is_room_and_the_fewest_where_there_is_none():
+    rng = np.random.default_rng(0)
+    cost, options = chain_cost(3, rng), random_choices(3, rng)
+    assert (solve(cost, cost.total(options.most), options) == options.most).all()
+    assert (solve(cost, 0.0, options) == options.fewest).all()
+
+
+def test_the_dearer_of_two_equally_important_groups_is_cut():
+    axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
+    cost = Cost(axes, np.array([[0], [1]]), np.array([10.0, 1.0]), np.array([0, 1]), ("dear", "cheap"))
+    counts = BLOCK * np.arange(1, 5)
+    options = Choices((counts, counts), (counts / counts[-1], counts / counts[-1]))
+    dear, cheap = solve(cost, 25.0, options)
+    assert cheap == 4 * BLOCK
+    assert dear == 2 * BLOCK
+
+
+# -- what may be chosen ----------------------------------------------------------------------------------------------
+
+
+def test_choices_are_whole_blocks_and_all():
+    traced = trace(net(CHAIN))
+    scores = [np.arange(float(len(group))) for group in traced.groups]
+    kept, free = exceptions(traced, scores, ignore=["b"])
+    found = choices(traced, scores, kept, free, 16)
+    assert [counts.tolist() for counts in found.counts] == [[16, 32, 48], [64], [16, 32, 48, 64, 80]]
+    assert found.value[0].tolist() == pytest.approx([sum(range(32, 48)) / sum(range(48)), 1 - sum(range(16)) / 1128, 1])
+
+
+def test_a_group_smaller_than_a_block_stays_whole():
+    traced = trace(net(CHAIN))
+    scores = [np.ones(len(group)) for group in traced.groups]
+    found = choices(traced, scores, *exceptions(traced, scores), 64)
+    assert [counts.tolist() for counts in found.counts] == [[48], [64], [64, 80]]
+
+
+def test_a_unit_in_every_conv_group_is_many_channels():
+    text = """(float[1,3,8,8] x) => (y) <float[104,3,1,1] a, float[104,8,3,3] b, float[5,104,1,1] c>
+        { p = Conv(x, a) q = Conv<group=13>(p, b) y = Conv(q, c) }"""
+    traced = trace(net(text), prefer="head-dims")
+    scores = [np.ones(len(group)) for group in traced.groups]
+    found = choices(traced, scores, *exceptions(traced, scores), "auto")
+    assert [counts.tolist() for counts in found.counts] == [[4, 8]] * len(found.counts)
+
+
+def test_groups_that_cannot_be_ranked_stay_whole():
+    traced = trace(net(CHAIN))
+    scores = [np.full(48, np.nan), np.ones(64), np.ones(80)]
+    found = choices(traced, scores, *exceptions(traced, scores), None)
+    assert found.counts[0].tolist() == [48]
+    assert len(found.counts[1]) == 64
+    assert take(traced, scores, found.fewest).sum() == 63 + 79
+
+
+def test_nothing_to_choose_is_bad_input():
+    traced = trace(net(CHAIN))
+    scores = [np.full(len(group), np.nan) for group in traced.groups]
+    with pytest.raises(BadInput, match="nothing is left to remove"):
+        exceptions(traced, scores)
+
+
+def test_axes_that_several_groups_share_are_rounded_in_sum():
+    traced = padded_resnet(16, 40, 72)
+    sizes = np.array([len(group) for group in traced.groups])
+
+    def off(kept):
+        sums = [sum(kept[g] for g, group in enumerate(traced.groups) if set(group.units) & set(axis.units))
+                for axis in traced.axes]  # fmt: skip
+        return sum(n % 4 != 0 for n in sums)
+
+    ragged = np.where(sizes == 12, 11, sizes)
+    assert off(ragged) > 0
+    assert off(aligned(traced, ragged, np.ones(len(sizes), bool), "auto")) == 0
+    assert (aligned(traced, ragged, np.ones(len(sizes), bool), None) == ragged).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(share=st.floats(0.02, 0.99), seed=st.integers(0, 9), kind=st.sampled_from([parameters, multiply_adds]))
+def test_budgets_are_kept(share, seed, kind):
+    traced = trace(net(CHAIN))
+    rng = np.random.default_rng(seed)
+    scores = [rng.random(len(group)) for group in traced.groups]
+    cost = kind(traced)
+    options = choices(traced, scores, *exceptions(traced, scores), None)
+    budget = share * cost.total(options.most)
+    found = solve(cost, budget, options)
+    assert cost.total(found) <= max(budget, cost.total(options.fewest))
+    one_more = [np.where(np.arange(3) == g, np.minimum(found + 1, options.most), found) for g in range(3)]
+    assert all(cost.total(more) > budget or (more == found).all() for more in one_more), "no room is left"

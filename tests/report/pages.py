@@ -1,0 +1,88 @@
+"""Reports to show, and a parser and a browser to look at pages with."""
+
+import copy
+import html.parser
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slimnet.delivery import Delivery
+from slimnet.pipeline import prune
+from tests.cli.conftest import CNN
+from tests.graph.nets import net
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+PHASE = {
+    "settings": {"lr": 0.1, "seed": 7},
+    "epochs": [
+        {"epoch": k, "loss": 1 / (k + 1), "accuracy": 0.9, "lr": 0.1, "lambda": 0.1 * k, "sparsity": 0.2 * k,
+         "norm kept": 1.0, "norm removed": 1 / (k + 1)}
+        for k in range(4)
+    ],
+}  # fmt: skip
+LAYERS = [
+    {"name": "conv1", "ms": {"before": 2.0, "after": 0.5}, "macs": {"before": 4e6, "after": 1e6},
+     "speedup": {"flops": 4.0, "latency": 4.0, "efficiency": 1.0}},
+    {"name": "conv2", "ms": {"before": 2.0, "after": 1.9}, "macs": {"before": 4e6, "after": 1e6},
+     "speedup": {"flops": 4.0, "latency": 1.05, "efficiency": 0.26}},
+    {"name": "(Softmax)", "ms": {"before": 0.1, "after": None}, "macs": {"before": None, "after": None},
+     "speedup": {"flops": None, "latency": None, "efficiency": None}},
+]  # fmt: skip
+
+
+def bare() -> dict[str, Any]:
+    """The report of a run that was neither timed nor trained nor given data."""
+    return prune(net(CNN), delivery=Delivery(bench_seconds=0)).content
+
+
+def full() -> dict[str, Any]:
+    """A report with everything there is to show."""
+    content = copy.deepcopy(bare())
+    content["latency_ms"] = {side: {"median": 4.0, "p90": 5.0, "runs": 20} for side in ("before", "after")}
+    content["speedup"] |= {"latency": 2.0, "efficiency": 0.5}
+    content["bench"] = {"latency_interval": [1.9, 2.1], "conditions": {"threads": 2, "machine": {"cpu": "a processor"}},
+                        "notes": ["a note on timing"], "layers": LAYERS}  # fmt: skip
+    content["accuracy"] = {"before": 0.9, "pruned": 0.1, "after": 0.89}
+    content["training"] = {"sparsify": PHASE, "finetune": PHASE | {"module": "slim"}}
+    content["sparsity"] = {"total": 1000, "stored": 100, "nonzero": 50}
+    content["notes"] = ["something worth knowing"]
+    content["target"] = {
+        "kind": "speedup", "asked": 2.0, "predicted": 2.1, "measured": 2.02,
+        "tries": [{"predicted": 2.0, "measured": 1.8}, {"predicted": 2.1, "measured": 2.02}],
+        "layers": [{"name": "conv1", "macs_share": 0.5, "macs": {"before": 4e6, "after": 1e6}, "predicted_ms": 0.6,
+                    "ms": {"before": 2.0, "after": 0.5}}],
+    }  # fmt: skip
+    content["command"] = "slimnet prune cnn.onnx --ratio 0.5"
+    return content
+
+
+class Page(html.parser.HTMLParser):
+    """Elements, attributes, ids and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.ids = {value for name, value in self.attributes if name == "id"}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def browse(page: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Open a page in headless Chromium with a profile of its own."""
+    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+    command = [str(CHROMIUM), *quiet, f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", *options]
+    return subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60)
