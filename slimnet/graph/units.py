@@ -132,8 +132,8 @@ class _Params(Mapping[str, npt.NDArray[Any]]):
 class Trace:
     """What can be removed from a network, and what removing it changes.
 
-    `allow_inexact` and `prefer` say how it was traced (see `trace`); plans remember them. `reason_of_id` is the number of
-    the pinning that holds each id, negative where there is none.
+    `allow_inexact` and `prefer` say how it was traced (see `trace`); plans remember them. `reason_of_id` is the number
+    of the pinning that holds each id, negative where there is none.
     """
 
     net: Net

@@ -74,7 +74,7 @@ class TrainingMethod(Method, ABC):
 
     @property
     def unfinished(self) -> str | None:
-        """What to tell the user where training ends before `finished`; methods without a schedule have nothing to say."""
+        """What to tell the user where training ends before `finished`; None for methods without a schedule."""
         return None
 
     def status(self) -> dict[str, float]:

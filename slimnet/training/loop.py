@@ -115,7 +115,7 @@ class Run:
     def _stops(self) -> bool:
         if self.method is not None and self.method.finished:
             return True
-        if not self.phase.patience or not self.history:
+        if not self.phase.patience or not self.history or self.data.val is None:
             return False
         scores = [record["accuracy"] for record in self.history]
         return len(scores) - 1 - scores.index(max(scores)) >= self.phase.patience
