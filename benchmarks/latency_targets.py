@@ -8,7 +8,9 @@ dense network, after planning has ended. torch-pruning (MagnitudePruner, p=1, `r
 at a row of ratios, through the same export and optimiser; its importance is read off between the two ratios whose
 measured speedups lie on either side of slimnet's. Importance is the sum of slimnet's l1 scores of the channels that
 stay, normalised per group, over the same groups. Efficiency is latency speedup over FLOPs speedup. Networks are in
-processes of their own. Needs the `bench` extra. Writes results/latency_targets.json and latency_targets.md.
+processes of their own. Of trained networks both tools' results are fine-tuned alike and compared in accuracy; there
+torch-pruning's is the best one by importance that is as fast. Needs the `bench` extra. Writes
+results/latency_targets.json and latency_targets.md.
 """
 
 from __future__ import annotations

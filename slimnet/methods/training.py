@@ -81,6 +81,10 @@ class TrainingMethod(Method, ABC):
         """What a progress bar should show: lambda, sparsity, ..."""
         return {}
 
+    def record(self) -> dict[str, float]:
+        """What the history of an epoch should hold."""
+        return self.status()
+
     def notes(self) -> list[str]:
         """What the user should know about how the method was set up."""
         return []

@@ -183,7 +183,7 @@ class Run:
 
     def _record(self, epoch: int, loss: float) -> None:
         value = accuracy(self.module, self.data.val) if self.data.val is not None else math.nan
-        figures = self.method.status() if self.method is not None else {}
+        figures = self.method.record() if self.method is not None else {}
         self.history.append({"epoch": epoch, "loss": loss, "accuracy": value,
                              "lr": self.optimizer.param_groups[0]["lr"], **figures})  # fmt: skip
         if self.phase.best and self.data.val is not None and (self.best is None or value > self.best[0]):
