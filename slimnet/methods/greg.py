@@ -237,6 +237,14 @@ class GReg(TrainingMethod):
     def status(self) -> dict[str, float]:
         return {"lambda": float(self._schedule.strength(self._bumps).max(initial=0))}
 
+    def record(self) -> dict[str, float]:
+        """Lambda, and how far the mean magnitudes of what stays and of what goes have come apart (Fig. 1)."""
+        if self.granularity == "weight" or not self._going:
+            return self.status()
+        scores, going = np.concatenate(self._cells.mean_magnitudes()), np.concatenate(self._going)
+        means = {"norm kept": scores[~going], "norm removed": scores[going]}
+        return self.status() | {name: float(values.mean()) for name, values in means.items() if len(values)}
+
     def notes(self) -> list[str]:
         if not self._stretched:
             return []

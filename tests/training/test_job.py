@@ -135,6 +135,14 @@ def test_a_method_that_trains_needs_a_module():
         prune(graph, "group-hs", training=Training(samples, QUICK, QUICK, "cpu"))
 
 
+def test_growing_regularisation_drives_the_norms_apart(tmp_path):
+    """GReg, Fig. 1: what is to go shrinks against what stays."""
+    phase = Phase(epochs=6, lr=0.02, batch_size=32, schedule="constant")
+    epochs = pruned(trained(mlp), tmp_path, "greg-1", sparsify=phase).content["training"]["sparsify"]["epochs"]
+    gaps = [record["norm kept"] / record["norm removed"] for record in epochs]
+    assert gaps[-1] > 1.5 * gaps[0]
+
+
 def test_a_criterion_may_choose_what_a_method_removes(tmp_path):
     """GReg-1 on random picks removes just those, and l1's own on the same weights are others."""
     module, data = trained(mlp), small_digits()
