@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from slimnet.graph.units import Group, Trace
     from slimnet.io import load
     from slimnet.io.torch_slim import load_slim
-    from slimnet.pipeline import prune
     from slimnet.planning.plan import Plan
+    from slimnet.pruning import prune
     from slimnet.timing.run import bench
     from slimnet.verification import Verification
 
@@ -40,7 +40,7 @@ _HOME = {
     "picker": "slimnet.api",
     "plan": "slimnet.api",
     "plan_of": "slimnet.api",
-    "prune": "slimnet.pipeline",
+    "prune": "slimnet.pruning",
     "slim": "slimnet.api",
     "trace": "slimnet.graph.trace",
     "verify": "slimnet.api",

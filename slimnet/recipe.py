@@ -19,7 +19,7 @@ from slimnet.io import load
 from slimnet.io.data import Data, load_data
 from slimnet.io.files import existing_file, replacing
 from slimnet.methods import is_training
-from slimnet.pipeline import Budget, prune
+from slimnet.pruning import Budget, prune
 from slimnet.training.dense import train_dense
 from slimnet.training.job import FINETUNE, SPARSIFY, Training
 from slimnet.training.phase import Phase, phase

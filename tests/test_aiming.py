@@ -12,9 +12,9 @@ from slimnet.delivery import Delivery
 from slimnet.errors import BadInput
 from slimnet.graph.net import Net
 from slimnet.graph.trace import trace
-from slimnet.pipeline import Budget, prune
 from slimnet.planning.target import Target, parse_target
 from slimnet.planning.widths import native_block
+from slimnet.pruning import Budget, prune
 from tests.graph.nets import net
 
 BLOCK = native_block()

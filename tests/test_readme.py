@@ -40,7 +40,7 @@ def test_every_verb_and_every_method_is_in_the_readme():
 
 
 def test_every_key_of_the_report_is_in_the_readme():
-    from slimnet.pipeline import prune
+    from slimnet.pruning import prune
     from tests.graph.nets import net
 
     text = "(float[1,4] x) => (y) <float[4,8] w, float[8,3] v> { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"

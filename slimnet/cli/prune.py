@@ -121,8 +121,8 @@ def prune(
         from slimnet.aiming import Aim, Stopwatch
         from slimnet.delivery import CHECKPOINTS, Delivery
         from slimnet.methods import is_training
-        from slimnet.pipeline import Budget
-        from slimnet.pipeline import prune as run
+        from slimnet.pruning import Budget
+        from slimnet.pruning import prune as run
         from slimnet.timing.session import provider_named
 
         runner = provider_named(provider)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slimnet.delivery import Delivery
-from slimnet.pipeline import prune
+from slimnet.pruning import prune
 from tests.cli.conftest import CNN
 from tests.graph.nets import net
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from slimnet.delivery import Delivery
-from slimnet.pipeline import Budget, prune
+from slimnet.pruning import Budget, prune
 from slimnet.report.explain import stories
 from tests.cli.conftest import CNN
 from tests.graph.nets import net

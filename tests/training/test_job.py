@@ -12,7 +12,7 @@ from slimnet.clock import Clock
 from slimnet.delivery import Delivery, accuracy_of
 from slimnet.errors import BadInput
 from slimnet.io.data import Data
-from slimnet.pipeline import Budget, prune
+from slimnet.pruning import Budget, prune
 from slimnet.timing.session import session
 from slimnet.training.graph import arrays_of, refreshed, with_weights
 from slimnet.training.job import Training
