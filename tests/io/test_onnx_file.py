@@ -182,7 +182,7 @@ class TestExternalData:
     def test_link_that_leaves_the_folder(self, location: Callable[[str], Path], tmp_path: Path) -> None:
         (tmp_path.parent / "secret").write_bytes(bytes(48))
         (tmp_path / "w.bin").symlink_to(tmp_path.parent / "secret")
-        assert "outside the base directory" in refusal(location("w.bin"))
+        assert "symlink" in refusal(location("w.bin"))
 
     def test_relative_path_does_not_lift_the_check(
         self, location: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
