@@ -75,7 +75,7 @@ def theirs(arch: str, shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
     steps: dict[str, Callable[[], Any]] = {}
     for kind in ("GroupNormPruner", "GrowingRegPruner"):
         module = with_gradients(arch)
-        importance = torch_pruning.importance.GroupNormImportance(p=2)
+        importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
         pruner = getattr(torch_pruning.pruner, kind)(
             module, torch.zeros(shape), importance, pruning_ratio=0.5, ignored_layers=classifiers(module)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -67,11 +67,11 @@ class Cells:
 
     def squares(self) -> Tensor:
         """Sum of squares of every cell: float32 [cells]."""
-        return self._collect([_norms(w, ids, 2).square_() for w, ids in self._uses()], torch.float32)
+        return self._collect([_sums(w, ids, torch.square) for w, ids in self._uses()], torch.float32)
 
     def magnitudes(self) -> Tensor:
         """Sum of absolute values of every cell: float64 [cells], so that ranks do not depend on the order of sums."""
-        return self._collect([_norms(w, ids, 1).double() for w, ids in self._uses()], torch.float64)
+        return self._collect([_sums(w, ids, torch.abs).double() for w, ids in self._uses()], torch.float64)
 
     def mean_magnitudes(self) -> list[npt.NDArray[np.float64]]:
         """Mean absolute value of the cells of each partition; NaN for a cell without weights."""
@@ -87,8 +87,7 @@ class Cells:
         for name, slices in self._slices.items():
             w = self.tensors[name]
             if w.grad is not None:
-                factors = [factor[ids].to(w.dtype) for ids in slices]
-                w.grad.addcmul_(w.detach(), sum(factors[1:], factors[0]))
+                _add_scaled(w.grad, w.detach(), [factor[ids].to(w.dtype) for ids in slices])
 
     def masked(self, cells: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The weights with at least one masked cell, with a bool tensor broadcastable to each, true where masked.
@@ -123,11 +122,23 @@ class Cells:
         return out.index_add_(0, self._order, torch.cat(values).to(dtype))[:-1] if values else out[:-1]
 
 
-def _norms(w: Tensor, ids: Tensor, order: int) -> Tensor:
-    """Norms over the axes along which all weights share a cell, in float32 at least."""
-    others = [k for k in range(w.ndim) if ids.shape[k] == 1]
-    w = w.detach() if w.dtype == torch.float64 else w.detach().float()
-    return torch.linalg.vector_norm(w, order, dim=others).flatten()
+def _sums(w: Tensor, ids: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Sums of `of(w)` over the axes along which all weights share a cell, in float32 at least, flat."""
+    values = of(w.detach() if w.dtype == torch.float64 else w.detach().float())
+    if ids.shape[0] == 1:  # whole rows added up: an order of magnitude faster than jumping between them
+        values = values.flatten(1).sum(0).view(1, *w.shape[1:])
+    others = [k for k in range(w.ndim) if ids.shape[k] == 1 < values.shape[k]]
+    return values.sum(others).flatten() if others else values.flatten()
+
+
+def _add_scaled(grad: Tensor, w: Tensor, factors: Sequence[Tensor]) -> None:
+    """grad += w * (sum of the factors, each of which broadcasts to w)."""
+    by_row = all(f.shape[0] == 1 or f.shape[0] == f.numel() for f in factors)
+    if grad.is_contiguous() and by_row:  # as matrices of long rows: many times faster
+        row = (1, *w.shape[1:])
+        factors = [f.reshape(-1, 1) if f.shape[0] > 1 else f.expand(row).reshape(1, -1) for f in factors]
+        grad, w = grad.flatten(1), w.flatten(1)
+    grad.addcmul_(w, sum(factors[1:], factors[0]))
 
 
 def by_unit(groups: Sequence[Group], params: Mapping[str, Tensor], role: Role) -> Cells:
