@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"settings", "epoch"} <= content.keys():
         raise BadInput(f"{path}: is not a checkpoint of slimnet; delete it to start anew")
     return content
+
+
+def forget(file: Path) -> None:
+    """Delete a checkpoint, and the folder it lies in if that is empty then."""
+    file.unlink(missing_ok=True)
+    with suppress(OSError):  # somebody else's files, or no folder at all
+        file.parent.rmdir()
 
 
 def check_settings(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from slimnet.methods.base import Scores, create
 from slimnet.methods.training import Masks, Pick, TrainingMethod
 from slimnet.planning.plan import Plan
 from slimnet.timing.session import random_inputs
+from slimnet.training import checkpoint
 from slimnet.training.graph import arrays_of, refreshed, with_weights
 from slimnet.training.loop import Run, accelerator_for
 from slimnet.training.measure import check_classes
@@ -67,11 +68,9 @@ class Training:
 
     def forget(self) -> None:
         """Delete the checkpoints: what they were for is done."""
-        if self.folder is not None and self.folder.is_dir():
-            for name in ("sparsify", "finetune"):
-                (self.folder / f"{name}.pt").unlink(missing_ok=True)
-            with suppress(OSError):  # somebody else's files
-                self.folder.rmdir()
+        for file in (self.file("sparsify"), self.file("finetune")):
+            if file is not None:
+                checkpoint.forget(file)
 
 
 @dataclass(frozen=True)
@@ -114,9 +113,8 @@ def sparsify(
     trained, masks, removed, scores = refreshed(net, module), bound.masks(), None, None
     if masks is None:
         now = trace(trained, traced.allow_inexact, traced.prefer)
-        removed, scores = np.zeros(traced.n_units, bool), bound.score(now.params(), now.groups)
-        for group, gone in zip(traced.groups, bound.removed(now.params()) or [], strict=True):
-            removed[group.units] = gone
+        scores = bound.score(now.params(), now.groups)
+        removed = traced.from_groups(bound.removed(now.params()) or [])
     notes = bound.notes()
     if bound.unfinished is not None and not bound.finished:
         notes.append(bound.unfinished)
@@ -166,9 +164,10 @@ def _tune_slim(
     record = _finetune(module, teacher, None, training, settings, clock)
     arrays, inputs = arrays_of(module), random_inputs(net, net.inputs)
     model = with_weights(thin, arrays)
-    if not slim_module_survives(module, model, inputs)[0]:  # some weights are in the graph only as what they made
-        model = export_torch(replace(net.torch, module=module.eval()), net.name).model
     same, why = slim_module_survives(module, model, inputs)
+    if not same:  # some weights are in the graph only as what they made
+        model = export_torch(replace(net.torch, module=module.eval()), net.name).model
+        same, why = slim_module_survives(module, model, inputs)
     if not same:
         raise VerifyFailed(f"{net.name}: the fine-tuned module is not what the graph computes: {why}")
     return Tuned(model, arrays, None, {"finetune": record | {"module": "slim"}})
@@ -246,9 +245,13 @@ def masks_of(plan: Plan, module: nn.Module) -> Masks:
     return masks
 
 
-def _digest(plan: Plan) -> int:
-    """Number of kept indices: enough to tell that another plan is being fine-tuned."""
-    return sum(len(kept) for axes in plan.kept.values() for kept in axes.values())
+def _digest(plan: Plan) -> str:
+    """Tells whether another plan is being fine-tuned: two may keep as many indices, but others."""
+    digest = hashlib.sha256()
+    for name, axes in plan.kept.items():
+        for axis, kept in axes.items():
+            digest.update(f"{name}:{axis}:".encode() + kept.astype(np.int64).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _recorded(phase: Phase, history: list[dict[str, float]]) -> dict[str, Any]:

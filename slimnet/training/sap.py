@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +195,7 @@ def prune_single(
     )  # fmt: skip
     report = deliver(decision, delivery, clock)
     if file is not None:
-        _forget(file)
+        checkpoint.forget(file)
     return report
 
 
@@ -229,8 +228,6 @@ def search(
         TrainingFailed: the loss is no longer a number.
     """
     clock, first = clock or Clock(), _state(module)
-    if data.val is None:
-        phase = replace(phase, best=False)
     settings = {"search": how.to_json(), "phase": phase.to_json(), "data": data.name, "network": _shapes(module)}
     done = _Progress(Mask.whole(module))
     if resume and file is not None and file.exists():
@@ -300,13 +297,6 @@ def _record(module: nn.Module, data: Data, how: Search, done: _Progress, history
         "test": accuracy(module, data.test),
         "epochs": history,
     }
-
-
-def _forget(file: Path) -> None:
-    """Delete a checkpoint, and the folder it lies in if that is empty then."""
-    file.unlink(missing_ok=True)
-    with suppress(OSError):  # somebody else's files
-        file.parent.rmdir()
 
 
 def _state(module: nn.Module) -> State:

@@ -1,6 +1,7 @@
 """Pruning with training, from a module to a file that computes what the trained module computes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,16 @@ def test_a_criterion_may_choose_what_a_method_removes(tmp_path):
         prune(network, method, budget, Delivery(out, bench_seconds=0, data=data), training=training)
         kept[method, picks] = json.loads((out / "plan.json").read_text())["kept"]
     assert kept["greg-1", "random"] == kept["random", None] != kept["greg-1", None]
+
+
+def test_fine_tuning_does_not_go_on_from_another_plan_of_the_same_widths(tmp_path):
+    """l1 and max keep as many filters, but others; the weights of one would be wrong for the other."""
+    data, network = small_digits(), slimnet.load(trained(mlp), inputs="1x1x8x8")
+    started = Training(data, QUICK, Phase(epochs=1, lr=0.02, batch_size=32), "cpu", tmp_path)
+    budget, delivery = Budget(0.5, round_to=None), Delivery(bench_seconds=0, data=data)
+    prune(network, "l1", budget, delivery, training=started)  # writes nothing, so its checkpoint stays
+    with pytest.raises(BadInput, match="plan="):
+        prune(network, "max", budget, delivery, training=replace(started, resume=True))
 
 
 def test_labels_need_outputs():
