@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx_ir as ir
 
 from slimnet.errors import BadInput
@@ -95,7 +94,7 @@ def picker(
             ignore=ignore,
             coupled=coupled,
         )
-        return [removed[group.units] for group in trace.groups]
+        return trace.by_group(removed)
 
     return pick
 
@@ -105,10 +104,7 @@ def plan_of(trace: Trace, method: TrainingMethod) -> Plan:
     gone = method.removed()
     if gone is None:
         raise BadInput(f"{type(method).__name__} gives masks(); multiply them in, load the module and use shrink")
-    removed = np.zeros(trace.n_units, bool)
-    for group, flags in zip(trace.groups, gone, strict=True):
-        removed[group.units] = flags
-    return trace.plan(removed, {"method": type(method).__name__})
+    return trace.plan(trace.from_groups(gone), {"method": type(method).__name__})
 
 
 def mask(trace: Trace, plan: Plan) -> ir.Model:

@@ -197,7 +197,7 @@ class _Job:
 
         def pick(scores: Scores) -> list[Bools]:
             removed = fixed if fixed is not None else self.chosen(scores, hit, by_mean)
-            return [removed[group.units] for group in self.traced.groups]
+            return self.traced.by_group(removed)
 
         return pick, hit
 

@@ -136,14 +136,8 @@ def prune(
             shared = {"batch_size": batch_size, "seed": seed}
             before = phase(Training.sparsify, **shared, epochs=sparse_epochs, lr=sparse_lr)
             after = phase(Training.finetune, **shared, epochs=count, lr=lr, distill=distill)
-            training = Training(
-                split,
-                phase(before, **given["sparsify"]),
-                phase(after, **given["finetune"]),
-                device,
-                target / CHECKPOINTS,
-                resume,
-            )
+            before, after = phase(before, **given["sparsify"]), phase(after, **given["finetune"])
+            training = Training(split, before, after, device, resume=resume)
         elif count:
             raise BadInput(f"--epochs {count}: fine-tuning needs --data")
         delivery = Delivery(target, threads, bench_seconds, prove, split, o.command_line(), runner)

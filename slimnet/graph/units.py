@@ -209,6 +209,17 @@ class Trace:
         """Per id, whether it stays; element 0 stands for everything fixed."""
         return ~np.append(removed, False)[self.unit_of_id]
 
+    def by_group(self, removed: Bools) -> list[Bools]:
+        """A bool [n_units] as one bool [units] per group."""
+        return [removed[group.units] for group in self.groups]
+
+    def from_groups(self, parts: Sequence[Bools]) -> Bools:
+        """One bool [units] per group as a bool [n_units]."""
+        removed = np.zeros(self.n_units, bool)
+        for group, part in zip(self.groups, parts, strict=True):
+            removed[group.units] = part
+        return removed
+
     def never_empty(self, removed: Bools) -> Bools:
         """The units to remove without the first one of every axis that would be empty."""
         removed = removed.copy()

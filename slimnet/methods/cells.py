@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Ids = npt.NDArray[np.int64]
 
+#: Weights whose sum of squares is less count as zero: the gradients of their norms would overflow float32.
+NOTHING = 1e-30
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -66,8 +69,9 @@ class Cells:
         self.elements = self._collect(sizes, torch.float32)
 
     def squares(self) -> Tensor:
-        """Sum of squares of every cell: float32 [cells]."""
-        return self._collect([_sums(w, ids, torch.square) for w, ids in self._uses()], torch.float32)
+        """Sum of squares of every cell, 0 where it is next to nothing: float32 [cells]."""
+        squares = self._collect([_sums(w, ids, torch.square) for w, ids in self._uses()], torch.float32)
+        return torch.where(squares > NOTHING, squares, 0)
 
     def magnitudes(self) -> Tensor:
         """Sum of absolute values of every cell: float64 [cells], so that ranks do not depend on the order of sums."""

@@ -15,8 +15,6 @@ from slimnet.methods.threshold import filled, masks_above
 from slimnet.methods.training import Masks, TrainingMethod
 
 GROUPINGS = ("units", "layers")
-#: A group whose sum of squares is less counts as zero: its gradient would overflow float32.
-_NOTHING = 1e-30
 
 
 @register("group-hs")
@@ -70,7 +68,6 @@ def _step(cells: Cells, alpha: float) -> Tensor:
     P is the sum of the group norms of a partition, S that of their squares. Groups that are zero stay so.
     """
     squares = cells.squares()
-    squares = torch.where(squares > _NOTHING, squares, 0)
     norms = squares.sqrt()
     p, s = cells.sum_by_part(norms), cells.sum_by_part(squares)
     slope = torch.where(s > 0, p / s, 0)

@@ -11,9 +11,6 @@ from slimnet.methods.base import register
 from slimnet.methods.cells import by_unit
 from slimnet.methods.training import TrainingMethod
 
-#: A filter whose sum of squares is less counts as zero: its direction would be rounding noise.
-_NOTHING = 1e-30
-
 
 @register("group-lasso")
 @dataclass
@@ -32,8 +29,7 @@ class GroupLasso(TrainingMethod):
 
     @torch.no_grad()
     def after_backward(self) -> None:
-        squares = self._cells.squares()
-        norms = torch.where(squares > _NOTHING, squares, 0).sqrt()
+        norms = self._cells.squares().sqrt()
         scale = self.strength * self._cells.elements.sqrt()
         self._cells.add_to_gradients(torch.where(norms > 0, scale / norms, 0))
         self._value = (scale * norms).sum()

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from slimnet.methods.base import register
+from slimnet.methods.cells import NOTHING
 from slimnet.methods.elementwise import ElementWise
-
-#: A tensor whose sum of squares is less counts as zero: its gradient would overflow float32.
-_NOTHING = 1e-30
 
 
 @dataclass
@@ -30,10 +28,10 @@ class _Hoyer(ElementWise):
         sums = torch.stack([torch.stack([w.abs().sum(), w.square().sum()]) for w in tensors])
         value, along_sign, along_weight = 0.0, [], []
         for l1, s in sums.tolist():
-            measure, factor = self.measure(l1, s) if s > _NOTHING else (0.0, 0.0)
+            measure, factor = self.measure(l1, s) if s > NOTHING else (0.0, 0.0)
             value += self.alpha * measure
             along_sign.append(self.alpha * factor)
-            along_weight.append(-self.alpha * factor * l1 / s if s > _NOTHING else 0.0)
+            along_weight.append(-self.alpha * factor * l1 / s if s > NOTHING else 0.0)
         step = torch._foreach_sign(tensors)
         torch._foreach_mul_(step, along_sign)
         torch._foreach_add_(step, torch._foreach_mul(tensors, along_weight))

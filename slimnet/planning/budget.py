@@ -54,16 +54,12 @@ def choose(
     """
     if scope not in SCOPES:
         raise BadInput(f"scope {scope!r} is not known; choose one of: {', '.join(SCOPES)}")
-    if not trace.groups:
-        raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
     if isinstance(ratio, np.ndarray):
         if scope != "layer":
             raise BadInput(f"scope {scope!r}: takes one ratio for all groups, and here each has its own; leave it out")
     else:
         _checked(ratio, "ratio")
-    ratios, own = _ratios(trace, scores, ratio, ratio_for, ignore)
-    if not coupled:
-        ratios[[_producers(trace, group) > 1 for group in trace.groups]] = 0
+    ratios, own = _ratios(trace, scores, ratio, ratio_for, ignore, coupled)
     kept = _by_layer(trace.groups, ratios)
     if scope != "layer":
         comparable = normalise(trace.groups, scores)
@@ -93,11 +89,7 @@ def exceptions(
     Raises:
         BadInput: a pattern that does not exist, or nothing to choose for.
     """
-    if not trace.groups:
-        raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
-    ratios, own = _ratios(trace, scores, 0.5, ratio_for, ignore)
-    if not coupled:
-        ratios[[_producers(trace, group) > 1 for group in trace.groups]] = 0
+    ratios, own = _ratios(trace, scores, 0.5, ratio_for, ignore, coupled)
     free = (ratios > 0) & ~own
     if not free.any():
         raise BadInput(_why_nothing(ratios * free, None))
@@ -134,8 +126,11 @@ def _ratios(
     ratio: float | Floats,
     ratio_for: Iterable[tuple[str, float]],
     ignore: Iterable[str],
+    coupled: bool,
 ) -> tuple[Floats, Bools]:
     """Ratio of each group, 0 where it stays dense, and whether it has one of its own."""
+    if not trace.groups:
+        raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
     filters = [[group.name, *(m.tensor for m in group.members if m.role & Role.OUT)] for group in trace.groups]
     ratios = np.full(len(trace.groups), ratio)
     own = np.zeros(len(trace.groups), bool)
@@ -152,6 +147,8 @@ def _ratios(
             raise BadInput(f"ignore pattern {pattern!r} matches nothing; `slimnet trace` lists the names")
         ratios[hits] = 0
     ratios[[bool(np.isnan(values).any()) for values in scores]] = 0
+    if not coupled:
+        ratios[[_producers(trace, group) > 1 for group in trace.groups]] = 0
     return ratios, own
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from rich.table import Table
 import slimnet
 from slimnet.graph.axes import Bools
 from slimnet.graph.units import Group, Trace
+from slimnet.io.files import replacing
 from slimnet.methods.base import Scores
 from slimnet.planning.plan import Plan
 from slimnet.report.layers import histogram, weights
@@ -35,9 +35,8 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Write report.json; an existing file is replaced as a whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(self.to_json(), encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
         return json.dumps(self.content, indent=2, default=_plain) + "\n"
