@@ -58,7 +58,7 @@ class Problem:
         return self.choices.kept(kept) / len(kept)
 
     def solve(self, cost: Cost, budget: float) -> Counts:
-        """The most important network within a budget."""
+        """The network within a budget that keeps the most importance and multiply-adds."""
         counts = solve(cost, budget, self.choices)
         rounded = aligned(self.trace, counts, self.free, self.round_to)
         return rounded if cost.total(rounded) <= budget else counts

@@ -1,20 +1,24 @@
-"""Keep the most importance within a budget: how many units of each group stay.
+"""Keep the most within a budget, importance and multiply-adds: how many units of each group stay.
+
+Importance alone would pay for time with whichever layers are slow for what they compute, and leave networks of a
+fifth of their multiply-adds that are only twice as fast; what a network can learn in fine-tuning goes with both.
 
 The cost couples the groups (a layer costs the product of both its widths), so the problem is solved by sequential
 linear programming in a trust region (Fletcher and Sainz de la Maza, 1989): at the current widths every other width of
 a group has an exact price if the other groups stay, which makes a multiple-choice knapsack.
-Its solution is taken if it really costs no more than allowed and keeps more importance; else the region shrinks.
+Its solution is taken if it really costs no more than allowed and is worth more; else the region shrinks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from slimnet.graph.units import Trace
-from slimnet.planning.cost import Cost
+from slimnet.planning.cost import Cost, multiply_adds
 from slimnet.planning.rounding import round_counts
 from slimnet.planning.widths import GRAIN, Bools, Counts, Floats, Widths
 
@@ -34,10 +38,12 @@ class Choices:
     Attributes:
         counts: of each group the numbers of units that may stay, ascending; a single one where nothing is to choose.
         value: of each group the importance kept with each of these counts.
+        work: multiply-adds of the network.
     """
 
     counts: tuple[Counts, ...]
     value: tuple[Floats, ...]
+    work: Cost
 
     @property
     def fewest(self) -> Counts:
@@ -53,6 +59,19 @@ class Choices:
         """Importance kept, summed over the groups: each counts as one."""
         found = zip(self.counts, self.value, counts, strict=True)
         return float(sum(value[np.searchsorted(have, n)] for have, value, n in found))
+
+    def worth(self, counts: Counts) -> float:
+        """Importance and multiply-adds kept; all of these are worth as much as all importance."""
+        return self.kept(counts) + self._price * self.work.total(counts)
+
+    def along(self, counts: Counts, group: int) -> Floats:
+        """The worth with every count of one group while the others stay, but for a constant: [choices]."""
+        return self.value[group] + self._price * self.work.along(counts, group, self.counts[group])
+
+    @cached_property
+    def _price(self) -> float:
+        """What one multiply-add is worth."""
+        return len(self.counts) / max(self.work.total(self.most), 1.0)
 
 
 def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, round_to: int | str | None) -> Choices:
@@ -79,7 +98,8 @@ def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, r
         np.unique(np.append(np.arange(s, n, s), n)) if f else np.array([k])
         for n, s, f, k in zip(sizes, step, free, kept, strict=True)
     ]
-    return Choices(tuple(counts), tuple(_kept_value(v, n) for v, n in zip(scores, counts, strict=True)))
+    value = tuple(_kept_value(v, n) for v, n in zip(scores, counts, strict=True))
+    return Choices(tuple(counts), value, multiply_adds(trace))
 
 
 def _kept_value(scores: Floats, counts: Counts) -> Floats:
@@ -91,7 +111,7 @@ def _kept_value(scores: Floats, counts: Counts) -> Floats:
 
 
 def solve(cost: Cost, budget: float, choices: Choices) -> Counts:
-    """The counts that keep the most importance at a cost of at most `budget`.
+    """The counts that are worth most (`Choices.worth`) at a cost of at most `budget`.
 
     Returns:
         Units to keep of each group; `choices.fewest` where even that costs more than the budget.
@@ -102,7 +122,7 @@ def solve(cost: Cost, budget: float, choices: Choices) -> Counts:
         return choices.fewest
     starts = [_evenly(cost, budget, choices), _priced(cost, budget, choices)]
     found = [_filled(cost, budget, choices, _improved(cost, budget, choices, start)) for start in starts]
-    return max(found, key=choices.kept)
+    return max(found, key=choices.worth)
 
 
 def aligned(trace: Trace, counts: Counts, free: Bools, round_to: int | str | None) -> Counts:
@@ -152,7 +172,7 @@ def _at_price(cost: Cost, price: float, choices: Choices) -> Counts:
         before = counts.copy()
         for g, have in enumerate(choices.counts):
             if len(have) > 1:
-                counts[g] = have[(choices.value[g] - price * cost.along(counts, g, have)).argmax()]
+                counts[g] = have[(choices.along(counts, g) - price * cost.along(counts, g, have)).argmax()]
         if (counts == before).all():
             break
     return counts
@@ -167,7 +187,7 @@ def _improved(cost: Cost, budget: float, choices: Choices, counts: Counts) -> Co
     for _ in range(_STEPS):
         window = _window(choices, counts, reach)
         new = _within(cost, budget, choices, counts, window)
-        if choices.kept(new) > choices.kept(counts) + 1e-9:
+        if choices.worth(new) > choices.worth(counts) + 1e-9:
             counts = new
         elif max(len(at) for at in window) <= 3:
             break
@@ -194,7 +214,7 @@ def _within(cost: Cost, budget: float, choices: Choices, counts: Counts, window:
     now = cost.total(counts)
     near = [have[at] for have, at in zip(choices.counts, window, strict=True)]
     moved = [cost.along(counts, g, these) - now for g, these in enumerate(near)]
-    value = [v[at] for v, at in zip(choices.value, window, strict=True)]
+    value = [choices.along(counts, g)[at] for g, at in enumerate(window)]
     room = budget - now
     for _ in range(4):
         picked = _knapsack(value, moved, room)
@@ -241,11 +261,12 @@ def _filled(cost: Cost, budget: float, choices: Choices, counts: Counts) -> Coun
     while True:
         best, chosen = 0.0, None
         now = cost.total(counts)
-        for g, (have, value) in enumerate(zip(choices.counts, choices.value, strict=True)):
+        for g, have in enumerate(choices.counts):
             at = int(np.searchsorted(have, counts[g]))
             if at + 1 == len(have):
                 continue
             price = float(cost.along(counts, g, have[at + 1 : at + 2])[0]) - now
+            value = choices.along(counts, g)
             gain = float(value[at + 1] - value[at]) / max(price, 1e-12)
             if now + price <= budget and gain > best:
                 best, chosen = gain, (g, have[at + 1])

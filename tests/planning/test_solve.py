@@ -32,12 +32,12 @@ def chain_cost(groups, rng):
 def random_choices(groups, rng):
     counts = tuple(BLOCK * np.arange(1, rng.integers(2, 6)) for _ in range(groups))
     value = tuple(np.cumsum(np.sort(rng.random(len(n)))[::-1]) for n in counts)
-    return Choices(counts, tuple(v / v[-1] for v in value))
+    return Choices(counts, tuple(v / v[-1] for v in value), chain_cost(groups, rng))
 
 
 def best_of_all(cost, budget, options):
     plans = [np.array(plan) for plan in itertools.product(*options.counts)]
-    return max((options.kept(plan) for plan in plans if cost.total(plan) <= budget), default=None)
+    return max((options.worth(plan) for plan in plans if cost.total(plan) <= budget), default=None)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -49,7 +49,7 @@ def test_close_to_the_best_of_all_plans(seed):
     budget = low + (high - low) * rng.uniform(0.05, 0.95)
     found = solve(cost, budget, options)
     assert cost.total(found) <= budget
-    assert options.kept(found) >= 0.95 * best_of_all(cost, budget, options)
+    assert options.worth(found) >= 0.95 * best_of_all(cost, budget, options)
 
 
 def test_mostly_it_is_the_best():
@@ -58,7 +58,7 @@ def test_mostly_it_is_the_best():
         rng = np.random.default_rng(1000 + seed)
         cost, options = chain_cost(4, rng), random_choices(4, rng)
         budget = cost.total(options.fewest) + 0.4 * (cost.total(options.most) - cost.total(options.fewest))
-        ratios.append(options.kept(solve(cost, budget, options)) / best_of_all(cost, budget, options))
+        ratios.append(options.worth(solve(cost, budget, options)) / best_of_all(cost, budget, options))
     assert np.mean(np.array(ratios) > 1 - 1e-9) > 0.7
     assert np.mean(ratios) > 0.995
 
@@ -74,10 +74,20 @@ def test_the_dearer_of_two_equally_important_groups_is_cut():
     axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
     cost = Cost(axes, np.array([[0], [1]]), np.array([10.0, 1.0]), np.array([0, 1]), ("dear", "cheap"))
     counts = BLOCK * np.arange(1, 5)
-    options = Choices((counts, counts), (counts / counts[-1], counts / counts[-1]))
+    same = Cost(axes, cost.rows, np.ones(2), cost.owner, cost.names)
+    options = Choices((counts, counts), (counts / counts[-1], counts / counts[-1]), same)
     dear, cheap = solve(cost, 25.0, options)
     assert cheap == 4 * BLOCK
     assert dear == 2 * BLOCK
+
+
+def test_of_two_equally_dear_and_important_groups_the_one_that_computes_more_stays():
+    axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
+    cost = Cost(axes, np.array([[0], [1]]), np.ones(2), np.array([0, 1]), ("busy", "idle"))
+    counts = BLOCK * np.arange(1, 5)
+    work = Cost(axes, cost.rows, np.array([10.0, 1.0]), cost.owner, cost.names)
+    options = Choices((counts, counts), (counts / counts[-1], counts / counts[-1]), work)
+    assert solve(cost, 6.0, options).tolist() == [4 * BLOCK, 2 * BLOCK]
 
 
 # -- what may be chosen ----------------------------------------------------------------------------------------------
