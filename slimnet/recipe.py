@@ -12,26 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slimnet.analysis.compressibility import Rule
 from slimnet.clock import Clock
-from slimnet.delivery import Delivery
+from slimnet.delivery import CHECKPOINTS, Delivery
 from slimnet.errors import BadInput
 from slimnet.io import load
 from slimnet.io.data import Data, load_data
 from slimnet.io.files import existing_file, replacing
 from slimnet.methods import is_training
 from slimnet.pruning import Budget, prune
-from slimnet.training.dense import train_dense
+from slimnet.report.summary import Report
+from slimnet.training.dense import DENSE, train_dense
 from slimnet.training.job import FINETUNE, SPARSIFY, Training
-from slimnet.training.phase import Phase, phase
+from slimnet.training.phase import phase
+from slimnet.training.sap import TRAIN, Search, prune_single
 
-#: What the dense network is trained like if a recipe says no more than [dense].
-DENSE = Phase(epochs=20, lr=0.05, best=True)
+_RULE = ("p", "q", "eta", "gamma", "beta")
 _KEYS = {
     "": {
         *("title", "arch", "weights", "input", "data", "seeds", "note", "reach"),
-        *("dense", "prune", "sparsify", "finetune", "sweep"),
+        *("dense", "prune", "sparsify", "finetune", "search", "train", "sweep"),
     },
     "prune": {"method", "ratio", "scope", "round_to", "ratio_for", "ignore", "coupled", "picks", "options"},
+    "search": {"method", "scope", "iterations", "fraction", *_RULE},
 }
 
 
@@ -65,25 +68,34 @@ def read(path: Path) -> dict[str, Any]:
             if key not in known:
                 where = f"[{table}] " if table else ""
                 raise BadInput(f"{path}: {where}{key} is not known; a recipe has: {', '.join(sorted(known))}")
-    for key in ("arch", "data", "prune"):
+    for key in ("arch", "data"):
         if key not in recipe:
             raise BadInput(f"{path}: {key} is missing")
+    if ("prune" in recipe) == ("search" in recipe):
+        raise BadInput(f"{path}: either [prune] or [search] says what to do")
     return recipe
 
 
 def jobs(recipe: Mapping[str, Any]) -> Iterator[Job]:
-    """Every combination of the sweep, for every seed."""
-    sweep = recipe.get("sweep", {})
+    """Every combination of the sweep, or of each of several, for every seed."""
+    sweeps = recipe.get("sweep", {})
     for seed in recipe.get("seeds", [0]):
-        for values in itertools.product(*sweep.values()):
-            settings = copy.deepcopy(dict(recipe))
-            for key, value in zip(sweep, values, strict=True):
-                *tables, last = key.split(".")
-                place = settings
-                for table in tables:
-                    place = place.setdefault(table, {})
-                place[last] = value
-            yield Job(settings, seed, dict(zip(sweep, values, strict=True)))
+        for sweep in sweeps if isinstance(sweeps, list) else [sweeps]:
+            for values in itertools.product(*sweep.values()):
+                varied = dict(zip(sweep, values, strict=True))
+                yield Job(_with(recipe, varied), seed, varied)
+
+
+def _with(recipe: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with some settings changed, named like "prune.ratio"."""
+    settings = copy.deepcopy(dict(recipe))
+    for key, value in varied.items():
+        *tables, last = key.split(".")
+        place = settings
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[last] = value
+    return settings
 
 
 def run(
@@ -124,15 +136,31 @@ def run(
 
 
 def _run(job: Job, data: Data, out: Path, device: str, resume: bool, clock: Clock) -> dict[str, Any]:
-    settings, start = job.settings, time.perf_counter()
+    start = time.perf_counter()
     weights, arch = _dense(job, data, out, device, resume, clock)
+    delivery = Delivery(out / job.name, data=data, bench_seconds=0, prove=False)
+    work = _searched if "search" in job.settings else _pruned
+    report, more = work(job, weights, arch, delivery, device, resume, clock)
+    keys = ("accuracy", "params", "macs", "speedup", "gathered", "notes", "versions", "sparsity")
+    widths = {group["name"]: group["after"] for group in report.content["groups"]}
+    return {"name": job.name, **job.varied, "seed": job.seed, **{key: report.content[key] for key in keys}, **more,
+            "widths": widths, "device": device_name(device),
+            "seconds": round(time.perf_counter() - start)}  # fmt: skip
+
+
+def _pruned(
+    job: Job, weights: Path | None, arch: str, delivery: Delivery, device: str, resume: bool, clock: Clock
+) -> tuple[Report, dict[str, Any]]:
+    """Filters, by a method."""
+    settings, data = job.settings, delivery.data
+    assert data is not None
+    assert delivery.out is not None
     net = load(weights, arch, settings.get("input") or (1, *data.test.shape))
     chosen = settings["prune"]
     method = chosen.get("method", "l1")
     sparse = phase(SPARSIFY, **{"seed": job.seed, **settings.get("sparsify", {})})
     tuned = phase(FINETUNE, **{"seed": job.seed, **settings.get("finetune", {})})
-    folder = out / job.name
-    training = Training(data, sparse, tuned, device, folder / "checkpoints", resume)
+    training = Training(data, sparse, tuned, device, delivery.out / CHECKPOINTS, resume)
     options = {**chosen.get("options", {}), **({"seed": job.seed} if method == "random" else {})}
     rounding = chosen.get("round_to", "none")
     budget = Budget(
@@ -145,13 +173,23 @@ def _run(job: Job, data: Data, out: Path, device: str, resume: bool, clock: Cloc
         chosen.get("picks"),
     )
     needed = training if is_training(method) or tuned.epochs else None
-    delivery = Delivery(folder, data=data, bench_seconds=0, prove=False)
-    report = prune(net, method, budget, delivery, options=options, training=needed, clock=clock).content
-    keys = ("accuracy", "params", "macs", "speedup", "gathered", "notes", "versions")
-    widths = {group["name"]: group["after"] for group in report["groups"]}
-    return {"name": job.name, **job.varied, "seed": job.seed, **{key: report[key] for key in keys}, "widths": widths,
-            "sparsity": report["sparsity"], "device": device_name(device),
-            "seconds": round(time.perf_counter() - start)}  # fmt: skip
+    return prune(net, method, budget, delivery, options=options, training=needed, clock=clock), {}
+
+
+def _searched(
+    job: Job, weights: Path | None, arch: str, delivery: Delivery, device: str, resume: bool, clock: Clock
+) -> tuple[Report, dict[str, Any]]:
+    """Single weights, in turns of training and rewinding."""
+    settings = dict(job.settings["search"])
+    rule = Rule(**{"p": 0.5, "q": 1.0} | {key: settings.pop(key) for key in _RULE if key in settings})
+    train = phase(TRAIN, **{"seed": job.seed, **job.settings.get("train", {})})
+    assert delivery.data is not None
+    report = prune_single(
+        arch, weights, delivery.data, Search(**settings, rule=rule), train, delivery, device, resume, clock
+    )
+    kept = ("iteration", "remaining", "pq", "gini", "accuracy", "test")
+    turns = [{key: turn[key] for key in kept} for turn in report.content["training"]["search"]["iterations"]]
+    return report, {"iterations": turns}
 
 
 def device_name(device: str) -> str:

@@ -18,8 +18,8 @@ def train(
     data: Annotated[str, typer.Option(help="Data with a training split, as for prune.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write.")],
     weights: Annotated[Path | None, typer.Option(help="Checkpoint to start from; random weights if not given.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training split.")] = 20,
-    lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 0.05,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training split; 20 if not given.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate at the start; 0.05 if not given.")] = None,
     batch_size: o.BatchSize = None,
     setting: o.Setting = None,
     seed: o.Seed = 0,
@@ -36,11 +36,10 @@ def train(
     check_writable(out.parent)
     with o.watched() as clock:
         from slimnet.io.data import load_data
-        from slimnet.training.dense import train_dense
-        from slimnet.training.phase import Phase, phase
+        from slimnet.training.dense import DENSE, train_dense
+        from slimnet.training.phase import phase
 
-        base = Phase(best=True)
-        chosen = phase(base, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)
+        chosen = phase(DENSE, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)
         chosen = phase(chosen, **o.settings(setting)["finetune"])
         with clock("load"):
             split = load_data(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -43,8 +44,10 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def forget(file: Path) -> None:
-    """Delete a checkpoint, and the folder it lies in if that is empty then."""
+    """Delete a checkpoint with what a killed run was writing, and the folder they lie in if that is empty then."""
     file.unlink(missing_ok=True)
+    for unfinished in file.parent.glob(f".{file.name}.*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     with suppress(OSError):  # somebody else's files, or no folder at all
         file.parent.rmdir()
 

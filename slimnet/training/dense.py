@@ -16,6 +16,9 @@ from slimnet.training.loop import Run, accelerator_for
 from slimnet.training.measure import accuracy, check_classes
 from slimnet.training.phase import Phase
 
+#: How a dense network is trained if nobody says otherwise.
+DENSE = Phase(epochs=20, lr=0.05, best=True)
+
 
 def train_dense(
     arch: str, weights: Path | None, data: Data, phase: Phase, out: Path, device: str, resume: bool, clock: Clock

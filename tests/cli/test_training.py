@@ -159,7 +159,46 @@ def test_a_recipe_runs_every_combination_once(small):
     assert len(again.stdout.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("wrong", "told"), [("arch = ", "TOML"), ("speed = 1", "speed"), ("", "arch is missing")])
+SEARCH = f"""
+arch = "net.py:small"
+data = "{DATA}"
+
+[search]
+iterations = 2
+
+[train]
+epochs = 1
+batch_size = 32
+
+[[sweep]]
+"search.eta" = [0.0, 1.0]
+
+[[sweep]]
+"search.method" = ["lottery"]
+"search.fraction" = [0.25]
+"""
+
+
+def test_a_recipe_of_several_sweeps_searches_masks(small):
+    (small / "s.toml").write_text(SEARCH)
+    done = process(["run", "s.toml", "--device", "cpu", "--json"], small)
+    assert done.returncode == 0, done.stderr
+    none, slack, lottery = json.loads(done.stdout)
+    assert [len(row["iterations"]) for row in (none, slack, lottery)] == [3, 3, 3]
+    assert slack["iterations"][-1]["remaining"] < none["iterations"][-1]["remaining"] < 1
+    assert lottery["iterations"][1]["remaining"] == pytest.approx(0.75, abs=0.01)
+    assert lottery["sparsity"]["nonzero"] < lottery["sparsity"]["total"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("arch = ", "TOML"),
+        ("speed = 1", "speed"),
+        ("", "arch is missing"),
+        ('arch = "models:mlp"\ndata = "digits"', "[prune] or [search]"),
+    ],
+)
 def test_recipes_that_make_no_sense(slimnet, tmp_path, wrong, told):
     (tmp_path / "r.toml").write_text(wrong)
     outcome = slimnet("run", "r.toml")

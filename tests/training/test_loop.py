@@ -14,6 +14,7 @@ import slimnet
 from slimnet.errors import BadInput, TrainingFailed
 from slimnet.io.samples import Samples
 from slimnet.methods import create
+from slimnet.training import checkpoint
 from slimnet.training.loop import Run, accelerator_for
 from slimnet.training.measure import accuracy, estimate_batch_norm
 from slimnet.training.phase import Phase
@@ -114,6 +115,16 @@ def test_masked_weights_stay_zero(optimizer):
     for name, p in module.named_parameters():
         assert not p[~masks[name]].any()
         assert p[masks[name]].all()
+
+
+def test_forgetting_takes_what_a_killed_run_left(tmp_path):
+    file = tmp_path / "checkpoints" / "sparsify.pt"
+    checkpoint.save(file, {"settings": {}, "epoch": 1})
+    unfinished = file.with_name(".sparsify.pt.x1y2")
+    unfinished.mkdir()
+    (unfinished / "sparsify.pt").write_bytes(b"half")
+    checkpoint.forget(file)
+    assert not file.parent.exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
