@@ -17,7 +17,7 @@ from slimnet.graph.op import Traced
 from slimnet.graph.units import Trace
 from slimnet.io.data import Samples
 from slimnet.methods.from_data import Maps
-from slimnet.timing.session import input_dtypes, session
+from slimnet.timing.session import input_dtypes, tap
 
 #: Nodes that make an activation, of layers that have none inside.
 NONLINEAR = frozenset(
@@ -61,7 +61,7 @@ def maps(trace: Trace, samples: Samples, above: float = 1e-4, batch: int = 64, l
     sizes = {group.name: len(group) for group in trace.groups}
     sums = {name: _Sums(parts, sizes[name]) for name, parts in found.items()}
     values = list(dict.fromkeys(part.value for parts in found.values() for part in parts))
-    _check(trace, samples)
+    samples.check(trace.net)
     few = evenly(samples, limit)
     for count, arrays in _run(trace, few, values, batch) if values else ():
         for part in sums.values():
@@ -189,15 +189,6 @@ def _carrier(trace: Trace, value: ir.Value, axis: int, units: Ids) -> Carrier:
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
-def _check(trace: Trace, samples: Samples) -> None:
-    (shape, *others) = trace.net.inputs.values()
-    if others or samples.shape != tuple(shape[1:]):
-        takes = " and ".join(str(list(shape)) for shape in trace.net.inputs.values())
-        raise BadInput(
-            f"--data: samples of shape {list(samples.shape)} do not fit {trace.net.name}, which takes {takes}"
-        )
-
-
 def _run(
     trace: Trace, samples: Samples, values: Sequence[str], batch: int
 ) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
@@ -207,10 +198,7 @@ def _run(
     step = shape[0] if fixed else _batch_size(trace, values, batch, shape[0])
     if fixed and len(samples) < step:
         raise BadInput(f"--data: has {len(samples)} samples, fewer than one batch of {step}; give more")
-    model = trace.net.model.clone()
-    made = {value.name: value for node in model.graph for value in node.outputs}
-    model.graph.outputs[:] = [made[value] for value in values]
-    runner = session(model)
+    runner = tap(trace.net.model, values)
     kind = input_dtypes(runner)[name].numpy()
     for x, _ in samples.batches(step):
         if len(x) == step or not fixed:

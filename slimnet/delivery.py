@@ -24,7 +24,6 @@ from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.io.data import Data, Samples
 from slimnet.io.files import check_writable, essence
-from slimnet.io.inputs import sizes
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods.base import Scores
 from slimnet.planning.plan import Plan
@@ -253,22 +252,8 @@ def check_delivery(net: Net, delivery: Delivery) -> None:
         for file in (delivery.out / SLIM, delivery.out / TENSORS):
             if net.source is not None and file.exists() and file.samefile(net.source):
                 raise BadInput(f"{file}: is the model itself and would be replaced; choose another output folder")
-    check_data(net, delivery.data)
-
-
-def check_data(net: Net, data: Data | None) -> None:
-    """Refuse data that does not fit the input of a network."""
-    if data is None:
-        return
-    (shape, *others) = net.inputs.values()
-    if others or data.test.shape != shape[1:]:
-        takes = " and ".join(specs(net))
-        raise BadInput(f"--data: samples of shape {sizes(data.test.shape)} do not fit {net.name}, which takes {takes}")
-
-
-def specs(net: Net) -> list[str]:
-    """The inputs of a network as `--input` has them."""
-    return [f"{name}={sizes(shape)}" for name, shape in net.inputs.items()]
+    if delivery.data is not None:
+        delivery.data.test.check(net)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 import onnx_ir as ir
@@ -14,13 +14,11 @@ from slimnet.clock import Clock
 from slimnet.delivery import (
     Decision,
     Delivery,
-    check_data,
     check_delivery,
     deliver,
     explained,
     macs_by_layer,
     real_inputs,
-    specs,
 )
 from slimnet.errors import BadInput
 from slimnet.graph.axes import Bools
@@ -38,11 +36,8 @@ from slimnet.timing.baseline import save as save_baseline
 from slimnet.timing.conditions import as_net
 from slimnet.timing.result import BenchResult
 from slimnet.timing.run import bench, check_alike
-from slimnet.timing.session import random_inputs, session
+from slimnet.timing.session import random_inputs, tap
 from slimnet.verification import Verification, index_bounds, verify
-
-if TYPE_CHECKING:
-    pass
 
 
 def shrink(
@@ -116,8 +111,9 @@ def verify_files(
     """Check a slim.onnx against the dense network and the plan that led to it."""
     clock = clock or Clock()
     traced, removed, _ = _traced_for(net, plan, clock)
-    candidate = load_onnx(slim, specs(net)).model
-    check_data(net, data)
+    candidate = load_onnx(slim, net.specs).model
+    if data is not None:
+        data.test.check(net)
     with clock("verify") as progress, explained(f"is {slim} what {plan} makes of {net.source or net.name}?"):
         return verify(traced, removed, candidate, real_inputs(net, data), runs, threads, prove, progress=progress)
 
@@ -159,12 +155,7 @@ def _probe(net: Net) -> Any:
     """Runs a model for some of its inner values on two random inputs."""
 
     def run(model: ir.Model, names: list[str]) -> list[list[npt.NDArray[Any]]]:
-        copy = model.clone()
-        found = {v.name: v for node in copy.graph for v in node.outputs}
-        found |= {v.name: v for v in copy.graph.inputs}
-        copy.graph.outputs.clear()
-        copy.graph.outputs.extend(found[name] for name in names)
-        runner = session(copy)
+        runner = tap(model, names)
         return [runner.run(None, random_inputs(net, net.inputs, seed)) for seed in (0, 1)]
 
     return run

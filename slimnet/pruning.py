@@ -11,6 +11,7 @@ from slimnet.analysis.compressibility import Rule, unit_ratios
 from slimnet.clock import Clock
 from slimnet.delivery import Decision, Delivery, Tuner, check_delivery, deliver
 from slimnet.errors import BadInput
+from slimnet.evidence import evidence
 from slimnet.graph.axes import Bools
 from slimnet.graph.net import Net
 from slimnet.graph.shrink import shrinkable
@@ -217,28 +218,14 @@ class _Job:
         """A criterion, and what it makes of the network."""
         scorer = create(method, **options)
         if isinstance(scorer, DataMethod):
-            scorer.evidence = self.evidence(scorer, method)
+            data = self.training.data if self.training is not None else self.delivery.data
+            try:
+                with self.clock("evidence"):
+                    scorer.evidence = evidence(scorer, self.traced, data)
+            except BadInput as error:
+                raise BadInput(f"--method {method}: {error}") from error
         with self.clock("score"):
             return scorer, scorer.score(self.traced.params(), self.traced.groups)
-
-    def evidence(self, scorer: DataMethod, method: str) -> Any:
-        """What a method that scores from data has to see: activations of the graph, or gradients of the module."""
-        data = self.training.data if self.training is not None else self.delivery.data
-        if data is None:
-            raise BadInput(f"--method {method}: scores from data; give --data")
-        samples, source = data.train or data.test, self.traced.net.torch
-        with self.clock("evidence"):
-            if scorer.needs == "maps":
-                from slimnet.activations import maps
-
-                return maps(self.traced, samples, **scorer.evidence_options())
-            if source is None:
-                raise BadInput(
-                    f"--method {method}: needs gradients, so a PyTorch checkpoint with --arch, not a graph alone"
-                )
-            from slimnet.training.evidence import fisher, gradients
-
-            return (fisher if scorer.needs == "fisher" else gradients)(source.module, samples)
 
     def tuner(self, traced: Trace, removed: Bools) -> Tuner | None:
         """What fine-tunes the slim network, if anything is to."""

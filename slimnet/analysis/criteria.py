@@ -18,6 +18,7 @@ from slimnet.analysis import gaussian
 from slimnet.analysis.similarity import lowest, overlap, relative_variance, spearman
 from slimnet.clock import Clock
 from slimnet.errors import BadInput
+from slimnet.evidence import evidence
 from slimnet.graph.op import Role
 from slimnet.graph.units import Group, Trace
 from slimnet.io.data import Data
@@ -146,7 +147,7 @@ def study(trace: Trace, data: Data | None = None, ratio: float = 0.5, clock: Clo
 
 def _scored(trace: Trace, data: Data | None, clock: Clock) -> tuple[dict[str, tuple[Method, Scores]], dict[str, str]]:
     """Method and scores of every criterion that can rank something, and why the others cannot."""
-    evidence = _evidence(trace, data, clock)
+    measured = _evidence(trace, data, clock)
     params = trace.params()
     found: dict[str, tuple[Method, Scores]] = {}
     skipped: dict[str, str] = {}
@@ -154,7 +155,7 @@ def _scored(trace: Trace, data: Data | None, clock: Clock) -> tuple[dict[str, tu
         method = create(name)
         try:
             if isinstance(method, DataMethod):
-                method.evidence = evidence(method.needs)
+                method.evidence = measured(method)
             with clock("score"):
                 found[name] = method, method.score(params, trace.groups)
         except BadInput as error:
@@ -164,38 +165,17 @@ def _scored(trace: Trace, data: Data | None, clock: Clock) -> tuple[dict[str, tu
     return found, skipped
 
 
-def _evidence(trace: Trace, data: Data | None, clock: Clock) -> Callable[[str], Mapping[str, Any]]:
+def _evidence(trace: Trace, data: Data | None, clock: Clock) -> Callable[[DataMethod], Mapping[str, Any]]:
     """Measures what the criteria have to see, each kind once; raises BadInput where that is not possible."""
     seen: dict[str, Mapping[str, Any]] = {}
 
-    def measure(needs: str) -> Mapping[str, Any]:
-        if needs not in seen:
+    def measure(method: DataMethod) -> Mapping[str, Any]:
+        if method.needs not in seen:
             with clock("evidence"):
-                seen[needs] = _maps(trace, data) if needs == "maps" else _gradients(trace, data)
-        return seen[needs]
+                seen[method.needs] = evidence(method, trace, data)
+        return seen[method.needs]
 
     return measure
-
-
-def _maps(trace: Trace, data: Data | None) -> Mapping[str, Any]:
-    from slimnet.activations import maps
-
-    if data is None:
-        raise BadInput("needs data to see what the filters put out; give --data")
-    return maps(trace, data.train or data.test, **create("apoz").evidence_options())  # type: ignore[attr-defined]
-
-
-def _gradients(trace: Trace, data: Data | None) -> Mapping[str, Any]:
-    if trace.net.torch is None:
-        raise BadInput("needs gradients, so a PyTorch checkpoint with --arch, not a graph alone")
-    if data is None:
-        raise BadInput("needs gradients, so data; give --data")
-    from slimnet.training.evidence import gradients
-    from slimnet.training.measure import check_classes
-
-    samples = data.train or data.test
-    check_classes(trace.net.torch.module, samples, data.name)
-    return gradients(trace.net.torch.module, samples)
 
 
 def _zeroed(scores: Scores) -> Scores:

@@ -58,11 +58,11 @@ def analyze(
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
         from slimnet.analysis.network import analyze as run
-        from slimnet.delivery import check_data
         from slimnet.graph.trace import trace
 
         split = o.data_for(net, data)
-        check_data(net, split)
+        if split is not None:
+            split.test.check(net)
         with clock("trace"):
             traced = trace(net, allow_inexact, prefer)
         found = run(traced, split, ratio, clock, o.command_line())

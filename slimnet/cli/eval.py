@@ -38,16 +38,16 @@ def eval(
         raise BadInput(f"--split {split}: is not known; use test, val or train")
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.delivery import check_data, correct_of
+        from slimnet.delivery import correct_of
         from slimnet.io.data import load_data
         from slimnet.timing.session import RUNTIME_ERRORS, reason
 
         with clock("data"):
             loaded = load_data(data)
-        check_data(net, loaded)
         samples = getattr(loaded, split)
         if samples is None:
             raise BadInput(f"--data {data}: has no {split} split; choose another --split")
+        samples.check(net)
         net = _batched(net, batch or (None if input_ else BATCH), asked=batch is not None)
         with clock("accuracy"):
             try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from slimnet.errors import BadInput
+
+if TYPE_CHECKING:
+    from slimnet.graph.net import Net
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -49,6 +52,13 @@ class Samples:
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         return tuple(self.x.shape[1:])
+
+    def check(self, net: Net) -> None:
+        """Raises BadInput where a network takes other samples, or several inputs."""
+        (shape, *others) = net.inputs.values()
+        if others or self.shape != tuple(shape[1:]):
+            own, takes = "x".join(map(str, self.shape)), " and ".join(net.specs)
+            raise BadInput(f"--data: samples of shape {own} do not fit {net.name}, which takes {takes}")
 
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The samples of some indices: values float32 [k, ...] and classes int64 [k]; copies, free to be changed."""

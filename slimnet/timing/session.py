@@ -90,6 +90,14 @@ def session(
         raise BadInput(f"{title(model)}: onnxruntime cannot load it: {reason(error)}") from error
 
 
+def tap(model: ir.Model, values: Sequence[str]) -> ort.InferenceSession:
+    """A session of a copy of a model that puts out these values, inner ones or inputs, in place of its outputs."""
+    copy = model.clone()
+    found = {v.name: v for v in copy.graph.inputs} | {v.name: v for node in copy.graph for v in node.outputs}
+    copy.graph.outputs[:] = [found[name] for name in values]
+    return session(copy)
+
+
 def title(model: ir.Model | str | os.PathLike[str]) -> str:
     """How a message names a model: its file, or its graph's name."""
     return (model.graph.name or "the model") if isinstance(model, ir.Model) else str(model)

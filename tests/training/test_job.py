@@ -168,11 +168,12 @@ def test_fine_tuning_does_not_go_on_from_another_plan_of_the_same_widths(tmp_pat
         prune(network, "max", budget, delivery, training=replace(started, resume=True))
 
 
-def test_labels_need_outputs():
+@pytest.mark.parametrize("method", ["group-hs", "taylor-l1", "obd"])
+def test_labels_need_outputs(method):
     few = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
     network = slimnet.load(few, inputs="1x1x8x8")
     with pytest.raises(BadInput, match=r"10 classes.*4 outputs"):
-        prune(network, "group-hs", training=Training(small_digits(), QUICK, QUICK, "cpu"))
+        prune(network, method, training=Training(small_digits(), QUICK, QUICK, "cpu"))
 
 
 def test_data_without_a_training_split():
