@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -71,6 +72,15 @@ def _inline(svg: str, inches: float) -> str:
     rest = re.sub(r'<g id="[\w.-]+"(/?)>', r"<g\1>", rest)  # the same in every picture of a page
     rest = re.sub(r"#(0\d)\1\1\b", lambda found: f"var(--{_VARIABLES[found[0]]})", rest)
     return f'{head} style="max-width:{inches * 96:.0f}px"{rest.strip()}'
+
+
+def standalone(picture: str) -> str:
+    """A picture as a file of its own, in the colours of the pages."""
+    colours = (Path(__file__).parent / "templates" / "colours.css").read_text(encoding="utf-8")
+    style = f"<style>{colours}svg {{ background: var(--card); font-family: sans-serif; }}</style>"
+    head, rest = picture[: picture.index(">") + 1], picture[picture.index(">") + 1 :]
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f"{head.replace('<svg ', f'<svg {names} ', 1)}{style}{rest}\n"
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -204,6 +214,24 @@ def efficiency(layers: Sequence[Mapping[str, Any]]) -> Figure:
         axis.set_ticks(ticks)
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
         axis.set_minor_formatter(NullFormatter())
+    axes.grid()
+    return figure
+
+
+@_picture
+def pareto(points: Sequence[tuple[float, float]], what: str) -> Figure:
+    """What stays of a network over how much faster it is: (speedup, share)."""
+    from matplotlib.ticker import PercentFormatter
+
+    figure, (axes,) = _figure(6.0, 3.6)
+    x, y = zip(*sorted(points), strict=True)
+    axes.plot(x, y, "o-", color=KEPT, ms=6)
+    for speedup, share in points:
+        label = f"{speedup:.2f}x, {share:.1%}"
+        axes.annotate(label, (speedup, share), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+    axes.set(xlabel="times faster, measured", ylabel=what)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.margins(0.15, 0.2)
     axes.grid()
     return figure
 
