@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Ids
-from slimnet.graph.surgery import _names
+from slimnet.graph.surgery import names_of
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
@@ -78,7 +78,7 @@ class _Gathers:
 
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
-        self.taken = _names(model)
+        self.taken = names_of(model)
         self.made: dict[tuple[ir.Value, int, bytes], ir.Value] = {}
         self.indices: dict[bytes, ir.Value] = {}
 

@@ -66,7 +66,7 @@ class _Copy:
         self.graph = self.model.graph
         self.nodes = dict(zip(nodes, self.graph, strict=True))
         self.constants: dict[tuple[str, bytes], ir.Value] = {}
-        self.taken = _names(self.model)
+        self.taken = names_of(self.model)
 
     def value(self, value: ir.Value) -> ir.Value:
         """The clone of a value, or a constant if the trace knows it and its node was left out."""
@@ -146,7 +146,7 @@ class _Copy:
         return node.outputs[0]
 
 
-def _names(model: ir.Model) -> set[str | None]:
+def names_of(model: ir.Model) -> set[str | None]:
     """Every name in use, of values and of nodes, in subgraphs too."""
     graphs = list(model.graphs())
     values = {v.name for graph in graphs for v in (*graph.inputs, *graph.initializers.values())}

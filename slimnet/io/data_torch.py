@@ -47,12 +47,12 @@ def from_python(spec: Spec) -> Mapping[str, Samples]:
     Raises:
         BadInput: the file or the callable fails, or returns something else.
     """
-    from slimnet.io.torch_arch import _executed, importable
+    from slimnet.io.torch_arch import executed, importable
 
     where, _, name = spec.place.rpartition(":")
     file = existing_file(Path(where).expanduser())
     with importable(file.absolute().parent):
-        make = getattr(_executed(file), name, None)
+        make = getattr(executed(file), name, None)
         if not callable(make):
             raise spec.wrong(f"{file} has no function {name}")
         try:

@@ -52,7 +52,7 @@ def build(arch: str) -> nn.Module:
         if zoo in BUILT_IN:
             make = {"torchvision": _torchvision, "timm": _timm, "models": _models}[zoo](arch, zoo_name)
         else:
-            make = _named(_executed(existing_file(where)) if is_file else _package(arch, where), name, arch)
+            make = _named(executed(existing_file(where)) if is_file else _package(arch, where), name, arch)
         return _called(make, keywords, arch).eval()
 
 
@@ -145,11 +145,11 @@ def _models(arch: str, name: str) -> Any:
     if name not in zoo.ZOO:
         raise BadInput(_unknown(arch, "models", name, zoo.ZOO))
     file, _, factory = zoo.ZOO[name].partition(":")
-    return _named(_executed(_zoo_folder() / file), factory, arch)
+    return _named(executed(_zoo_folder() / file), factory, arch)
 
 
 def _zoo() -> ModuleType:
-    return _executed(_zoo_folder() / "__init__.py")
+    return executed(_zoo_folder() / "__init__.py")
 
 
 def _zoo_folder() -> Path:
@@ -171,7 +171,7 @@ def _package(arch: str, name: str) -> ModuleType:
         raise BadInput(f"--arch {arch}: cannot import {name}: {essence(error)}; use {FORMS}") from error
 
 
-def _executed(file: Path) -> ModuleType:
+def executed(file: Path) -> ModuleType:
     """Run a Python file as a module of a private name, so that it hides no installed package."""
     name = "_slimnet_arch_" + re.sub(r"\W", "_", str(file.absolute()))
     spec = importlib.util.spec_from_file_location(name, file)
