@@ -304,27 +304,27 @@ def _layout(use: str, slot: Slot) -> tuple[str, int]:
 def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
     """Turn what a walk collected into units, groups and pins."""
     ledger, slots = tracer.ledger, tracer.slots
+    row = _Row.of(slots)
     role_of_id, use_of_id, names = _marks(ledger.count, tracer.marks)
     produced = (role_of_id & Role.OUT) > 0
     pairs = decide(ledger, slots, produced, prefer)
     labels = components(ledger.count, [ledger.edges(), *pairs])
     reason = _reasons(labels, ledger, produced)
     used = np.zeros(len(reason), bool)
-    for slot in slots:
-        used[labels[np.abs(slot.ids)]] = True
+    used[labels[row.ids]] = True
     removable = used & (reason == -1)
     removable[labels[0]] = False
-    order, group_of_unit = _group(slots, labels, removable)
+    order, group_of_unit = _group(row, labels, removable)
     unit_of_label = np.full(len(reason), -1)
     unit_of_label[order] = np.arange(len(order))
     unit_of_id = unit_of_label[labels]
     unit_of_id[0] = -1
-    roles = [Role(int(np.bitwise_or.reduce(role_of_id[np.abs(s.ids)])) or Role.ALONG) for s in slots]
-    uses = [names[int(use_of_id[np.abs(s.ids)].max())] for s in slots]
+    roles = [Role(role or Role.ALONG) for role in row.reduce(np.bitwise_or, role_of_id).tolist()]
+    uses = [names[use] for use in row.reduce(np.maximum, use_of_id).tolist()]
     return Trace(
         net=tracer.net,
-        groups=_groups(slots, roles, uses, unit_of_id, group_of_unit),
-        pins=_pins(slots, labels, reason, ledger),
+        groups=_groups(slots, roles, uses, row.split(unit_of_id), group_of_unit),
+        pins=_pins(slots, row, labels, reason, ledger),
         n_units=len(order),
         unit_of_id=unit_of_id,
         slots=slots,
@@ -343,6 +343,35 @@ def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
         pinnings=ledger.pinnings,
         reason_of_id=reason[labels],
     )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The ids of all slots, one slot after the other, without their signs.
+
+    Attributes:
+        ids: int64 [sum of lengths].
+        slot: of each its slot.
+        starts: of each slot its first.
+    """
+
+    ids: Ids
+    slot: Ids
+    starts: Ids
+
+    @classmethod
+    def of(cls, slots: Sequence[Slot]) -> _Row:
+        lengths = np.array([len(slot.ids) for slot in slots], np.int64)
+        ids = np.abs(np.concatenate([slot.ids for slot in slots])) if slots else np.zeros(0, np.int64)
+        return cls(ids, np.repeat(np.arange(len(slots)), lengths), np.cumsum(lengths) - lengths)
+
+    def split(self, of_id: Ids) -> list[Ids]:
+        """What belongs to the ids of each slot."""
+        return np.split(of_id[self.ids], self.starts[1:])
+
+    def reduce(self, ufunc: np.ufunc, of_id: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What belongs to the ids of each slot, taken together; no slot is empty."""
+        return np.asarray(ufunc.reduceat(of_id[self.ids], self.starts) if len(self.starts) else of_id[:0])
 
 
 def _weights(tracer: Tracer, roles: Sequence[Role]) -> dict[str, tuple[int, ...]]:
@@ -379,16 +408,15 @@ def _reasons(labels: Ids, ledger: Ledger, produced: Bools) -> Ids:
     return reason
 
 
-def _group(slots: Sequence[Slot], labels: Ids, removable: Bools) -> tuple[Ids, Ids]:
+def _group(row: _Row, labels: Ids, removable: Bools) -> tuple[Ids, Ids]:
     """Removable labels ordered group by group, and the group number of each.
 
     Two labels are of one group if they occur equally often in the same slots; a sum of random numbers, one per slot,
     stands for that set.
     """
-    random = np.random.default_rng(0).integers(1, 2**63, len(slots), dtype=np.uint64)
+    random = np.random.default_rng(0).integers(1, 2**63, len(row.starts), dtype=np.uint64)
     signature = np.zeros(len(removable), np.uint64)
-    for slot, number in zip(slots, random, strict=True):
-        np.add.at(signature, labels[np.abs(slot.ids)], number)
+    np.add.at(signature, labels[row.ids], random[row.slot])
     chosen = np.flatnonzero(removable)
     _, first, inverse = np.unique(signature[chosen], return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[inverse]
@@ -397,19 +425,19 @@ def _group(slots: Sequence[Slot], labels: Ids, removable: Bools) -> tuple[Ids, I
 
 
 def _groups(
-    slots: Sequence[Slot], roles: Sequence[Role], uses: Sequence[str], unit_of_id: Ids, group_of_unit: Ids
+    slots: Sequence[Slot], roles: Sequence[Role], uses: Sequence[str], units_of: Sequence[Ids], group_of_unit: Ids
 ) -> list[Group]:
+    """The groups, each with its members in the order of the slots."""
     count = int(group_of_unit[-1]) + 1 if len(group_of_unit) else 0
     members: list[list[Member]] = [[] for _ in range(count)]
     starts = np.searchsorted(group_of_unit, np.arange(count + 1))
-    for slot, role, use in zip(slots, roles, uses, strict=True):
-        units = unit_of_id[np.abs(slot.ids)]
+    for slot, role, use, units in zip(slots, roles, uses, units_of, strict=True):
         order = np.argsort(units, kind="stable")
         order = order[np.searchsorted(units[order], 0) :]
         if not len(order):
             continue
         groups = group_of_unit[units[order]]
-        borders = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(order)]
+        borders = [0, *(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist(), len(order)]
         for low, high in pairwise(borders):
             g = int(groups[low])
             index = order[low:high].reshape(starts[g + 1] - starts[g], -1)
@@ -430,22 +458,18 @@ def _kind(members: Sequence[Member]) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
 
-def _pins(slots: Sequence[Slot], labels: Ids, reason: Ids, ledger: Ledger) -> list[Pin]:
+def _pins(slots: Sequence[Slot], row: _Row, labels: Ids, reason: Ids, ledger: Ledger) -> list[Pin]:
     """One line per tensor axis and reason, in the order of the graph; each pinned unit is listed once."""
-    seen = np.zeros(len(reason), bool)
-    pins = []
-    for slot in slots:
-        found = labels[np.abs(slot.ids)]
-        found = found[(reason[found] != -1) & ~seen[found]]
-        if not len(found):
-            continue
-        found = np.unique(found)
-        seen[found] = True
-        if slot.data is not None:
-            continue
-        counts = Counter(reason[found].tolist()).items()
-        pins += [pin for k, count in counts if (pin := _pin(count, slot, k, ledger.pinnings)).why != KERNEL]
-    return pins
+    of_row = labels[row.ids]
+    held = np.flatnonzero(reason[of_row] != -1)
+    pinned, first = np.unique(of_row[held], return_index=True)
+    places = Counter(zip(row.slot[held[first]].tolist(), reason[pinned].tolist(), strict=True))
+    pins = [
+        _pin(count, slots[k], why, ledger.pinnings)
+        for (k, why), count in sorted(places.items(), key=lambda item: item[0][0])
+        if slots[k].data is None
+    ]
+    return [pin for pin in pins if pin.why != KERNEL]
 
 
 def _pin(count: int, slot: Slot, reason: int, pinnings: Sequence[Pinning]) -> Pin:
