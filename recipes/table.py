@@ -12,7 +12,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from slimnet.report import charts
+
 FOLDER = Path(__file__).parent
+#: Columns of accuracies.
+WHEN = {"dense": "before", "pruned": "pruned", "fine-tuned": "after"}
+#: So many searches are drawn as curves at most.
+CURVES = 6
+#: What a search may cost in accuracy.
+POINT = 0.01
 
 
 def main() -> None:
@@ -34,16 +42,20 @@ def main() -> None:
 
 
 def section(name: str, recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Title, command, and one line per combination of the sweep."""
-    sweep = list(recipe.get("sweep", {}))
-    varied = [key.rpartition(".")[2] for key in sweep]
-    head = [*varied, *("seeds", "dense", "pruned", "fine-tuned", "MACs", "speedup (MACs)", "weights not zero")]
+    """Title, command, and one line per combination of the sweeps."""
+    sweeps = recipe.get("sweep", {})
+    sweep = list(dict.fromkeys(key for part in (sweeps if isinstance(sweeps, list) else [sweeps]) for key in part))
+    figures = searched if "search" in recipe else pruned
     lines = [f"## {recipe['title']}\n", f"`slimnet run recipes/{name}.toml`, {rows[0]['device']}, "
              f"{sum(row['seconds'] for row in rows) / 60:.0f} minutes. {recipe.get('note', '')}\n"]  # fmt: skip
-    lines += [f"| {' | '.join(head)} |", f"|{'--|' * len(head)}"]
-    for key in dict.fromkeys(tuple(row[k] for k in sweep) for row in rows):
-        same = [row for row in rows if tuple(row[k] for k in sweep) == key]
-        lines.append(f"| {' | '.join([*map(str, key), *cells(same)])} |")
+    table = []
+    for key in dict.fromkeys(tuple(row.get(k, "") for k in sweep) for row in rows):
+        same = [row for row in rows if tuple(row.get(k, "") for k in sweep) == key]
+        table.append({k.rpartition(".")[2]: str(v) for k, v in zip(sweep, key, strict=True)} | figures(same))
+    lines += [f"| {' | '.join(table[0])} |", f"|{'--|' * len(table[0])}"]
+    lines += [f"| {' | '.join(row.values())} |" for row in table]
+    if len(rows) <= CURVES and "search" in recipe:
+        draw(rows, sweep, FOLDER / "results" / f"{name}.svg")
     if reach := recipe.get("reach"):
         lines.append(
             f"\nTo reach: {', '.join(f'{key} {value}' for key, value in reach.items())}. {verdict(reach, rows)}"
@@ -51,16 +63,47 @@ def section(name: str, recipe: Mapping[str, Any], rows: Sequence[Mapping[str, An
     return "\n".join(lines) + "\n"
 
 
-def cells(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def pruned(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Columns of a recipe that removes filters, or trains single weights to zero."""
     first = rows[0]
     nonzero = first["sparsity"]["nonzero"] if first["sparsity"] else None
-    return [
-        ", ".join(str(row["seed"]) for row in rows),
-        *(percent([row["accuracy"][when] for row in rows]) for when in ("before", "pruned", "after")),
-        f"{first['macs']['after']:,}",
-        f"{first['speedup']['flops']:.2f}x",
-        "" if nonzero is None else f"{nonzero:,} ({nonzero / first['sparsity']['total']:.2%})",
-    ]
+    return {
+        "seeds": ", ".join(str(row["seed"]) for row in rows),
+        **{title: percent([row["accuracy"][when] for row in rows]) for title, when in WHEN.items()},
+        "MACs": f"{first['macs']['after']:,}",
+        "speedup (MACs)": f"{first['speedup']['flops']:.2f}x",
+        "weights not zero": "" if nonzero is None else f"{nonzero:,} ({nonzero / first['sparsity']['total']:.2%})",
+    }
+
+
+def searched(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Columns of a recipe that searches masks, of its first seed: what is left, and how accurate that is."""
+    turns = rows[0]["iterations"]
+    some = [turns[round(k * (len(turns) - 1) / 3)] for k in range(1, 4)]
+    dense = turns[0]["test"]
+    good = min((turn["remaining"], turn["iteration"]) for turn in turns if turn["test"] >= dense - POINT)
+    index = [turn["pq"][0] for turn in turns]
+    return {
+        "dense": percent([dense]),
+        f"weights left after {', '.join(str(turn['iteration']) for turn in some)} turns": ", ".join(
+            f"{turn['remaining']:.2%}" for turn in some
+        ),
+        "accuracy": ", ".join(f"{turn['test']:.2%}" for turn in some),
+        "fewest within a point of dense": f"{good[0]:.2%} (turn {good[1]})",
+        "PQ(½,1) first, least, last": f"{index[0]:.3f}, {min(index):.3f}, {index[-1]:.3f}",
+    }
+
+
+def draw(rows: Sequence[Mapping[str, Any]], sweep: Sequence[str], file: Path) -> None:
+    """Index, accuracy and weights left after each turn, one curve per search."""
+    panels: dict[str, dict[str, Any]] = {"PQ index (½, 1)": {}, "PQ index (1, 2)": {}, "accuracy (test)": {}}
+    for row in rows:
+        label, turns = ", ".join(str(row[key]) for key in sweep if key in row), row["iterations"]
+        x = [turn["iteration"] for turn in turns]
+        for panel, values in zip(panels.values(), ([t["pq"][0] for t in turns], [t["pq"][1] for t in turns],
+                                                   [t["test"] for t in turns]), strict=True):  # fmt: skip
+            panel[label] = x, values
+    file.write_text(charts.standalone(charts.curves(panels, "turn")), encoding="utf-8")
 
 
 def percent(values: Sequence[float | None]) -> str:
