@@ -1,15 +1,16 @@
 """Is the speedup that was asked for measured, and how much importance does it cost beside torch-pruning?
 
     python benchmarks/latency_targets.py [--only PATTERN] [--again] [--threads 2] [--seconds 10] [--timeout 3600]
-    python benchmarks/latency_targets.py --only digits_resnet           # in accuracy, after the same fine-tuning
+    python benchmarks/latency_targets.py --trained models/digits_resnet.pt=digits    # in accuracy
 
 Every network is asked for 1.5x, 2x and 3x (l1 scores, batch 1). What is measured is measured anew, interleaved with the
 dense network, after planning has ended. torch-pruning (MagnitudePruner, p=1, `round_to=16`) prunes the same weights
 at a row of ratios, through the same export and optimiser; its importance is read off between the two ratios whose
 measured speedups lie on either side of slimnet's. Importance is the sum of slimnet's l1 scores of the channels that
-stay, normalised per group, over the same groups. Efficiency is latency speedup over FLOPs speedup. Networks are in
-processes of their own. Of trained networks both tools' results are fine-tuned alike and compared in accuracy; there
-torch-pruning's is the best one by importance that is as fast. Needs the `bench` extra. Writes
+stay, normalised per group, over the same groups. Efficiency is latency speedup over FLOPs speedup; "most" is what the
+widths would have that keep the most multiply-adds within the time, whatever their importance, by the latency model.
+Networks are in processes of their own. Of trained networks both tools' results are fine-tuned alike and compared in
+accuracy; there torch-pruning's is the best one by importance that is as fast. Needs the `bench` extra. Writes
 results/latency_targets.json and latency_targets.md.
 """
 
@@ -21,6 +22,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import nn
 
+    from slimnet.aiming import Aim, Problem
     from slimnet.graph.net import Net
     from slimnet.graph.units import Trace
 
@@ -45,8 +48,7 @@ NETWORKS = (
     *CONVOLUTIONAL,
     *("convnext_tiny", f"convnext_tiny{INEXACT}", "vit_b_16", f"vit_b_16{INEXACT}"),
 )
-#: Trained networks of the repository, compared in accuracy; and how long both are fine-tuned.
-TRAINED = {"digits_resnet": "models/digits_resnet.pt"}
+#: How long trained networks are fine-tuned.
 EPOCHS = 10
 FIGURES = ("speedup", "importance", "accuracy")
 #: A measured speedup this close to the asked one is a hit.
@@ -59,16 +61,18 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", help="names, as comma-separated shell patterns")
     options.add_argument("--again", action="store_true", help="also networks that are in the table already")
+    options.add_argument("--trained", metavar="FILE=DATA", help="a checkpoint that names its architecture, and data")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--seconds", type=float, default=10.0, help="per measurement")
     options.add_argument("--timeout", type=float, default=3600, help="seconds per network")
     given = options.parse_args()
-    for name in networks.select(dict.fromkeys([*NETWORKS, *TRAINED]), given.only):  # type: ignore[arg-type]
-        if not harness.read(FILE).get(name, {}).keys().isdisjoint(("targets", "accuracy")) and not given.again:
+    names = [given.trained] if given.trained else networks.select(dict.fromkeys(NETWORKS), given.only)  # type: ignore[arg-type]
+    for name in names:
+        if "targets" in harness.read(FILE).get(name, {}) and not given.again:
             continue
         words = ["--one", str(given.threads), str(given.seconds), name]
         row = harness.run(Path(__file__), words, given.timeout)
-        harness.write(FILE, harness.read(FILE) | {name: row})
+        harness.write(FILE, harness.read(FILE) | {Path(name.partition("=")[0]).stem: row})
         print(name, row, flush=True)
     report(harness.read(FILE))
 
@@ -84,8 +88,8 @@ def measure(name: str, threads: int, seconds: float, out: Path) -> None:
     from slimnet.io import load
     from slimnet.methods.criteria import score
 
-    if name in TRAINED:
-        return harness.write(out, {"threads": threads, "accuracy": accuracy(TRAINED[name], threads, seconds)})
+    if "=" in name:
+        return harness.write(out, {"threads": threads, "accuracy": accuracy(name, threads, seconds)})
     plain = name.removesuffix(INEXACT)
     network = networks.catalogue()[plain]
     module = networks.randomised(network.build(), 0).eval()
@@ -117,9 +121,21 @@ def targets(traced: Trace, scores: Any, threads: int, seconds: float) -> list[di
         record = {key: hit.record[key] for key in ("asked", "predicted", "importance", "model_error", "tries")}
         measured = fresh.speedup(chosen.slim(hit.kept))
         floor = bool((hit.kept == chosen.choices.fewest).all())
-        rows.append({**record, "measured": measured, "flops": flops, "floor": floor, "planning_s": round(planned, 1)})
+        rows.append({**record, "measured": measured, "flops": flops, "floor": floor, "planning_s": round(planned, 1),
+                     "most": most_efficient(chosen, aim, asked)})  # fmt: skip
         print(rows[-1], flush=True)
     return rows
+
+
+def most_efficient(chosen: Problem, aim: Aim, asked: float) -> float:
+    """The efficiency of the widths that keep the most multiply-adds and nothing else, by the latency model."""
+    from slimnet.clock import Clock
+
+    indifferent = replace(chosen.choices, value=tuple(np.zeros(len(values)) for values in chosen.choices.value))
+    latency, work = aim.latency_model(chosen, Clock()).cost, chosen.choices.work
+    kept = replace(chosen, choices=indifferent).solve(latency, latency.total(indifferent.most) / asked)
+    ratios = [cost.total(indifferent.most) / cost.total(kept) for cost in (latency, work)]
+    return ratios[0] / ratios[1]
 
 
 def peer(
@@ -189,8 +205,8 @@ def kept_on(dense: np.ndarray, slim: np.ndarray, axis: int) -> np.ndarray:
     return np.median(lines, axis=1).astype(int)
 
 
-def accuracy(file: str, threads: int, seconds: float) -> list[dict[str, Any]]:
-    """Accuracy of slimnet's and of torch-pruning's network at the same latency, both fine-tuned alike.
+def accuracy(trained: str, threads: int, seconds: float) -> list[dict[str, Any]]:
+    """Accuracy of slimnet's and of torch-pruning's network at the same latency, both fine-tuned alike; FILE=DATA.
 
     torch-pruning's is the best one by importance that is as fast, its channels removed by slimnet.
     """
@@ -202,11 +218,12 @@ def accuracy(file: str, threads: int, seconds: float) -> list[dict[str, Any]]:
     from slimnet.methods.criteria import score
     from slimnet.planning.target import Target
 
-    net = load(Path(__file__).parents[1] / file)
+    file, _, spec = trained.partition("=")
+    net = load(Path(file))
     traced = trace(net)
     scores, module = score("l1", traced.params(), traced.groups), net.torch.module  # type: ignore[union-attr]
     watch = Stopwatch(traced, threads, seconds)
-    aim, chosen, data = Aim(lambda t: watch), problem(traced, scores), load_data("digits")
+    aim, chosen, data = Aim(lambda t: watch), problem(traced, scores), load_data(spec)
     peers = []
     for ratio in RATIOS:
         kept = stays(traced, module, torch_pruned(module, next(iter(net.inputs.values())), ratio))
@@ -266,7 +283,7 @@ def at_speedup(rows: Sequence[Mapping[str, float]], speedup: float) -> float | N
 def report(table: Mapping[str, Any]) -> None:
     """Write results/latency_targets.md."""
     rows, hits, better, compared = [], 0, 0, 0
-    efficiencies = []
+    efficiencies, most = [], []
     for name, found in table.items():
         for row in found.get("targets", []):
             other = at_speedup(found["torch_pruning"], row["measured"]) if "torch_pruning" in found else None
@@ -276,14 +293,16 @@ def report(table: Mapping[str, Any]) -> None:
             better += other is not None and row["importance"] > other
             if row["asked"] == 2 and name in CONVOLUTIONAL:
                 efficiencies.append(row["measured"] / row["flops"])
-    columns = ["network", "asked", "measured", "off", "FLOPs speedup", "efficiency", "importance", "torch-pruning",
-               "model error", "tries", "planning s"]  # fmt: skip
-    mean = f"{math.exp(np.mean(np.log(efficiencies))):.2f}" if efficiencies else "unknown"
+                most.append(row["most"])
+    columns = ["network", "asked", "measured", "off", "FLOPs speedup", "efficiency", "most", "importance",
+               "torch-pruning", "model error", "tries", "planning s"]  # fmt: skip
+    mean, limit = (f"{math.exp(np.mean(np.log(part))):.2f}" if part else "unknown" for part in (efficiencies, most))
     about = __doc__.split("\n\n", 2)[2].strip()
     text = "# Speedups asked for\n\n`python benchmarks/latency_targets.py`; "
     text += f"{harness.versions('torch', 'torchvision', 'onnxruntime', 'torch-pruning')}.\n\n{about}\n\n"
     text += f"{hits} of {len(rows)} within {HIT:.0%}. Efficiency at 2x over the convolutional networks: {mean} in the "
-    text += f"geometric mean. More importance kept than torch-pruning at the same latency: {better} of {compared}.\n\n"
+    text += f"geometric mean (at most {limit}). More importance kept than torch-pruning at the same latency: "
+    text += f"{better} of {compared}.\n\n"
     failed = {name: found.get("failed") or found.get("torch_pruning_failed") for name, found in table.items()}
     text += "".join(f"- {name}: {why}\n" for name, why in failed.items() if why)
     text = f"{text}\n{harness.markdown(columns, rows)}"
@@ -308,6 +327,7 @@ def _cells(name: str, row: Mapping[str, Any], other: float | None) -> list[Any]:
         f"{row['measured'] / row['asked'] - 1:+.1%}",
         f"{row['flops']:.2f}x",
         f"{row['measured'] / row['flops']:.2f}",
+        f"{row['most']:.2f}",
         row["importance"],
         other,
         error,
