@@ -32,7 +32,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import nn
 
-    from slimnet.aiming import Aim, Problem
+    from slimnet.aiming import Aim, Hit, Problem
     from slimnet.graph.net import Net
     from slimnet.graph.units import Trace
 
@@ -84,7 +84,7 @@ def measure(name: str, threads: int, seconds: float, out: Path) -> None:
     """All targets of one network, then torch-pruning at all ratios."""
     import networks
 
-    from slimnet.graph.trace import trace
+    from slimnet.graph.trace import cuts
     from slimnet.io import load
     from slimnet.methods.criteria import score
 
@@ -94,65 +94,70 @@ def measure(name: str, threads: int, seconds: float, out: Path) -> None:
     network = networks.catalogue()[plain]
     module = networks.randomised(network.build(), 0).eval()
     net = load(module, inputs=network.spec)
-    traced = trace(net, allow_inexact=name.endswith(INEXACT))
-    scores = score("l1", traced.params(), traced.groups)
-    row: dict[str, Any] = {"threads": threads, "targets": targets(traced, scores, threads, seconds)}
+    traces = cuts(net, allow_inexact=name.endswith(INEXACT))
+    scored = [(traced, score("l1", traced.params(), traced.groups)) for traced in traces]
+    row: dict[str, Any] = {"threads": threads, "targets": targets(scored, threads, seconds)}
     harness.write(out, row)
+    before = harness.read(FILE).get(name, {})
+    if "torch_pruning" in before and before["threads"] == threads and len(traces) == 1:  # only slimnet has changed
+        return harness.write(out, row | {"torch_pruning": before["torch_pruning"]})
     try:
-        row["torch_pruning"] = peer(module, net, traced, scores, network.input, threads, seconds)
+        row["torch_pruning"] = peer(module, net, scored, network.input, threads, seconds)
     except Exception as error:
         row["torch_pruning_failed"] = f"{type(error).__name__}: {error}"[:200]
     return harness.write(out, row)
 
 
-def targets(traced: Trace, scores: Any, threads: int, seconds: float) -> list[dict[str, Any]]:
-    """One row for every speedup asked."""
+def targets(scored: Sequence[tuple[Trace, Any]], threads: int, seconds: float) -> list[dict[str, Any]]:
+    """One row for every speedup asked, of the cut that the command would take."""
     from slimnet.aiming import Aim, Stopwatch, problem
     from slimnet.clock import Clock
     from slimnet.planning.target import Target
 
-    aim, chosen, rows = Aim(lambda t: Stopwatch(t, threads)), problem(traced, scores), []
-    fresh = Stopwatch(traced, threads, seconds)
+    aim, problems, rows = Aim(lambda t: Stopwatch(t, threads)), [problem(*pair) for pair in scored], []
+    fresh = Stopwatch(scored[0][0], threads, seconds)
     for asked in ASKED:
-        started = time.perf_counter()
-        hit = aim.hit(chosen, Target("speedup", asked, best=True), Clock())
+        started, target = time.perf_counter(), Target("speedup", asked, best=True)
+        chosen = problems[aim.best(problems, target, Clock())]
+        traced, scores = chosen.trace, chosen.scores
+        hit = aim.hit(chosen, target, Clock())
         planned = time.perf_counter() - started
         flops = sum(traced.macs().values()) / sum(traced.macs(hit.removed(traced, scores)).values())
         record = {key: hit.record[key] for key in ("asked", "predicted", "importance", "model_error", "tries")}
         measured = fresh.speedup(chosen.slim(hit.kept))
         floor = bool((hit.kept == chosen.choices.fewest).all())
         rows.append({**record, "measured": measured, "flops": flops, "floor": floor, "planning_s": round(planned, 1),
-                     "most": most_efficient(chosen, aim, asked)})  # fmt: skip
+                     "cut": traced.prefer, "most": measured / least_flops(chosen, aim, hit)})  # fmt: skip
         print(rows[-1], flush=True)
     return rows
 
 
-def most_efficient(chosen: Problem, aim: Aim, asked: float) -> float:
-    """The efficiency of the widths that keep the most multiply-adds and nothing else, by the latency model."""
+def least_flops(chosen: Problem, aim: Aim, hit: Hit) -> float:
+    """FLOPs speedup of the widths that keep the most multiply-adds and nothing else, as fast by the latency model."""
     from slimnet.clock import Clock
 
     indifferent = replace(chosen.choices, value=tuple(np.zeros(len(values)) for values in chosen.choices.value))
     latency, work = aim.latency_model(chosen, Clock()).cost, chosen.choices.work
-    kept = replace(chosen, choices=indifferent).solve(latency, latency.total(indifferent.most) / asked)
-    ratios = [cost.total(indifferent.most) / cost.total(kept) for cost in (latency, work)]
-    return ratios[0] / ratios[1]
+    kept = replace(chosen, choices=indifferent).solve(latency, latency.total(hit.kept))
+    return work.total(indifferent.most) / work.total(kept)
 
 
 def peer(
-    module: nn.Module, net: Net, traced: Trace, scores: Any, shape: Sequence[int], threads: int, seconds: float
-) -> list[dict[str, float]]:
-    """Speedup and importance that torch-pruning keeps, at each ratio."""
+    module: nn.Module, net: Net, scored: Sequence[tuple[Trace, Any]], shape: Sequence[int], threads: int, seconds: float
+) -> list[dict[str, Any]]:
+    """Speedup and importance that torch-pruning keeps, at each ratio; importance over the groups of every cut."""
     from slimnet.aiming import Stopwatch
     from slimnet.graph.optimise import optimise
     from slimnet.io import load
 
-    watch, rows = Stopwatch(traced, threads, seconds), []
+    watch, rows = Stopwatch(scored[0][0], threads, seconds), []
     for ratio in RATIOS:
         slim = torch_pruned(module, shape, ratio)
         small = load(slim, inputs="x".join(map(str, shape)))
         small.model.graph.inputs[0].name = net.model.graph.inputs[0].name
         speedup = watch.speedup(optimise(small.model))
-        rows.append({"ratio": ratio, "speedup": speedup, "importance": importance(scores, stays(traced, module, slim))})
+        kept = {str(traced.prefer): importance(scores, stays(traced, module, slim)) for traced, scores in scored}
+        rows.append({"ratio": ratio, "speedup": speedup, "importance": kept})
         print(rows[-1], flush=True)
     return rows
 
@@ -188,7 +193,8 @@ def stays(traced: Trace, dense: nn.Module, slim: nn.Module) -> list[np.ndarray]:
     before, after = ({n: p.detach().numpy() for n, p in m.named_parameters()} for m in (dense, slim))
     found = []
     for group in traced.groups:
-        member = next(m for m in group.members if m.role & Role.OUT and m.tensor in before)
+        written = [m for m in group.members if m.role & Role.OUT and m.tensor in before]
+        member = min(written, key=lambda m: before[m.tensor].size)
         kept = kept_on(before[member.tensor], after[member.tensor], member.axis)
         found.append(np.isin(member.index, kept).all(axis=1))
     return found
@@ -269,9 +275,9 @@ def finetuned(traced: Trace, removed: np.ndarray, data: Any) -> float:
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def at_speedup(rows: Sequence[Mapping[str, float]], speedup: float) -> float | None:
+def at_speedup(rows: Sequence[Mapping[str, Any]], speedup: float, cut: str | None) -> float | None:
     """torch-pruning's importance at a speedup, on the line between the measured ones on either side."""
-    points = sorted((math.log(row["speedup"]), row["importance"]) for row in rows)
+    points = sorted((math.log(row["speedup"]), row["importance"][str(cut)]) for row in rows)
     # One that is slower and keeps less is nobody's choice.
     best = [(x, max(y for other, y in points if other >= x)) for x, _ in points]
     best = [(0.0, 1.0), *(point for point in best if point[0] > 0)]
@@ -286,7 +292,9 @@ def report(table: Mapping[str, Any]) -> None:
     efficiencies, most = [], []
     for name, found in table.items():
         for row in found.get("targets", []):
-            other = at_speedup(found["torch_pruning"], row["measured"]) if "torch_pruning" in found else None
+            other = (
+                at_speedup(found["torch_pruning"], row["measured"], row["cut"]) if "torch_pruning" in found else None
+            )
             rows.append(_cells(name, row, other))
             hits += abs(row["measured"] / row["asked"] - 1) <= HIT
             compared += other is not None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ _RANDOM = 4
 _HELD_OUT = 2
 _PROFILE_SECONDS = 6.0
 _PROFILE_RUNS = 8
+#: Fresh sessions that a speedup is the mean of; an even number.
+_SESSIONS = 4
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ class Stopwatch:
         The mean over fresh sessions: where the memory of one happens to lie can cost a few per cent all its life.
         """
         pair = [(DENSE, self._dense), (SLIM, slim)]
-        timed = [self._compare(dict(pair[::order]), self.seconds / 2) for order in (1, -1)]
-        return math.sqrt(math.prod(comparison.ratio(DENSE, to=SLIM).value for comparison in timed))
+        timed = [self._compare(dict(pair[::order]), self.seconds / _SESSIONS) for order in (1, -1) * (_SESSIONS // 2)]
+        return geometric_mean(comparison.ratio(DENSE, to=SLIM).value for comparison in timed)
 
     def layers(self, models: Sequence[ir.Model]) -> list[dict[str, float]]:
         """Milliseconds by layer of each network."""
@@ -146,10 +148,25 @@ class Aim:
         with clock("plan"):
             return _counted(problem, target)
 
+    def best(self, problems: Sequence[Problem], target: Target, clock: Clock) -> int:
+        """Number of the problem whose plan for a measured target is worth most, by the latency model."""
+
+        def promise(problem: Problem) -> float:
+            model = self.latency_model(problem, clock).cost
+            dense = model.total(problem.choices.most)
+            budget = dense / target.asked
+            if target.kind == "latency":
+                budget = dense * target.asked / self._watch(problem.trace).dense_ms()
+            kept = problem.solve(model, budget)
+            over = model.total(kept) / budget - 1
+            return -over if over > 0 else problem.choices.worth(kept) / len(kept)
+
+        return max(range(len(problems)), key=lambda k: promise(problems[k]))
+
     def latency_model(self, problem: Problem, clock: Clock) -> LatencyModel:
         """The model of a network's latency, from profiles of it and of slimmer variants."""
         trace = problem.trace
-        key = trace.model_hash, tuple(trace.net.inputs.items()), problem.free.tobytes()
+        key = trace.model_hash, tuple(trace.net.inputs.items()), problem.free.tobytes(), *map(len, trace.groups)
         if key not in self._models:
             with clock("profile"):
                 variants = _variants(problem.choices)

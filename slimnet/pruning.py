@@ -15,13 +15,13 @@ from slimnet.evidence import evidence
 from slimnet.graph.axes import Bools
 from slimnet.graph.net import Net
 from slimnet.graph.shrink import shrinkable
-from slimnet.graph.trace import trace
+from slimnet.graph.trace import cuts, trace
 from slimnet.graph.units import Trace
 from slimnet.methods import Method, by_mean, create, is_training, unranked
 from slimnet.methods.base import Normalise, Scores, find
 from slimnet.methods.from_data import DataMethod
 from slimnet.planning.budget import choose
-from slimnet.planning.target import Target
+from slimnet.planning.target import MEASURED, Target
 from slimnet.report.summary import Report
 
 if TYPE_CHECKING:
@@ -111,9 +111,11 @@ def prune(
     """
     budget, delivery, clock = budget or Budget(), delivery or Delivery(), clock or Clock()
     check_delivery(net, delivery)
+    open_cut = prefer is None and budget.target is not None and budget.target.kind in MEASURED
     with clock("trace"):
-        traced = trace(net, allow_inexact, prefer)
-    job = _Job(traced, method, options or {}, budget, delivery, training, aim, clock)
+        traces = cuts(net, allow_inexact) if open_cut else [trace(net, allow_inexact, prefer)]
+    aim = aim or Aim(lambda t: Stopwatch(t, delivery.threads, provider=delivery.provider))
+    job = _best([_Job(t, method, options or {}, budget, delivery, training, aim, clock) for t in traces])
     report = job.while_training() if is_training(method) else job.as_it_is()
     if training is not None and delivery.out is not None:
         training.forget()
@@ -130,7 +132,7 @@ class _Job:
     budget: Budget
     delivery: Delivery
     training: Training | None
-    aim: Aim | None
+    aim: Aim
     clock: Clock
 
     @property
@@ -210,9 +212,7 @@ class _Job:
         """The widths that meet the target, if there is one."""
         if self.budget.target is None:
             return None
-        delivery = self.delivery
-        aim = self.aim or Aim(lambda traced: Stopwatch(traced, delivery.threads, provider=delivery.provider))
-        return aim.hit(self.budget.problem(self.traced, scores), self.budget.target, self.clock)
+        return self.aim.hit(self.budget.problem(self.traced, scores), self.budget.target, self.clock)
 
     def scored(self, method: str, options: Mapping[str, Any]) -> tuple[Method, Scores]:
         """A criterion, and what it makes of the network."""
@@ -235,6 +235,16 @@ class _Job:
 
         teacher = trainable(self.traced.net, self.training, "fine-tuning")
         return tuner(traced, removed, teacher, self.training, self.clock)
+
+
+def _best(jobs: Sequence[_Job]) -> _Job:
+    """Of jobs that cut heads or conv groups as a whole, or each a little, the one that a measured target favours."""
+    first = jobs[0]
+    if len(jobs) == 1 or first.budget.target is None:
+        return first
+    ranked = (first.budget.picks or "l1", {}) if is_training(first.method) else (first.method, first.options)
+    problems = [job.budget.problem(job.traced, job.scored(*ranked)[1]) for job in jobs]
+    return jobs[first.aim.best(problems, first.budget.target, first.clock)]
 
 
 def _unranked(names: Sequence[str], method: str) -> list[str]:

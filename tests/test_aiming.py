@@ -94,6 +94,44 @@ def test_a_latency_is_met(made):
     assert target["predicted"] == pytest.approx(target["tries"][-1]["predicted"])
 
 
+GROUPED = f"""(float[1,{8 * BLOCK},4,4] x) => (y)
+    <float[{8 * BLOCK},{8 * BLOCK},1,1] a, float[{8 * BLOCK},{BLOCK},3,3] b, float[{8 * BLOCK},5] f>
+    {{ p = Conv(x, a) q = Relu(p) r = Conv<group=8>(q, b) s = Relu(r) t = GlobalAveragePool(s) u = Flatten(t)
+       y = MatMul(u, f) }}"""
+
+
+@dataclass(frozen=True)
+class PerGroup(Stopwatch):
+    """A machine whose grouped convolutions take time for every group, or for the inputs of a group, and only that."""
+
+    by_group: bool = True
+
+    def dense_ms(self):
+        return self._ms(self.trace.net.model)
+
+    def speedup(self, slim):
+        return self.dense_ms() / self._ms(slim)
+
+    def layers(self, models):
+        return [{"r": self._ms(model)} for model in models]
+
+    def _ms(self, model):
+        if not self.by_group:
+            return float(model.graph.initializers["b"].shape.numpy()[1])
+        ((grouped, _),) = model.graph.initializers["b"].uses()
+        return float(grouped.attributes["group"].as_int())
+
+
+@pytest.mark.parametrize(("by_group", "axes"), [(True, "heads"), (False, "head-dims")])
+def test_conv_groups_are_cut_the_way_that_saves_time(by_group, axes):
+    aim = Aim(lambda traced: PerGroup(traced, by_group=by_group))
+    budget = Budget(target=Target("speedup", 2.0), round_to=None)
+    report = prune(net(GROUPED), "l1", budget, Delivery(bench_seconds=0), aim=aim).content
+    assert report["target"]["measured"] == pytest.approx(2.0, rel=0.05)
+    whole = trace(net(GROUPED), prefer=axes)
+    assert {group["name"]: group["before"] for group in report["groups"]} == {g.name: len(g) for g in whole.groups}
+
+
 def test_less_time_for_less_importance(made):
     kept = [pruned(made, Target("speedup", asked))["target"]["importance"] for asked in (1.2, 1.6, 2.2)]
     assert kept == sorted(kept, reverse=True)

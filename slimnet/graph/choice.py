@@ -22,6 +22,8 @@ from slimnet.graph.axes import Bools, Ids, Ledger, Pinning, Relation, choose, co
 if TYPE_CHECKING:
     from slimnet.graph.units import Slot
 
+#: What a user may prefer to cut: whole heads and conv groups, or a part of each.
+PREFERENCES = ("heads", "head-dims")
 #: More combinations than this are not tried for one cluster.
 MAX_COMBINATIONS = 64
 #: A half of what is removable is taken as removed when two choices are compared.

@@ -19,7 +19,7 @@ from slimnet.graph.axes import Bools
 from slimnet.graph.evaluate import constant_of_shape
 from slimnet.graph.net import Net
 from slimnet.graph.op import Role
-from slimnet.graph.trace import Tracer, trace
+from slimnet.graph.trace import Tracer, cuts
 from slimnet.graph.units import Group, Slot, Trace, resolve
 
 #: Runs a model for some of its values: (model, names of values) -> arrays. Given by the caller, which has a runtime.
@@ -49,11 +49,7 @@ def shrinkable(net: Net, assume_masked: bool = False) -> Shrinkable:
         assume_masked: also remove units whose filters are all zero although bias or batch norm leave a constant;
             that changes the outputs.
     """
-    found: list[Shrinkable] = []
-    for prefer in (None, "heads", "head-dims"):
-        dense = trace(net, prefer=prefer)
-        if not any(np.array_equal(dense.unit_of_id, other.trace.unit_of_id) for other in found):
-            found.append(_shrinkable(dense, assume_masked))
+    found = [_shrinkable(dense, assume_masked) for dense in cuts(net)]
     return min(found, key=lambda f: f.trace.parameters(f.removed))
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Bools, Ids, Ledger, fixed, is_live, signed
+from slimnet.graph.choice import PREFERENCES
 from slimnet.graph.evaluate import MOVES, CannotEvaluate, evaluate, moved
 from slimnet.graph.net import Net
 from slimnet.graph.op import Axes, Freeze, Inexact, Op, Recount, Renumber, Restep, Role, Traced, Unsupported
@@ -42,6 +43,16 @@ def trace(net: Net, allow_inexact: bool = False, prefer: str | None = None) -> T
     tracer = Tracer(net, allow_inexact)
     tracer.walk()
     return resolve(tracer, prefer)
+
+
+def cuts(net: Net, allow_inexact: bool = False) -> list[Trace]:
+    """The trace of a network, and those that differ because grids (heads, conv groups) are cut along other axes."""
+    found: list[Trace] = []
+    for prefer in (None, *PREFERENCES):
+        traced = trace(net, allow_inexact, prefer)
+        if not any(np.array_equal(traced.unit_of_id, other.unit_of_id) for other in found):
+            found.append(traced)
+    return found
 
 
 class Tracer:
