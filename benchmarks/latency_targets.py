@@ -99,8 +99,9 @@ def measure(name: str, threads: int, seconds: float, out: Path) -> None:
     row: dict[str, Any] = {"threads": threads, "targets": targets(scored, threads, seconds)}
     harness.write(out, row)
     before = harness.read(FILE).get(name, {})
-    if "torch_pruning" in before and before["threads"] == threads and len(traces) == 1:  # only slimnet has changed
-        return harness.write(out, row | {"torch_pruning": before["torch_pruning"]})
+    others = before.get("torch_pruning") if before.get("threads") == threads else None
+    if others and {str(traced.prefer) for traced in traces} <= others[0]["importance"].keys():  # only slimnet changed
+        return harness.write(out, row | {"torch_pruning": others})
     try:
         row["torch_pruning"] = peer(module, net, scored, network.input, threads, seconds)
     except Exception as error:
@@ -159,6 +160,8 @@ def peer(
         kept = {str(traced.prefer): importance(scores, stays(traced, module, slim)) for traced, scores in scored}
         rows.append({"ratio": ratio, "speedup": speedup, "importance": kept})
         print(rows[-1], flush=True)
+        if speedup > 1.2 * max(ASKED):
+            break
     return rows
 
 

@@ -27,6 +27,9 @@ _CHOICES = 17
 #: How far a group may move in one step at first, as a fraction of its units.
 _REACH = 0.5
 _STEPS = 40
+#: What all multiply-adds are worth beside all importance. Scores say which units of a layer to keep, but little about
+#: layers beside each other: at 1, networks lose 3 % more multiply-adds than time, at 4 as many.
+_WORK = 4.0
 #: Parts of the budget that the knapsack tells apart.
 _BINS = 4096
 
@@ -61,7 +64,7 @@ class Choices:
         return float(sum(value[np.searchsorted(have, n)] for have, value, n in found))
 
     def worth(self, counts: Counts) -> float:
-        """Importance and multiply-adds kept; all of these are worth as much as all importance."""
+        """Importance and multiply-adds kept; all of these are worth `_WORK` times as much as all importance."""
         return self.kept(counts) + self._price * self.work.total(counts)
 
     def along(self, counts: Counts, group: int) -> Floats:
@@ -71,7 +74,7 @@ class Choices:
     @cached_property
     def _price(self) -> float:
         """What one multiply-add is worth."""
-        return len(self.counts) / max(self.work.total(self.most), 1.0)
+        return _WORK * len(self.counts) / max(self.work.total(self.most), 1.0)
 
 
 def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, round_to: int | str | None) -> Choices:
