@@ -28,13 +28,29 @@ from slimnet.training.phase import phase
 from slimnet.training.sap import TRAIN, Search, prune_single
 
 _RULE = ("p", "q", "eta", "gamma", "beta")
-_KEYS = {
+_NUMBER = (int, float)
+#: What each table may hold, and of which type.
+_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "": {
-        *("title", "arch", "weights", "input", "data", "seeds", "note", "reach"),
-        *("dense", "prune", "sparsify", "finetune", "search", "train", "sweep"),
+        **dict.fromkeys(("title", "arch", "weights", "data", "note"), str),
+        **dict.fromkeys(("dense", "prune", "sparsify", "finetune", "search", "train", "reach"), dict),
+        "input": (str, list),
+        "seeds": list,
+        "sweep": (dict, list),
     },
-    "prune": {"method", "ratio", "scope", "round_to", "ratio_for", "ignore", "coupled", "picks", "options"},
-    "search": {"method", "scope", "iterations", "fraction", *_RULE},
+    "prune": {
+        **dict.fromkeys(("method", "scope", "picks"), str),
+        **dict.fromkeys(("ratio_for", "options"), dict),
+        "ratio": _NUMBER,
+        "round_to": (str, int),
+        "ignore": list,
+        "coupled": bool,
+    },
+    "search": {
+        **dict.fromkeys(("method", "scope"), str),
+        "iterations": int,
+        **dict.fromkeys(("fraction", *_RULE), _NUMBER),
+    },
 }
 
 
@@ -62,28 +78,44 @@ def read(path: Path) -> dict[str, Any]:
         recipe = tomllib.loads(existing_file(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not TOML ({error})") from None
-    for table, known in _KEYS.items():
-        given = recipe.get(table, {}) if table else recipe
-        for key in given:
-            if key not in known:
-                where = f"[{table}] " if table else ""
-                raise BadInput(f"{path}: {where}{key} is not known; a recipe has: {', '.join(sorted(known))}")
+    _check(path, recipe)
     for key in ("arch", "data"):
         if key not in recipe:
             raise BadInput(f"{path}: {key} is missing")
     if ("prune" in recipe) == ("search" in recipe):
         raise BadInput(f"{path}: either [prune] or [search] says what to do")
+    for sweep in _sweeps(recipe):
+        if not isinstance(sweep, dict) or not all(isinstance(values, list) for values in sweep.values()):
+            raise BadInput(f'{path}: [sweep] needs lists of values, as in "prune.ratio" = [0.3, 0.5]')
+    for job in jobs(recipe):
+        _check(path, job.settings)
     return recipe
+
+
+def _check(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse keys that no recipe has, and values of the wrong type."""
+    for table, known in _KEYS.items():
+        where = f"{path}: [{table}] " if table else f"{path}: "
+        for key, value in (settings.get(table, {}) if table else settings).items():
+            if key not in known:
+                raise BadInput(f"{where}{key} is not known; a recipe has: {', '.join(sorted(known))}")
+            if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
+                raise BadInput(f"{where}{key} cannot be {value!r}")
 
 
 def jobs(recipe: Mapping[str, Any]) -> Iterator[Job]:
     """Every combination of the sweep, or of each of several, for every seed."""
-    sweeps = recipe.get("sweep", {})
     for seed in recipe.get("seeds", [0]):
-        for sweep in sweeps if isinstance(sweeps, list) else [sweeps]:
+        for sweep in _sweeps(recipe):
             for values in itertools.product(*sweep.values()):
                 varied = dict(zip(sweep, values, strict=True))
                 yield Job(_with(recipe, varied), seed, varied)
+
+
+def _sweeps(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables of a sweep: [sweep], or several of [[sweep]]."""
+    sweeps = recipe.get("sweep", {})
+    return sweeps if isinstance(sweeps, list) else [sweeps]
 
 
 def _with(recipe: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any]:

@@ -190,13 +190,23 @@ def test_a_recipe_of_several_sweeps_searches_masks(small):
     assert lottery["sparsity"]["nonzero"] < lottery["sparsity"]["total"]
 
 
+NAMED = 'arch = "models:mlp"\ndata = "digits"\n'
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
         ("arch = ", "TOML"),
         ("speed = 1", "speed"),
         ("", "arch is missing"),
-        ('arch = "models:mlp"\ndata = "digits"', "[prune] or [search]"),
+        (f"{NAMED}", "[prune] or [search]"),
+        (f"{NAMED}search = 3", "search cannot be 3"),
+        (f"{NAMED}[search]\np = 'x'", "[search] p cannot be 'x'"),
+        (f"{NAMED}[search]\nspeed = 1", "[search] speed is not known"),
+        (f"{NAMED}sweep = [1]\n[search]", "[sweep] needs lists"),
+        (f"{NAMED}[search]\n[sweep]\n'search.p' = 0.5", "[sweep] needs lists"),
+        (f"{NAMED}[search]\n[sweep]\n'search.p' = ['x']", "[search] p cannot be 'x'"),
+        (f"{NAMED}[search]\n[train]\nepochs = 'x'", "epochs=x"),
     ],
 )
 def test_recipes_that_make_no_sense(slimnet, tmp_path, wrong, told):
