@@ -367,7 +367,7 @@ class _Row:
 
     def split(self, of_id: Ids) -> list[Ids]:
         """What belongs to the ids of each slot."""
-        return np.split(of_id[self.ids], self.starts[1:])
+        return np.split(of_id[self.ids], self.starts)[1:]  # before the first slot there is nothing
 
     def reduce(self, ufunc: np.ufunc, of_id: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What belongs to the ids of each slot, taken together; no slot is empty."""
