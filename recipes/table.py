@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from slimnet.recipe import sweeps_of
 from slimnet.report import charts
 
 FOLDER = Path(__file__).parent
@@ -43,15 +44,15 @@ def main() -> None:
 
 def section(name: str, recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """Title, command, and one line per combination of the sweeps."""
-    sweeps = recipe.get("sweep", {})
-    sweep = list(dict.fromkeys(key for part in (sweeps if isinstance(sweeps, list) else [sweeps]) for key in part))
+    sweep = list(dict.fromkeys(key for part in sweeps_of(recipe) for key in part))
     figures = searched if "search" in recipe else pruned
     lines = [f"## {recipe['title']}\n", f"`slimnet run recipes/{name}.toml`, {rows[0]['device']}, "
              f"{sum(row['seconds'] for row in rows) / 60:.0f} minutes. {recipe.get('note', '')}\n"]  # fmt: skip
-    table = []
-    for key in dict.fromkeys(tuple(row.get(k, "") for k in sweep) for row in rows):
-        same = [row for row in rows if tuple(row.get(k, "") for k in sweep) == key]
-        table.append({k.rpartition(".")[2]: str(v) for k, v in zip(sweep, key, strict=True)} | figures(same))
+    runs: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        runs.setdefault(tuple(str(row.get(k, "")) for k in sweep), []).append(row)
+    names = [k.rpartition(".")[2] for k in sweep]
+    table = [dict(zip(names, key, strict=True)) | figures(same) for key, same in runs.items()]
     lines += [f"| {' | '.join(table[0])} |", f"|{'--|' * len(table[0])}"]
     lines += [f"| {' | '.join(row.values())} |" for row in table]
     if len(rows) <= CURVES and "search" in recipe:
@@ -95,7 +96,7 @@ def searched(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], sweep: Sequence[str], file: Path) -> None:
-    """Index, accuracy and weights left after each turn, one curve per search."""
+    """Both indices and the accuracy after each turn, one curve per search."""
     panels: dict[str, dict[str, Any]] = {"PQ index (½, 1)": {}, "PQ index (1, 2)": {}, "accuracy (test)": {}}
     for row in rows:
         label, turns = ", ".join(str(row[key]) for key in sweep if key in row), row["iterations"]

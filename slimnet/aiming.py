@@ -127,7 +127,7 @@ class Stopwatch:
 
 
 class Aim:
-    """Meets targets; a network is profiled once for all of them.
+    """Meets targets; a network is profiled, and timed as it is, once for all of them.
 
     Args:
         watch: makes the stopwatch for a network.
@@ -136,6 +136,7 @@ class Aim:
     def __init__(self, watch: Callable[[Trace], Stopwatch] = Stopwatch) -> None:
         self._watch = watch
         self._models: dict[Any, LatencyModel] = {}
+        self._dense: dict[Any, float] = {}
 
     def hit(self, problem: Problem, target: Target, clock: Clock) -> Hit:
         """The widths that meet a target.
@@ -149,14 +150,12 @@ class Aim:
             return _counted(problem, target)
 
     def best(self, problems: Sequence[Problem], target: Target, clock: Clock) -> int:
-        """Number of the problem whose plan for a measured target is worth most, by the latency model."""
+        """Number of the problem, all of one network, whose plan for a measured target is worth most by its model."""
+        asked = self._asked(problems[0].trace, target, clock)
 
         def promise(problem: Problem) -> float:
             model = self.latency_model(problem, clock).cost
-            dense = model.total(problem.choices.most)
-            budget = dense / target.asked
-            if target.kind == "latency":
-                budget = dense * target.asked / self._watch(problem.trace).dense_ms()
+            budget = model.total(problem.choices.most) / asked
             kept = problem.solve(model, budget)
             over = model.total(kept) / budget - 1
             return -over if over > 0 else problem.choices.worth(kept) / len(kept)
@@ -166,7 +165,7 @@ class Aim:
     def latency_model(self, problem: Problem, clock: Clock) -> LatencyModel:
         """The model of a network's latency, from profiles of it and of slimmer variants."""
         trace = problem.trace
-        key = trace.model_hash, tuple(trace.net.inputs.items()), problem.free.tobytes(), *map(len, trace.groups)
+        key = *_network(trace), problem.free.tobytes(), *map(len, trace.groups)
         if key not in self._models:
             with clock("profile"):
                 variants = _variants(problem.choices)
@@ -174,11 +173,21 @@ class Aim:
             self._models[key] = fit(trace, list(zip(variants, times, strict=True)), _HELD_OUT)
         return self._models[key]
 
+    def _dense_ms(self, trace: Trace, clock: Clock) -> float:
+        """Milliseconds of a dense network."""
+        key = _network(trace)
+        if key not in self._dense:
+            with clock("measure"):
+                self._dense[key] = self._watch(trace).dense_ms()
+        return self._dense[key]
+
+    def _asked(self, trace: Trace, target: Target, clock: Clock) -> float:
+        """A measured target as a speedup."""
+        return target.asked if target.kind == "speedup" else self._dense_ms(trace, clock) / target.asked
+
     def _timed(self, problem: Problem, target: Target, clock: Clock) -> Hit:
         model, watch = self.latency_model(problem, clock), self._watch(problem.trace)
-        with clock("measure"):
-            dense_ms = watch.dense_ms()
-        asked = target.asked if target.kind == "speedup" else dense_ms / target.asked
+        dense_ms, asked = self._dense_ms(problem.trace, clock), self._asked(problem.trace, target, clock)
         if asked <= 1:
             raise BadInput(f"{target.option}: {problem.trace.net.name} takes {dense_ms:.3g} ms as it is; ask for less")
         dense = model.cost.total(problem.choices.most)
@@ -197,6 +206,11 @@ class Aim:
         if found.floor and not target.best:
             raise BadInput(_too_much(problem, target, model.cost, found.best, dense_ms))
         return _timed_hit(problem, target, model, found, asked, dense_ms)
+
+
+def _network(trace: Trace) -> tuple[Any, ...]:
+    """Tells networks apart, with the shapes of their inputs."""
+    return trace.model_hash, tuple(trace.net.inputs.items())
 
 
 def problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from slimnet.aiming import Aim, Hit, Problem, Stopwatch, problem
@@ -142,7 +143,7 @@ class _Job:
 
     def as_it_is(self) -> Report:
         """Rank the units of the network without training it."""
-        scorer, scores = self.scored(self.method, self.options)
+        scorer, scores = self.ranked
         hit = self.hit(scores)
         with self.clock("plan"):
             removed = self.chosen(scores, hit, scorer.normalise)
@@ -194,7 +195,7 @@ class _Job:
             raise BadInput(f"--picks {budget.picks}: trains itself; name a criterion, such as l1, random or obd")
         if budget.picks is not None or budget.target is not None:
             # Widths come from the network as it is; without --picks the method decides which units they are.
-            scorer, scores = self.scored(budget.picks or "l1", {})
+            scorer, scores = self.ranked
             hit = self.hit(scores)
             fixed = self.chosen(scores, hit, scorer.normalise) if budget.picks is not None else None
 
@@ -214,8 +215,12 @@ class _Job:
             return None
         return self.aim.hit(self.budget.problem(self.traced, scores), self.budget.target, self.clock)
 
-    def scored(self, method: str, options: Mapping[str, Any]) -> tuple[Method, Scores]:
-        """A criterion, and what it makes of the network."""
+    @cached_property
+    def ranked(self) -> tuple[Method, Scores]:
+        """What ranks the network as it is, and its scores: the method, or the criterion a training one starts from."""
+        method, options = self.method, self.options
+        if is_training(method):
+            method, options = self.budget.picks or "l1", {}
         scorer = create(method, **options)
         if isinstance(scorer, DataMethod):
             data = self.training.data if self.training is not None else self.delivery.data
@@ -242,8 +247,7 @@ def _best(jobs: Sequence[_Job]) -> _Job:
     first = jobs[0]
     if len(jobs) == 1 or first.budget.target is None:
         return first
-    ranked = (first.budget.picks or "l1", {}) if is_training(first.method) else (first.method, first.options)
-    problems = [job.budget.problem(job.traced, job.scored(*ranked)[1]) for job in jobs]
+    problems = [job.budget.problem(job.traced, job.ranked[1]) for job in jobs]
     return jobs[first.aim.best(problems, first.budget.target, first.clock)]
 
 

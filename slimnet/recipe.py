@@ -84,7 +84,7 @@ def read(path: Path) -> dict[str, Any]:
             raise BadInput(f"{path}: {key} is missing")
     if ("prune" in recipe) == ("search" in recipe):
         raise BadInput(f"{path}: either [prune] or [search] says what to do")
-    for sweep in _sweeps(recipe):
+    for sweep in sweeps_of(recipe):
         if not isinstance(sweep, dict) or not all(isinstance(values, list) for values in sweep.values()):
             raise BadInput(f'{path}: [sweep] needs lists of values, as in "prune.ratio" = [0.3, 0.5]')
     for job in jobs(recipe):
@@ -106,13 +106,13 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
 def jobs(recipe: Mapping[str, Any]) -> Iterator[Job]:
     """Every combination of the sweep, or of each of several, for every seed."""
     for seed in recipe.get("seeds", [0]):
-        for sweep in _sweeps(recipe):
+        for sweep in sweeps_of(recipe):
             for values in itertools.product(*sweep.values()):
                 varied = dict(zip(sweep, values, strict=True))
                 yield Job(_with(recipe, varied), seed, varied)
 
 
-def _sweeps(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+def sweeps_of(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tables of a sweep: [sweep], or several of [[sweep]]."""
     sweeps = recipe.get("sweep", {})
     return sweeps if isinstance(sweeps, list) else [sweeps]

@@ -47,8 +47,10 @@ def trace(net: Net, allow_inexact: bool = False, prefer: str | None = None) -> T
 
 def cuts(net: Net, allow_inexact: bool = False) -> list[Trace]:
     """The trace of a network, and those that differ because grids (heads, conv groups) are cut along other axes."""
-    found: list[Trace] = []
-    for prefer in (None, *PREFERENCES):
+    tracer = Tracer(net, allow_inexact)
+    tracer.walk()
+    found = [resolve(tracer)]
+    for prefer in PREFERENCES if tracer.ledger.relations else ():
         traced = trace(net, allow_inexact, prefer)
         if not any(np.array_equal(traced.unit_of_id, other.unit_of_id) for other in found):
             found.append(traced)

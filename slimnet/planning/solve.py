@@ -67,9 +67,9 @@ class Choices:
         """Importance and multiply-adds kept; all of these are worth `_WORK` times as much as all importance."""
         return self.kept(counts) + self._price * self.work.total(counts)
 
-    def along(self, counts: Counts, group: int) -> Floats:
-        """The worth with every count of one group while the others stay, but for a constant: [choices]."""
-        return self.value[group] + self._price * self.work.along(counts, group, self.counts[group])
+    def along(self, counts: Counts, group: int, at: Counts | slice = slice(None)) -> Floats:
+        """The worth with the counts `at` of one group while the others stay, but for a constant: [at]."""
+        return self.value[group][at] + self._price * self.work.along(counts, group, self.counts[group][at])
 
     @cached_property
     def _price(self) -> float:
@@ -217,7 +217,7 @@ def _within(cost: Cost, budget: float, choices: Choices, counts: Counts, window:
     now = cost.total(counts)
     near = [have[at] for have, at in zip(choices.counts, window, strict=True)]
     moved = [cost.along(counts, g, these) - now for g, these in enumerate(near)]
-    value = [choices.along(counts, g)[at] for g, at in enumerate(window)]
+    value = [choices.along(counts, g, at) for g, at in enumerate(window)]
     room = budget - now
     for _ in range(4):
         picked = _knapsack(value, moved, room)
@@ -269,8 +269,8 @@ def _filled(cost: Cost, budget: float, choices: Choices, counts: Counts) -> Coun
             if at + 1 == len(have):
                 continue
             price = float(cost.along(counts, g, have[at + 1 : at + 2])[0]) - now
-            value = choices.along(counts, g)
-            gain = float(value[at + 1] - value[at]) / max(price, 1e-12)
+            now_worth, then_worth = choices.along(counts, g, slice(at, at + 2))
+            gain = float(then_worth - now_worth) / max(price, 1e-12)
             if now + price <= budget and gain > best:
                 best, chosen = gain, (g, have[at + 1])
         if chosen is None:
