@@ -28,6 +28,7 @@ from slimnet.graph.shrink import absorb, shrinkable
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.io.data import Data
+from slimnet.io.inputs import specs
 from slimnet.io.onnx_file import load_onnx
 from slimnet.masks import masked_units, read_masks
 from slimnet.planning.plan import Plan
@@ -111,7 +112,7 @@ def verify_files(
     """Check a slim.onnx against the dense network and the plan that led to it."""
     clock = clock or Clock()
     traced, removed, _ = _traced_for(net, plan, clock)
-    candidate = load_onnx(slim, net.specs).model
+    candidate = load_onnx(slim, specs(net.inputs)).model
     if data is not None:
         data.test.check(net)
     with clock("verify") as progress, explained(f"is {slim} what {plan} makes of {net.source or net.name}?"):

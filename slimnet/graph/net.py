@@ -49,11 +49,6 @@ class Net:
     source: str | None = None
     torch: TorchSource | None = None
 
-    @property
-    def specs(self) -> list[str]:
-        """The inputs as `--input` has them, "x=1x3x224x224"."""
-        return [f"{name}={'x'.join(map(str, shape))}" for name, shape in self.inputs.items()]
-
     def params(self) -> Mapping[str, np.ndarray]:
         """The initializers of the main graph by name, each read when it is asked for; not to be written to."""
         return _Params(self.model.graph)

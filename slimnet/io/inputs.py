@@ -71,6 +71,11 @@ def sizes(shape: Iterable[object]) -> str:
     return "x".join(str(n) for n in shape)
 
 
+def specs(inputs: Mapping[str, Iterable[object]]) -> list[str]:
+    """Inputs as `--input` has them: ["x=1x3x224x224"]."""
+    return [f"{name}={sizes(shape)}" for name, shape in inputs.items()]
+
+
 def _shape(what: str, shape: Shape) -> tuple[int, ...]:
     if any(n < 1 for n in shape):
         raise BadInput(f"--input {what}: the shape {sizes(shape)} is empty; every size must be at least 1")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from slimnet.errors import BadInput
+from slimnet.io.inputs import sizes, specs
 
 if TYPE_CHECKING:
     from slimnet.graph.net import Net
@@ -57,8 +58,8 @@ class Samples:
         """Raises BadInput where a network takes other samples, or several inputs."""
         (shape, *others) = net.inputs.values()
         if others or self.shape != tuple(shape[1:]):
-            own, takes = "x".join(map(str, self.shape)), " and ".join(net.specs)
-            raise BadInput(f"--data: samples of shape {own} do not fit {net.name}, which takes {takes}")
+            takes = " and ".join(specs(net.inputs))
+            raise BadInput(f"--data: samples of shape {sizes(self.shape)} do not fit {net.name}, which takes {takes}")
 
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The samples of some indices: values float32 [k, ...] and classes int64 [k]; copies, free to be changed."""
