@@ -26,13 +26,13 @@ def batches(samples: Samples, phase: Phase, augment: str) -> DataLoader[Any]:
     """
     if len(samples) < phase.batch_size:
         raise BadInput(f"batch_size {phase.batch_size}: the training split has only {len(samples)} samples")
-    collate = partial(_collate, augment=augment)
+    collate = partial(_collate, augment=augment, channels_last=phase.channels_last)
     return DataLoader(samples, phase.batch_size, shuffle=True, drop_last=True, collate_fn=collate)  # type: ignore[arg-type]
 
 
-def _collate(arrays: tuple[np.ndarray, np.ndarray], augment: str) -> Batch:
-    x, y = torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
-    return AUGMENTATIONS[augment](x), y
+def _collate(arrays: tuple[np.ndarray, np.ndarray], augment: str, channels_last: bool) -> Batch:
+    x, y = AUGMENTATIONS[augment](torch.from_numpy(arrays[0])), torch.from_numpy(arrays[1])
+    return x.to(memory_format=torch.channels_last) if channels_last and x.ndim == 4 else x, y
 
 
 def _same(x: Tensor) -> Tensor:

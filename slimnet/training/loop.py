@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,6 +35,7 @@ def unwatched(fraction: float, detail: str) -> None:
 
 def accelerator_for(phase: Phase, device: str = "auto") -> Accelerator:
     """The devices and processes to train on: `device` "auto" takes what there is, "cpu" only the processor."""
+    AcceleratorState._reset_state()  # it keeps the first precision, and phases may differ in theirs
     return Accelerator(
         cpu=device == "cpu", mixed_precision=phase.precision, gradient_accumulation_steps=phase.accumulate
     )

@@ -183,6 +183,27 @@ def test_batch_norm_is_estimated_anew():
     assert module[0].momentum == 0.1
 
 
+def test_the_layout_of_pictures_changes_only_rounding():
+    ends, layouts = [], []
+    for channels_last in (False, True):
+        seen = []
+        module, data = seeded(cnn), small_digits(64)
+        module[3].register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        run(module, data, Phase(epochs=1, lr=0.01, batch_size=16, channels_last=channels_last)).fit()
+        ends.append(weights(module))
+        layouts.append(seen[0].is_contiguous(memory_format=torch.channels_last))
+    assert layouts == [False, True]
+    assert torch.allclose(*ends, atol=1e-5)
+    assert all(p.is_contiguous() for p in module.parameters())  # what saves them expects that
+
+
+def test_half_precision_learns_too():
+    module, data = seeded(mlp), small_digits()
+    run(module, data, Phase(epochs=15, lr=0.1, batch_size=32, precision="bf16")).fit()
+    assert accuracy(module, data.test) > 0.85
+    assert all(p.dtype == torch.float32 for p in module.parameters())
+
+
 def test_schedules():
     assert Phase(schedule="constant").factor(7) == 1
     assert [round(Phase(schedule="step:2,4").factor(e), 4) for e in range(5)] == [1, 1, 0.1, 0.1, 0.01]
