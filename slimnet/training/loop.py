@@ -103,6 +103,7 @@ class Run:
             loss = self._epoch(epoch)
             self._record(epoch, loss)
             self._save()
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # no casts in what is exported
         if self.phase.best and self.best is not None:
             self.module.load_state_dict(self.best[1])
         estimate_batch_norm(self.module, self.loader, self.phase.bn_batches)

@@ -72,6 +72,17 @@ def test_the_reported_accuracy_is_that_of_the_file(tmp_path):
     assert accuracy_of(network.model, network, data.test) == report["accuracy"]["after"]
 
 
+@pytest.mark.parametrize("net_", [cnn, HardCoded])
+def test_half_precision_stays_in_training(tmp_path, net_):
+    """What is shrunk, exported and measured is in single precision, on the slim module and on the masked one."""
+    half = replace(QUICK, precision="bf16", channels_last=net_ is cnn)
+    report = pruned(trained(net_, 1), tmp_path, "greg-1", sparsify=half, finetune=half).content
+    assert report["verify"]["exact"]
+    data, network = small_digits(), slimnet.load(tmp_path / "slim.onnx")
+    assert {array.dtype for array in network.params().values() if array.ndim > 1} == {np.dtype(np.float32)}
+    assert accuracy_of(network.model, network, data.test) == report["accuracy"]["after"]
+
+
 def test_the_saved_module_is_the_fine_tuned_one(tmp_path):
     module = trained(cnn)
     network = slimnet.load(None, arch=f"{__file__}:cnn", inputs="1x1x8x8")
