@@ -16,8 +16,9 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimnet.errors import TrainingFailed
+from slimnet.errors import BadInput, TrainingFailed
 from slimnet.io.data import Data
+from slimnet.io.files import essence
 from slimnet.methods.training import Masks, TrainingMethod
 from slimnet.training import checkpoint
 from slimnet.training.loader import batches
@@ -147,7 +148,7 @@ class Run:
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
         phase = self.phase
         with self.accelerator.autocast():
-            output = self.model(x)
+            output = self._output(x)
             loss = F.cross_entropy(output, y, label_smoothing=phase.smoothing)
             if self.teacher is not None and phase.distill:
                 with torch.no_grad():
@@ -156,6 +157,16 @@ class Run:
                 divergence = F.kl_div(own, soft, reduction="batchmean", log_target=True) * phase.temperature**2
                 loss = (1 - phase.distill) * loss + phase.distill * divergence
         return loss
+
+    def _output(self, x: Tensor) -> Tensor:
+        try:
+            return self.model(x)
+        except RuntimeError as error:
+            if not self.phase.channels_last or "view" not in str(error):
+                raise
+            raise BadInput(
+                f"channels_last: the network does not run on pictures laid out so ({essence(error)}); leave it out"
+            ) from error
 
     def _step(self, last: bool) -> None:
         """Take an optimizer step if these are the last gradients of it."""

@@ -83,6 +83,11 @@ def test_half_precision_stays_in_training(tmp_path, net_):
     assert accuracy_of(network.model, network, data.test) == report["accuracy"]["after"]
 
 
+def test_a_view_of_feature_maps_refuses_channels_last(tmp_path):
+    with pytest.raises(BadInput, match="channels_last"):
+        pruned(trained(HardCoded, 1), tmp_path, finetune=replace(QUICK, channels_last=True))
+
+
 def test_the_saved_module_is_the_fine_tuned_one(tmp_path):
     module = trained(cnn)
     network = slimnet.load(None, arch=f"{__file__}:cnn", inputs="1x1x8x8")
