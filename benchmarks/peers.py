@@ -32,5 +32,10 @@ def magnitude_pruner(module: nn.Module, example: torch.Tensor) -> Any:
     )
 
 
+def example(network: Any) -> torch.Tensor:
+    """An input of a network of the walk."""
+    return torch.zeros(network.input, dtype=torch.int64) if "int" in network.spec else torch.randn(network.input)
+
+
 def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())

@@ -1,15 +1,17 @@
 """Time trace, score, plan and slim: medians of five warm repetitions, each network in a process of its own.
 
-    python benchmarks/speed.py [--only PATTERN] [--again] [--folder EXPORTED] [--timeout 600]
+    python benchmarks/speed.py [--only PATTERN] [--again] [--peer] [--folder EXPORTED] [--timeout 600]
 
-Weights play no part here, so networks are as built. `--folder` has NAME.onnx files that save exporting them.
-Writes results/speed.json and the table results/speed.md.
+Weights play no part here, so networks are as built. `--folder` has NAME.onnx files that save exporting them. `--peer`
+prunes each network with torch-pruning too, once, right after: seconds depend on what else a machine does, their ratio
+less. Writes results/speed.json and the table results/speed.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +31,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", help="names, as comma-separated shell patterns")
     options.add_argument("--again", action="store_true", help="also networks that are in the table already")
+    options.add_argument("--peer", action="store_true", help="time torch-pruning too")
     options.add_argument("--folder", default="", help="folder of exported networks, NAME.onnx")
     options.add_argument("--timeout", type=float, default=600, help="seconds per network")
     given = options.parse_args()
@@ -36,13 +39,13 @@ def main() -> None:
     for name in networks.select(catalogue, given.only):
         if name in harness.read(FILE) and not given.again:
             continue
-        row = harness.run(Path(__file__), ["--one", given.folder, name], given.timeout)
+        row = harness.run(Path(__file__), ["--one", given.folder, "peer" * given.peer, name], given.timeout)
         harness.write(FILE, harness.read(FILE) | {name: row | {"kind": catalogue[name].kind}})
         print(name, row, flush=True)
     report(harness.read(FILE))
 
 
-def measure(folder: str, name: str, out: Path) -> None:
+def measure(folder: str, peer: bool, name: str, out: Path) -> None:
     """Time one network."""
     from slimnet.io import load
 
@@ -57,7 +60,30 @@ def measure(folder: str, name: str, out: Path) -> None:
         net = load(built) if isinstance(built, Path) else load(built, inputs=network.spec)
     _, _, times = prune(net, False, REPEATS)
     params = sum(v.const_value.size for v in net.model.graph.initializers.values() if v.const_value is not None)
-    harness.write(out, {"params": params, "nodes": len(net.model.graph), "times": times})
+    row = {"params": params, "nodes": len(net.model.graph), "times": times}
+    harness.write(out, row)
+    if peer:
+        harness.write(out, row | {"torch_pruning": torch_pruning(name)})
+
+
+def torch_pruning(name: str) -> float | None:
+    """Seconds that torch-pruning takes for the same, once it is warm; None if it fails."""
+    import networks
+    import peers
+    import torch
+
+    peers.magnitude_pruner(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 10)), torch.ones(1, 4)).step()
+    network = networks.catalogue()[name]
+    module = network.build()
+    if isinstance(module, Path):
+        return None
+    example = peers.example(network)
+    started = time.perf_counter()
+    try:
+        peers.magnitude_pruner(module.eval(), example).step()
+    except Exception:  # whatever it raises
+        return None
+    return round(time.perf_counter() - started, 4)
 
 
 def report(table: dict[str, Any]) -> None:
@@ -73,16 +99,22 @@ def report(table: dict[str, Any]) -> None:
         if part:
             worst = max(part, key=part.__getitem__)
             text += f" {title}: {part[worst]:.2f} s ({worst})."
+    peers = {name: row["torch_pruning"] for name, row in done.items() if row.get("torch_pruning")}
+    if peers:
+        ratio = median(peers[name] / totals[name] for name in peers)
+        text += f" torch-pruning, in the same run: {median(peers.values()):.3f} s over the {len(peers)} it can prune, "
+        text += f"{ratio:.1f} times as long in the median."
     rows = [
-        [name, f"{row['params'] / 1e6:.1f}", row["nodes"], *(row["times"][s] for s in STEPS), totals[name]]
+        [name, f"{row['params'] / 1e6:.1f}", row["nodes"], *(row["times"][s] for s in STEPS), totals[name],
+         peers.get(name, "")]
         for name, row in done.items()
-    ]
-    columns = ["network", "M params", "nodes", *(f"{step} s" for step in STEPS), "total s"]
+    ]  # fmt: skip
+    columns = ["network", "M params", "nodes", *(f"{step} s" for step in STEPS), "total s", "torch-pruning s"]
     (harness.RESULTS / "speed.md").write_text(f"{text}\n\n{harness.markdown(columns, rows)}")
 
 
 if __name__ == "__main__":
     if "--one" in sys.argv:
-        measure(sys.argv[-3], sys.argv[-2], Path(sys.argv[-1]))
+        measure(sys.argv[-4], bool(sys.argv[-3]), sys.argv[-2], Path(sys.argv[-1]))
     else:
         main()

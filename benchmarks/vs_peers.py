@@ -26,7 +26,6 @@ import harness
 import numpy as np
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 FILE = harness.RESULTS / "vs_peers.json"
@@ -109,7 +108,7 @@ def _torch_pruning(module: nn.Module, network: Any) -> Outcome:
     import torch
 
     dense = copy.deepcopy(module)
-    example = _example(network)
+    example = peers.example(network)
     started = time.perf_counter()
     peers.magnitude_pruner(module, example).step()
     inner = time.perf_counter() - started
@@ -128,10 +127,11 @@ def _torch_pruning(module: nn.Module, network: Any) -> Outcome:
 def _onnxsim(module: nn.Module, network: Any) -> Outcome:
     import onnx
     import onnxsim
+    import peers
     import torch
     from onnxsim.pruning import apply_structured_pruning
 
-    example = _example(network)
+    example = peers.example(network)
     exported = torch.onnx.export(module, (example,), dynamo=True, verbose=False)
     assert exported is not None
     dense, _ = onnxsim.simplify(exported.model_proto)
@@ -164,12 +164,6 @@ def _weights(model: Any) -> dict[str, np.ndarray]:
 
 def _size(weights: Arrays) -> int:
     return sum(array.size for array in weights.values() if array.size > 1)
-
-
-def _example(network: Any) -> torch.Tensor:
-    import torch
-
-    return torch.zeros(network.input, dtype=torch.int64) if "int" in network.spec else torch.randn(network.input)
 
 
 def _output(model: Any, example: np.ndarray) -> np.ndarray:

@@ -20,6 +20,9 @@ from slimnet.graph.units import Slot, Trace
 
 Array = npt.NDArray[Any]
 
+#: Elements of a tensor that is cut block by block, and of a block.
+_LARGE, _BLOCK = 1 << 22, 1 << 18
+
 
 def mask(trace: Trace, removed: Bools, wrap: bool = True) -> ir.Model:
     """The dense network with every slice of the removed units set to zero.
@@ -306,9 +309,21 @@ def _cut_tensors(copy: _Copy, keep: Bools) -> None:
         array = slots[0].data if tensor is None else tensor.numpy()
         assert array is not None
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
-        for axis, kept in stays.items():
-            array = array.take(np.flatnonzero(kept), axis)
-        copy.replace(slots[0], array, dtype)
+        copy.replace(slots[0], _taken(array, {axis: np.flatnonzero(kept) for axis, kept in stays.items()}), dtype)
+
+
+def _taken(array: Array, index: Mapping[int, Ids]) -> Array:
+    """Some indices of some axes; large tensors by blocks of rows, so that no copy is made that is cut only half."""
+    if array.size <= _LARGE or 0 not in index or len(index) == 1:
+        for axis, ids in index.items():
+            array = array.take(ids, axis)
+        return array
+    rows, rest = index[0], {axis: ids for axis, ids in index.items() if axis != 0}
+    taken = np.empty([len(index[k]) if k in index else n for k, n in enumerate(array.shape)], array.dtype)
+    step = max(1, _BLOCK // array[0].size)
+    for first in range(0, len(rows), step):
+        taken[first : first + step] = _taken(array[rows[first : first + step]], rest)
+    return taken
 
 
 def _freeze_computed(copy: _Copy) -> None:

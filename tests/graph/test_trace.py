@@ -520,6 +520,21 @@ def test_the_dense_graph_is_never_edited():
     assert ir.to_proto(model.model).SerializeToString(deterministic=True) == before
 
 
+def test_large_tensors_are_cut_alike_block_by_block(monkeypatch):
+    found = trace(
+        net("""(float[N,3,8,8] x) => (y)
+        <float[10,3,3,3] w, float[12,10,3,3] v, float[2,12,6,6] u>
+        { h = Conv<pads=[1,1,1,1]>(x, w) r = Relu(h) c = Conv(r, v) p = Relu(c) y = Conv(p, u) }""")
+    )
+    removed = np.arange(found.n_units) % 3 == 1
+    whole = {name: value.const_value.numpy() for name, value in slim(found, removed).graph.initializers.items()}
+    monkeypatch.setattr("slimnet.graph.surgery._LARGE", 50)
+    for block in (1, 300, 10**6):
+        monkeypatch.setattr("slimnet.graph.surgery._BLOCK", block)
+        for name, value in slim(found, removed).graph.initializers.items():
+            assert np.array_equal(value.const_value.numpy(), whole[name])
+
+
 def test_the_hash_is_of_the_topology_and_not_of_the_weights():
     text = "(float[N,3] x) => (y) <float[3,6] w, float[6,2] v> { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }"
     hashes = [trace(net(text, seed=seed)).model_hash for seed in (0, 1)]
