@@ -12,6 +12,8 @@ from slimnet.errors import BadInput
 OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = ("no", "fp16", "bf16")
 
+_AT_LEAST = {0: ("epochs", "lr", "weight_decay", "clip", "patience", "bn_batches"), 1: ("batch_size", "accumulate")}
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -65,11 +67,17 @@ class Phase:
             raise BadInput(f"optimizer {self.optimizer!r} is not known; choose one of: {', '.join(OPTIMIZERS)}")
         if self.precision not in PRECISIONS:
             raise BadInput(f"precision {self.precision!r} is not known; choose one of: {', '.join(PRECISIONS)}")
-        for name, low in (("epochs", 0), ("lr", 0), ("batch_size", 1), ("accumulate", 1), ("weight_decay", 0)):
-            if not getattr(self, name) >= low:
-                raise BadInput(f"{name} {getattr(self, name):g}: must be at least {low}")
+        for low, names in _AT_LEAST.items():
+            for name in names:
+                if not getattr(self, name) >= low:
+                    raise BadInput(f"{name} {getattr(self, name):g}: must be at least {low}")
+        for name in ("momentum", "smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInput(f"{name} {getattr(self, name):g}: must be at least 0 and below 1")
         if not 0 <= self.distill <= 1:
             raise BadInput(f"distill {self.distill:g}: is a weight between 0 and 1")
+        if not self.temperature > 0:
+            raise BadInput(f"temperature {self.temperature:g}: must be above 0")
         self.milestones()
 
     def milestones(self) -> tuple[int, ...]:

@@ -219,7 +219,8 @@ def test_schedules():
     "wrong",
     [
         *({"schedule": "steps"}, {"schedule": "step:a"}, {"optimizer": "lion"}, {"lr": -1.0}, {"lr": math.nan}),
-        *({"batch_size": 0}, {"distill": 2.0}, {"precision": "int8"}),
+        *({"batch_size": 0}, {"distill": 2.0}, {"precision": "int8"}, {"momentum": 1.0}, {"smoothing": -0.1}),
+        *({"temperature": 0.0}, {"clip": -1.0}, {"patience": -1}),
     ],
 )
 def test_settings_that_make_no_sense(wrong):
