@@ -61,6 +61,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", help="names, as comma-separated shell patterns")
     options.add_argument("--again", action="store_true", help="also networks that are in the table already")
+    options.add_argument("--peer", action="store_true", help="only torch-pruning, beside targets in the table")
     options.add_argument("--trained", metavar="FILE=DATA", help="a checkpoint that names its architecture, and data")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--seconds", type=float, default=10.0, help="per measurement")
@@ -68,9 +69,9 @@ def main() -> None:
     given = options.parse_args()
     names = [given.trained] if given.trained else networks.select(dict.fromkeys(NETWORKS), given.only)  # type: ignore[arg-type]
     for name in names:
-        if "targets" in harness.read(FILE).get(name, {}) and not given.again:
+        if "targets" in harness.read(FILE).get(name, {}) and not (given.again or given.peer):
             continue
-        words = ["--one", str(given.threads), str(given.seconds), name]
+        words = ["--one", str(given.threads), str(given.seconds), "peer" * given.peer, name]
         row = harness.run(Path(__file__), words, given.timeout)
         harness.write(FILE, harness.read(FILE) | {Path(name.partition("=")[0]).stem: row})
         print(name, row, flush=True)
@@ -80,8 +81,8 @@ def main() -> None:
 # -- measuring -------------------------------------------------------------------------------------------------------
 
 
-def measure(name: str, threads: int, seconds: float, out: Path) -> None:
-    """All targets of one network, then torch-pruning at all ratios."""
+def measure(name: str, threads: int, seconds: float, only_peer: bool, out: Path) -> None:
+    """All targets of one network, if they are not in the table to stay, then torch-pruning at all ratios."""
     import networks
 
     from slimnet.graph.trace import cuts
@@ -96,10 +97,11 @@ def measure(name: str, threads: int, seconds: float, out: Path) -> None:
     net = load(module, inputs=network.spec)
     traces = cuts(net, allow_inexact=name.endswith(INEXACT))
     scored = [(traced, score("l1", traced.params(), traced.groups)) for traced in traces]
-    row: dict[str, Any] = {"threads": threads, "targets": targets(scored, threads, seconds)}
-    harness.write(out, row)
     before = harness.read(FILE).get(name, {})
-    others = before.get("torch_pruning") if before.get("threads") == threads else None
+    row: dict[str, Any] = {"threads": threads}
+    row["targets"] = before["targets"] if only_peer else targets(scored, threads, seconds)
+    harness.write(out, row)
+    others = before.get("torch_pruning") if before.get("threads") == threads and not only_peer else None
     if others and {str(traced.prefer) for traced in traces} <= others[0]["importance"].keys():  # only slimnet changed
         return harness.write(out, row | {"torch_pruning": others})
     try:
@@ -196,8 +198,8 @@ def stays(traced: Trace, dense: nn.Module, slim: nn.Module) -> list[np.ndarray]:
     before, after = ({n: p.detach().numpy() for n, p in m.named_parameters()} for m in (dense, slim))
     found = []
     for group in traced.groups:
-        written = [m for m in group.members if m.role & Role.OUT and m.tensor in before]
-        member = min(written, key=lambda m: before[m.tensor].size)
+        members = [m for m in group.members if m.role & (Role.OUT | Role.ALONG) and m.tensor in before]
+        member = min(members, key=lambda m: before[m.tensor].size)  # often a bias: its values differ too
         kept = kept_on(before[member.tensor], after[member.tensor], member.axis)
         found.append(np.isin(member.index, kept).all(axis=1))
     return found
@@ -353,6 +355,7 @@ def _cells(name: str, row: Mapping[str, Any], other: float | None) -> list[Any]:
 
 if __name__ == "__main__":
     if "--one" in sys.argv:
-        measure(sys.argv[-2], int(sys.argv[-4]), float(sys.argv[-3]), Path(sys.argv[-1]))
+        threads, seconds, only_peer, name, out = sys.argv[-5:]
+        measure(name, int(threads), float(seconds), bool(only_peer), Path(out))
     else:
         main()

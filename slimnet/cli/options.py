@@ -152,13 +152,15 @@ def plain(text: str) -> int | float | bool | str:
     return text
 
 
-def settings(given: list[str] | None) -> dict[str, dict[str, Any]]:
-    """The `--train` settings of each phase."""
-    found: dict[str, dict[str, Any]] = {"sparsify": {}, "finetune": {}}
+def settings(given: list[str] | None, phases: tuple[str, ...] = ("sparsify", "finetune")) -> dict[str, dict[str, Any]]:
+    """The `--train` settings of each phase; a command that has only one names it without a dot."""
+    found: dict[str, dict[str, Any]] = {phase: {} for phase in phases}
     for name, value in pairs(given, "--train"):
         phase, dot, key = name.rpartition(".")
+        if dot and len(phases) == 1:
+            raise BadInput(f"--train {name}: there is one phase only; write {key}={value}")
         if dot and phase not in found:
-            raise BadInput(f"--train {name}: there is no phase {phase!r}; choose sparsify or finetune")
+            raise BadInput(f"--train {name}: there is no phase {phase!r}; choose {' or '.join(phases)}")
         for p in [phase] if dot else found:
             found[p][key.replace("-", "_")] = plain(value)
     return found

@@ -65,7 +65,7 @@ def sap(
 
         how = Search(method, scope, iterations, Rule(p, q, eta, gamma, beta), fraction)
         settings = phase(TRAIN, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)
-        settings = phase(settings, **o.settings(train)["finetune"])
+        settings = phase(settings, **o.settings(train, ("train",))["train"])
         with clock("data"):
             split = load_data(data)
         delivery = Delivery(out, threads, bench_seconds, prove, split, command=o.command_line())

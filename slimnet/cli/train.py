@@ -40,7 +40,7 @@ def train(
         from slimnet.training.phase import phase
 
         chosen = phase(DENSE, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)
-        chosen = phase(chosen, **o.settings(setting)["finetune"])
+        chosen = phase(chosen, **o.settings(setting, ("train",))["train"])
         with clock("load"):
             split = load_data(data)
         result = train_dense(arch, weights, split, chosen, out, device, resume, clock)

@@ -44,6 +44,7 @@ def test_json_is_the_report(slimnet, tmp_path):
         (("--pq-p", 2), "0 < p <= 1 <= q"),
         (("--beta", 1.5), "beta between 0 and 1"),
         (("--train", "patience=x"), "patience"),
+        (("--train", "finetune.lr=1"), "write lr=1"),
         (("--arch", "models:nothing"), "models has no nothing"),
         (("--data", "nowhere"), "is not understood"),
         (("--arch", "models:lenet5"), "lenet5: does not run"),

@@ -111,6 +111,7 @@ def test_resuming_with_another_ratio_or_method_is_refused(small):
         (("--data", DATA, "--epochs", "1", "--train", "speed=3"), "speed"),
         (("--data", DATA, "--epochs", "1", "--train", "momentum=much"), "momentum"),
         (("--data", DATA, "--epochs", "1", "--train", "dense.lr=1"), "dense"),
+        (("--data", DATA, "--train", "lr=1"), "nothing is trained"),
         (("--data", DATA, "--method", "group-hs", "--option", "beta=1"), "beta"),
         (("--data", DATA, "--method", "greg-1", "--picks", "greg-2"), "--picks"),
         (("--data", DATA, "--epochs", "1", "--batch-size", "5000"), "batch_size"),
