@@ -166,6 +166,11 @@ def settings(given: list[str] | None, phases: tuple[str, ...] = ("sparsify", "fi
     return found
 
 
+def given(**options: object) -> list[str]:
+    """Those options that were given, as they were typed."""
+    return [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None]
+
+
 def command_line() -> str:
     """What was typed, for a report."""
     return shlex.join(["slimnet", *sys.argv[1:]])

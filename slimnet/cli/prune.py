@@ -140,8 +140,8 @@ def prune(
             training = Training(split, before, after, device, resume=resume)
         elif count:
             raise BadInput(f"--epochs {count}: fine-tuning needs --data")
-        elif train:
-            raise BadInput(f"--train {train[0]}: nothing is trained; give --data and --epochs")
+        elif idle := [*o.given(lr=lr, sparse_lr=sparse_lr, distill=distill), *(f"--train {t}" for t in train or ())]:
+            raise BadInput(f"{idle[0]}: nothing is trained; give --data and --epochs")
         delivery = Delivery(target, threads, bench_seconds, prove, split, o.command_line(), runner)
         if not o.is_main_process():
             delivery = Delivery(data=split, bench_seconds=0, prove=False)
