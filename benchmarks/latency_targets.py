@@ -21,7 +21,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,11 @@ def measure(name: str, threads: int, seconds: float, only_peer: bool, out: Path)
     from slimnet.methods.criteria import score
 
     if "=" in name:
-        return harness.write(out, {"threads": threads, "accuracy": accuracy(name, threads, seconds)})
+        found: list[dict[str, Any]] = []
+        for row in accuracy(name, threads, seconds):
+            found.append(row)
+            harness.write(out, {"threads": threads, "accuracy": found})
+        return None
     plain = name.removesuffix(INEXACT)
     network = networks.catalogue()[plain]
     module = networks.randomised(network.build(), 0).eval()
@@ -216,7 +220,7 @@ def kept_on(dense: np.ndarray, slim: np.ndarray, axis: int) -> np.ndarray:
     return np.median(lines, axis=1).astype(int)
 
 
-def accuracy(trained: str, threads: int, seconds: float) -> list[dict[str, Any]]:
+def accuracy(trained: str, threads: int, seconds: float) -> Iterator[dict[str, Any]]:
     """Accuracy of slimnet's and of torch-pruning's network at the same latency, both fine-tuned alike; FILE=DATA.
 
     torch-pruning's is the best one by importance that is as fast, its channels removed by slimnet.
@@ -250,14 +254,11 @@ def accuracy(trained: str, threads: int, seconds: float) -> list[dict[str, Any]]
         other = max(fast, key=lambda peer: peer[0]) if fast else max(peers, key=lambda peer: peer[1])
         rows.append((asked, {"slimnet": mine, "torch-pruning": other}))
     print("timed", flush=True)
-    return [
-        {"asked": asked}
-        | {
-            tool: {"importance": share, "speedup": speedup, "accuracy": finetuned(traced, removed, data)}
-            for tool, (share, speedup, removed) in found.items()
-        }
-        for asked, found in rows
-    ]
+    for asked, found in rows:
+        row: dict[str, Any] = {"asked": asked}
+        for tool, (share, speedup, removed) in found.items():
+            row[tool] = {"importance": share, "speedup": speedup, "accuracy": finetuned(traced, removed, data)}
+        yield row
 
 
 def optimised(traced: Trace, removed: np.ndarray) -> Any:
