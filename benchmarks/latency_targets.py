@@ -1,6 +1,6 @@
 """Is the speedup that was asked for measured, and how much importance does it cost beside torch-pruning?
 
-    python benchmarks/latency_targets.py [--only PATTERN] [--again] [--threads 2] [--seconds 10] [--timeout 3600]
+    python benchmarks/latency_targets.py [--only PATTERN] [--again | --peer] [--threads 2] [--seconds 10]
     python benchmarks/latency_targets.py --trained models/digits_resnet.pt=digits    # in accuracy
 
 Every network is asked for 1.5x, 2x and 3x (l1 scores, batch 1). What is measured is measured anew, interleaved with the
@@ -103,7 +103,8 @@ def measure(name: str, threads: int, seconds: float, only_peer: bool, out: Path)
     scored = [(traced, score("l1", traced.params(), traced.groups)) for traced in traces]
     before = harness.read(FILE).get(name, {})
     row: dict[str, Any] = {"threads": threads}
-    row["targets"] = before["targets"] if only_peer else targets(scored, threads, seconds)
+    kept = only_peer and "targets" in before
+    row["targets"] = before["targets"] if kept else targets(scored, threads, seconds)
     harness.write(out, row)
     others = before.get("torch_pruning") if before.get("threads") == threads and not only_peer else None
     if others and {str(traced.prefer) for traced in traces} <= others[0]["importance"].keys():  # only slimnet changed

@@ -99,14 +99,14 @@ def report(table: dict[str, Any]) -> None:
         if part:
             worst = max(part, key=part.__getitem__)
             text += f" {title}: {part[worst]:.2f} s ({worst})."
-    peers = {name: row["torch_pruning"] for name, row in done.items() if row.get("torch_pruning")}
-    if peers:
-        ratio = median(peers[name] / totals[name] for name in peers)
-        text += f" torch-pruning, in the same run: {median(peers.values()):.3f} s over the {len(peers)} it can prune, "
+    other = {name: row["torch_pruning"] for name, row in done.items() if row.get("torch_pruning")}
+    if other:
+        ratio = median(other[name] / totals[name] for name in other)
+        text += f" torch-pruning, in the same run: {median(other.values()):.3f} s over the {len(other)} it can prune, "
         text += f"{ratio:.1f} times as long in the median."
     rows = [
         [name, f"{row['params'] / 1e6:.1f}", row["nodes"], *(row["times"][s] for s in STEPS), totals[name],
-         peers.get(name, "")]
+         other.get(name, "")]
         for name, row in done.items()
     ]  # fmt: skip
     columns = ["network", "M params", "nodes", *(f"{step} s" for step in STEPS), "total s", "torch-pruning s"]

@@ -41,7 +41,7 @@ def prune(name: str, out: Path) -> None:
 
     network = networks.catalogue(name.startswith("timm:"))[name]
     module = network.build().eval()
-    example = torch.zeros(network.input, dtype=torch.int64) if "int" in network.spec else torch.randn(network.input)
+    example = peers.example(network)
     before = peers.parameters(module)
     started = time.perf_counter()
     peers.magnitude_pruner(module, example).step()

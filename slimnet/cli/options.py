@@ -166,7 +166,7 @@ def settings(given: list[str] | None, phases: tuple[str, ...] = ("sparsify", "fi
     return found
 
 
-def given(**options: object) -> list[str]:
+def typed(**options: object) -> list[str]:
     """Those options that were given, as they were typed."""
     return [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None]
 

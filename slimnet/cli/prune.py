@@ -140,7 +140,7 @@ def prune(
             training = Training(split, before, after, device, resume=resume)
         elif count:
             raise BadInput(f"--epochs {count}: fine-tuning needs --data")
-        elif idle := [*o.given(lr=lr, sparse_lr=sparse_lr, distill=distill), *(f"--train {t}" for t in train or ())]:
+        elif idle := [*o.typed(lr=lr, sparse_lr=sparse_lr, distill=distill), *(f"--train {t}" for t in train or ())]:
             raise BadInput(f"{idle[0]}: nothing is trained; give --data and --epochs")
         delivery = Delivery(target, threads, bench_seconds, prove, split, o.command_line(), runner)
         if not o.is_main_process():

@@ -37,8 +37,8 @@ class Phase:
         bn_batches: batches to estimate batch-norm statistics anew on at the end; 0 does not.
         accumulate: batches per optimizer step.
         precision: "no", "fp16" or "bf16" arithmetic.
-        channels_last: lay pictures out with their channels last: faster on processors, twice with "bf16"; networks
-            that use `Tensor.view` on feature maps refuse it.
+        channels_last: lay pictures out with their channels last: faster on processors, above all with "bf16";
+            networks that use `Tensor.view` on feature maps refuse it.
         seed: of order, augmentation and dropout.
     """
 
