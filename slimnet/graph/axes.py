@@ -123,9 +123,9 @@ class Ledger:
 
 def components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
     """Label of the connected component of each of `count` ids, given pairs of equal ids."""
-    rows = np.concatenate([p[0] for p in pairs]) if pairs else np.zeros(0, np.int64)
-    cols = np.concatenate([p[1] for p in pairs]) if pairs else np.zeros(0, np.int64)
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, cols)), shape=(count, count))
+    rows, cols = ([np.zeros(0, np.int32), *(pair[side].astype(np.int32) for pair in pairs)] for side in (0, 1))
+    ones = np.ones(sum(len(left) for left, _ in pairs))  # as scipy wants them: it converts what is anything else
+    graph = coo_array((ones, (np.concatenate(rows), np.concatenate(cols))), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -323,7 +322,7 @@ def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
     uses = [names[use] for use in row.reduce(np.maximum, use_of_id).tolist()]
     return Trace(
         net=tracer.net,
-        groups=_groups(slots, roles, uses, row.split(unit_of_id), group_of_unit),
+        groups=_groups(slots, roles, uses, row, unit_of_id, group_of_unit),
         pins=_pins(slots, row, labels, reason, ledger),
         n_units=len(order),
         unit_of_id=unit_of_id,
@@ -365,10 +364,6 @@ class _Row:
         ids = np.abs(np.concatenate([slot.ids for slot in slots])) if slots else np.zeros(0, np.int64)
         return cls(ids, np.repeat(np.arange(len(slots)), lengths), np.cumsum(lengths) - lengths)
 
-    def split(self, of_id: Ids) -> list[Ids]:
-        """What belongs to the ids of each slot."""
-        return np.split(of_id[self.ids], self.starts)[1:]  # before the first slot there is nothing
-
     def reduce(self, ufunc: np.ufunc, of_id: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What belongs to the ids of each slot, taken together; no slot is empty."""
         return np.asarray(ufunc.reduceat(of_id[self.ids], self.starts) if len(self.starts) else of_id[:0])
@@ -384,14 +379,21 @@ def _weights(tracer: Tracer, roles: Sequence[Role]) -> dict[str, tuple[int, ...]
 
 
 def _marks(count: int, marks: Sequence[tuple[Ids, Role, str]]) -> tuple[npt.NDArray[np.uint8], Ids, list[str]]:
-    """Per id: the roles and the number of the use; and the names of the uses."""
+    """Per id: the roles and the number of the use (the last one marked); and the names of the uses."""
     role_of_id = np.zeros(count, np.uint8)
     use_of_id = np.zeros(count, np.int64)
     names = {"": 0}
+    with_role: dict[Role, list[Ids]] = {}
+    with_use: list[tuple[Ids, int]] = []
     for ids, role, use in marks:
-        role_of_id[ids] |= np.uint8(role)
+        with_role.setdefault(role, []).append(ids)
         if use:
-            use_of_id[ids] = names.setdefault(use, len(names))
+            with_use.append((ids, names.setdefault(use, len(names))))
+    for role, all_ids in with_role.items():
+        role_of_id[np.concatenate(all_ids)] |= np.uint8(role)
+    if with_use:
+        lengths = [len(ids) for ids, _ in with_use]
+        use_of_id[np.concatenate([ids for ids, _ in with_use])] = np.repeat([number for _, number in with_use], lengths)
     return role_of_id, use_of_id, list(names)
 
 
@@ -425,23 +427,22 @@ def _group(row: _Row, labels: Ids, removable: Bools) -> tuple[Ids, Ids]:
 
 
 def _groups(
-    slots: Sequence[Slot], roles: Sequence[Role], uses: Sequence[str], units_of: Sequence[Ids], group_of_unit: Ids
+    slots: Sequence[Slot], roles: Sequence[Role], uses: Sequence[str], row: _Row, unit_of_id: Ids, group_of_unit: Ids
 ) -> list[Group]:
     """The groups, each with its members in the order of the slots."""
     count = int(group_of_unit[-1]) + 1 if len(group_of_unit) else 0
     members: list[list[Member]] = [[] for _ in range(count)]
     starts = np.searchsorted(group_of_unit, np.arange(count + 1))
-    for slot, role, use, units in zip(slots, roles, uses, units_of, strict=True):
-        order = np.argsort(units, kind="stable")
-        order = order[np.searchsorted(units[order], 0) :]
-        if not len(order):
-            continue
-        groups = group_of_unit[units[order]]
-        borders = [0, *(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist(), len(order)]
-        for low, high in pairwise(borders):
-            g = int(groups[low])
-            index = order[low:high].reshape(starts[g + 1] - starts[g], -1)
-            members[g].append(Member(slot.name, slot.axis, role, index, use))
+    units = unit_of_id[row.ids]
+    order = np.flatnonzero(units >= 0)
+    order = order[np.argsort(row.slot[order] * len(group_of_unit) + units[order], kind="stable")]
+    slot_of, group_of = row.slot[order], group_of_unit[units[order]]
+    index = order - row.starts[slot_of]
+    borders = np.flatnonzero(np.diff(slot_of, prepend=-1) | np.diff(group_of, prepend=-1))
+    sizes = np.diff(starts).tolist()
+    parts = np.split(index, borders)[1:]  # before the first border there is nothing
+    for k, g, part in zip(slot_of[borders].tolist(), group_of[borders].tolist(), parts, strict=True):
+        members[g].append(Member(slots[k].name, slots[k].axis, roles[k], part.reshape(sizes[g], -1), uses[k]))
     names: Counter[str] = Counter()
     out = []
     for g, found in enumerate(members):
