@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from statistics import geometric_mean
 from typing import Any
@@ -55,12 +55,16 @@ class Problem:
         """The network with so many units of each group, as it would be shipped."""
         return optimise(surgery.slim(self.trace, take(self.trace, self.scores, kept)))
 
+    def towards(self, target: Target) -> Problem:
+        """The same problem with multiply-adds worth as much as the target says."""
+        return replace(self, choices=replace(self.choices, macs_weight=target.macs_weight))
+
     def importance(self, kept: Counts) -> float:
         """Importance kept, each group counting as one, as a fraction of all."""
         return self.choices.kept(kept) / len(kept)
 
     def solve(self, cost: Cost, budget: float) -> Counts:
-        """The network within a budget that keeps the most importance and multiply-adds."""
+        """The network within a budget that is worth most: see `planning.solve`."""
         counts = solve(cost, budget, self.choices)
         rounded = aligned(self.trace, counts, self.free, self.round_to)
         return rounded if cost.total(rounded) <= budget else counts
@@ -144,6 +148,7 @@ class Aim:
         Raises:
             BadInput: even the smallest network does not meet it, and `target.best` is not set.
         """
+        problem = problem.towards(target)
         if target.kind in MEASURED:
             return self._timed(problem, target, clock)
         with clock("plan"):
@@ -152,6 +157,7 @@ class Aim:
     def best(self, problems: Sequence[Problem], target: Target, clock: Clock) -> int:
         """Number of the problem, all of one network, whose plan for a measured target is worth most by its model."""
         asked = self._asked(problems[0].trace, target, clock)
+        problems = [problem.towards(target) for problem in problems]
 
         def promise(problem: Problem) -> float:
             model = self.latency_model(problem, clock).cost

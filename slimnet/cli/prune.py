@@ -48,6 +48,14 @@ def prune(
     best: Annotated[
         bool, typer.Option("--best", help="Take the smallest network where a target cannot be reached.")
     ] = False,
+    macs_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="How much a target's plan keeps multiply-adds rather than importance; 1 if not given. About 16 makes "
+            "FLOPs fall no faster than the time where that can be had: for networks that are trained long afterwards.",
+        ),
+    ] = None,
     out: o.Out = None,
     scope: Annotated[
         str, typer.Option(help="layer: the ratio from every group; global or isomorphic: one threshold over many.")
@@ -108,7 +116,7 @@ def prune(
     hyper = {name: o.plain(value) for name, value in o.pairs(option, "--option")}
     rounding = _rounding(round_to)
     amount = _ratio(ratio)
-    targets = _targets(ratio, speedup, {"latency": latency, "params": params, "flops": flops}, best)
+    targets = _targets(ratio, speedup, {"latency": latency, "params": params, "flops": flops}, best, macs_weight)
     if targets != [None]:
         o.check_alone(scope, measured=bool(speedup or latency))
     given = o.settings(train)
@@ -193,7 +201,11 @@ def _show(reports: Mapping[Path, Report], json: bool, target: Path) -> None:
 
 
 def _targets(
-    ratio: str | None, speedups: Sequence[str] | None, others: Mapping[str, str | None], best: bool
+    ratio: str | None,
+    speedups: Sequence[str] | None,
+    others: Mapping[str, str | None],
+    best: bool,
+    macs_weight: float | None,
 ) -> list[Target | None]:
     """What to aim at, the hardest first; [None] where a ratio says how much goes."""
     named = ["--ratio"] if ratio is not None else []
@@ -202,13 +214,16 @@ def _targets(
     if len(named) > 1:
         raise BadInput(f"{' and '.join(named)} exclude each other; give one of them")
     if not named or ratio is not None:
-        if best:
-            raise BadInput("--best is for targets; give --speedup, --latency, --params or --flops")
+        for name, given in (("--best", best), ("--macs-weight", macs_weight is not None)):
+            if given:
+                raise BadInput(f"{name} is for targets; give --speedup, --latency, --params or --flops")
         return [None]
     from slimnet.planning.target import parse_target
 
-    found = {parse_target("speedup", text, best) for text in speedups or ()}
-    found |= {parse_target(kind, text, best) for kind, text in others.items() if text is not None}
+    weight = 1.0 if macs_weight is None else macs_weight
+    asked = [("speedup", text) for text in speedups or ()]
+    asked += [(kind, text) for kind, text in others.items() if text is not None]
+    found = {parse_target(kind, text, best, weight) for kind, text in asked}
     return [*sorted(found, key=lambda goal: -goal.asked)]
 
 

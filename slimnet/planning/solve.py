@@ -1,7 +1,8 @@
 """Keep the most within a budget, importance and multiply-adds: how many units of each group stay.
 
-Importance alone would pay for time with whichever layers are slow for what they compute, and leave networks of a
-fifth of their multiply-adds that are only twice as fast; what a network can learn in fine-tuning goes with both.
+What passes through a network passes through its layers one after the other, so importance is worth its logarithm: half
+of two layers rather than all of one and next to nothing of the other, which is where a plain sum would end. Scores say
+little about layers beside each other, so the multiply-adds that stay are worth something too.
 
 The cost couples the groups (a layer costs the product of both its widths), so the problem is solved by sequential
 linear programming in a trust region (Fletcher and Sainz de la Maza, 1989): at the current widths every other width of
@@ -27,9 +28,8 @@ _CHOICES = 17
 #: How far a group may move in one step at first, as a fraction of its units.
 _REACH = 0.5
 _STEPS = 40
-#: What all multiply-adds are worth beside all importance. Scores say which units of a layer to keep, but little about
-#: layers beside each other: at 1, networks lose 3 % more multiply-adds than time, at 4 as many.
-_WORK = 4.0
+#: A share of a group that is worth as little as nothing.
+_NOTHING = 1e-6
 #: Parts of the budget that the knapsack tells apart.
 _BINS = 4096
 
@@ -42,11 +42,13 @@ class Choices:
         counts: of each group the numbers of units that may stay, ascending; a single one where nothing is to choose.
         value: of each group the importance kept with each of these counts.
         work: multiply-adds of the network.
+        macs_weight: what all multiply-adds are worth; 1 is as much as e times the importance in every group.
     """
 
     counts: tuple[Counts, ...]
     value: tuple[Floats, ...]
     work: Cost
+    macs_weight: float = 1.0
 
     @property
     def fewest(self) -> Counts:
@@ -64,17 +66,25 @@ class Choices:
         return float(sum(value[np.searchsorted(have, n)] for have, value, n in found))
 
     def worth(self, counts: Counts) -> float:
-        """Importance and multiply-adds kept; all of these are worth `_WORK` times as much as all importance."""
-        return self.kept(counts) + self._price * self.work.total(counts)
+        """Logarithms of the importance kept, summed over the groups, and the multiply-adds kept."""
+        found = zip(self.counts, self._worth, counts, strict=True)
+        return float(
+            sum(worth[np.searchsorted(have, n)] for have, worth, n in found) + self._price * self.work.total(counts)
+        )
 
     def along(self, counts: Counts, group: int, at: Counts | slice = slice(None)) -> Floats:
         """The worth with the counts `at` of one group while the others stay, but for a constant: [at]."""
-        return self.value[group][at] + self._price * self.work.along(counts, group, self.counts[group][at])
+        return self._worth[group][at] + self._price * self.work.along(counts, group, self.counts[group][at])
+
+    @cached_property
+    def _worth(self) -> tuple[Floats, ...]:
+        """Of each group what the importance kept with each count is worth."""
+        return tuple(np.log(np.maximum(value, _NOTHING)) for value in self.value)
 
     @cached_property
     def _price(self) -> float:
         """What one multiply-add is worth."""
-        return _WORK * len(self.counts) / max(self.work.total(self.most), 1.0)
+        return self.macs_weight * len(self.counts) / max(self.work.total(self.most), 1.0)
 
 
 def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, round_to: int | str | None) -> Choices:

@@ -34,11 +34,13 @@ class Target:
         kind: "speedup" or "latency" as measured, "params" or "flops" (multiply-adds) as counted.
         asked: times faster; milliseconds; a fraction that stays if below 1, else a number.
         best: take the smallest network where the target cannot be reached.
+        macs_weight: how much keeping multiply-adds counts beside keeping importance, see `planning.solve.Choices`.
     """
 
     kind: str
     asked: float
     best: bool = False
+    macs_weight: float = 1.0
 
     @property
     def option(self) -> str:
@@ -47,7 +49,7 @@ class Target:
         return f"--{self.kind} {self.asked:g}{unit}"
 
 
-def parse_target(kind: str, text: str, best: bool = False) -> Target:
+def parse_target(kind: str, text: str, best: bool = False, macs_weight: float = 1.0) -> Target:
     """A target from "2.0" or "2x" (speedup), "8ms" (latency), "0.3" or "1.2M" (params), "0.5" or "2G" (flops).
 
     Raises:
@@ -62,7 +64,7 @@ def parse_target(kind: str, text: str, best: bool = False) -> Target:
     asked = number * units[unit]
     if kind == "speedup" and asked <= 1:
         raise BadInput(f"--speedup {text}: is no speedup; 2.0 asks for half the time")
-    return Target(kind, asked, best)
+    return Target(kind, asked, best, macs_weight)
 
 
 @dataclass(frozen=True)
