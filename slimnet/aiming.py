@@ -159,12 +159,12 @@ class Aim:
         asked = self._asked(problems[0].trace, target, clock)
         problems = [problem.towards(target) for problem in problems]
 
-        def promise(problem: Problem) -> float:
+        def promise(problem: Problem) -> tuple[bool, float]:
             model = self.latency_model(problem, clock).cost
             budget = model.total(problem.choices.most) / asked
             kept = problem.solve(model, budget)
             over = model.total(kept) / budget - 1
-            return -over if over > 0 else problem.choices.worth(kept) / len(kept)
+            return (False, -over) if over > 0 else (True, problem.choices.worth(kept) / len(kept))
 
         return max(range(len(problems)), key=lambda k: promise(problems[k]))
 

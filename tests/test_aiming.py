@@ -209,6 +209,17 @@ def test_scores_decide_which_units_stay(made):
         assert values[gone].max(initial=0) < values[~gone].min()
 
 
+def test_of_two_ways_to_cut_the_one_that_gets_there_is_taken(made):
+    """However little of the network that leaves, and however little the other one misses the target by."""
+    traced, aim = trace(made), Aim(Fake)
+    scores = [np.ones(len(group)) for group in traced.groups]
+    short, enough = problem(traced, scores, ignore=("a", "b", "e")), problem(traced, scores)
+    cost = aim.latency_model(enough, Clock()).cost
+    target = Target("speedup", 1.01 * cost.total(short.choices.most) / cost.total(short.choices.fewest))
+    assert aim.best([short, enough], target, Clock()) == 1
+    assert aim.best([enough, short], target, Clock()) == 0
+
+
 def test_survey_says_where_the_time_goes(made):
     found = survey(trace(made), Aim(Fake), Clock())
     assert sum(layer["share"] for layer in found["layers"]) == pytest.approx(1)

@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 UNITS = ("filter", "column")
-RANK_MODES = ("instant", "running-mean")
+RANK_MODES = ("instant", "running-mean", "norm")
 #: A level this close to its limit has reached it: many small floats were added up.
 _REACHED = 1 - 1e-9
 
@@ -70,7 +70,8 @@ class RankedPruning(TrainingMethod):
         amplitude: A, how far the smallest group rises in one update.
         flatness: u, in (0, 1).
         every: steps between updates (t).
-        rank_mode: ranks of the l1 norms now ("instant"), or of the averages of all ranks so far ("running-mean").
+        rank_mode: ranks of the l1 norms now ("instant"), or of the averages of all ranks so far ("running-mean"); or,
+            to compare with, the norms themselves on the same scale ("norm").
         fixed: whether pruned groups keep their ranks (as the paper may be read; takes much longer), or those still
             there are ranked among themselves, as in the authors' program.
     """
@@ -155,11 +156,13 @@ class RankedPruning(TrainingMethod):
         """One update of the cells of one layer."""
         ranked = cells if self.fixed else cells[~self._pruned[cells]]
         left = target - int(self._pruned[cells].sum())
+        going = target if self.fixed else left
         ranks = _ranks(norms[ranked])
         if self.rank_mode == "running-mean":
             self._mean_rank[ranked] = (self._updates * self._mean_rank[ranked] + ranks) / (self._updates + 1)
             ranks = _ranks(self._mean_rank[ranked])
-        moves = increments(ranks, target if self.fixed else left, self._amplitude, self.flatness)
+        places = _places(norms[ranked], going) if self.rank_mode == "norm" else ranks
+        moves = increments(places, going, self._amplitude, self.flatness)
         self._level[ranked] = np.clip(self._level[ranked] + moves, 0, self._limit)
         ready = ranked[np.argsort(ranks)]
         ready = ready[(self._level[ready] >= self._limit * _REACHED) & ~self._pruned[ready]]
@@ -286,3 +289,10 @@ class SPP(RankedPruning):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._generator.set_state(state["generator"])
+
+
+def _places(norms: Floats, going: int) -> Floats:
+    """Where norms lie on the scale of ranks: 0 the smallest, `going` between those that are to go and the others."""
+    ordered = np.sort(norms)
+    border = ordered[going - 1 : going + 1].mean()
+    return np.asarray(going * (norms - ordered[0]) / max(border - ordered[0], 1e-300))

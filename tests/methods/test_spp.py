@@ -136,6 +136,24 @@ def test_running_means_remember() -> None:
     assert found["running-mean"][3] == 0
 
 
+def test_norms_instead_of_ranks_move_groups_of_about_the_same_norm_alike() -> None:
+    """On the scale of ranks: 0 the smallest norm, the number of groups to go halfway to those that stay."""
+    norms = np.array([1.0, 1.1, 1.2, 5.0, 6.0, 7.0])[:, None]
+    found = {}
+    for mode in ("instant", "norm"):
+        _, method = bind_layer("spp", norms, 3, every=1, rank_mode=mode)
+        update(method)
+        found[mode] = levels(method)
+        update(method, 200)
+        assert method.state_dict()["pruned"].tolist() == [True] * 3 + [False] * 3
+    border = (1.2 + 5.0) / 2
+    places = [3 * (n - 1) / (border - 1) for n in (1.0, 1.1, 1.2)]
+    alpha = np.log(8) / 3
+    assert found["norm"][:3] == pytest.approx([0.05 * np.exp(-alpha * place) for place in places], rel=1e-5)
+    assert found["instant"][2] < 0.5 * found["norm"][2]
+    assert found["norm"][3:] == [0, 0, 0]
+
+
 def test_the_fixed_form_ranks_pruned_groups_too() -> None:
     _, method = bind_layer("spp", ladder(8), 4, every=1, fixed=True)
     update(method, 300)

@@ -42,7 +42,7 @@ def test_a_right_model_needs_one_try():
     machine = Machine(float)
     found = run(machine, 2.0)
     assert found.best.measured == 2.0
-    assert machine.asked == [32]
+    assert machine.asked == [32, 32]  # a hit is measured twice
     assert not found.floor
 
 
@@ -60,6 +60,17 @@ def test_noise_of_a_per_cent_does_no_harm():
         machine = Machine(lambda n: 0.9 * n + 0.1 * MOST, noise=0.01)
         machine.rng = np.random.default_rng(seed)
         assert close(run(machine, 2.0), 2.0)
+
+
+def test_noise_that_makes_a_hit_by_chance_is_found_out():
+    """At 4 % noise most of what is delivered really is within 5 % of what was asked."""
+    hits = []
+    for seed in range(200):
+        machine = Machine(lambda n: 0.8 * n + 0.2 * MOST, noise=0.04)
+        machine.rng = np.random.default_rng(seed)
+        real = MOST / machine.real(run(machine, 1.8).best.counts[0])
+        hits.append(abs(real / 1.8 - 1) <= 0.05)
+    assert np.mean(hits) > 0.88
 
 
 def test_the_floor_is_measured_before_anything_is_called_unreachable():
