@@ -52,6 +52,7 @@ def prune(
         float | None,
         typer.Option(
             min=0,
+            max=1e6,
             help="How much a target's plan keeps multiply-adds rather than importance; 1 if not given. About 16 makes "
             "FLOPs fall no faster than the time where that can be had: for networks that are trained long afterwards.",
         ),

@@ -126,6 +126,15 @@ def test_bad_input(slimnet, wide, tmp_path, words, message):
     assert tree(tmp_path) == before
 
 
+def test_multiply_adds_can_be_kept_instead_of_importance(slimnet, wide):
+    words = ("prune", "--params", "0.4", "--round-to", "none", wide, "--json", *SHORT)
+    plain, heavy = (
+        json.loads(slimnet(*words, "--macs-weight", weight, "-o", f"out{weight}").out) for weight in ("0", "1000")
+    )
+    assert heavy["macs"]["after"] > plain["macs"]["after"]
+    assert slimnet("prune", "--params", "0.4", "--macs-weight", "inf", wide, *SHORT).code == 2
+
+
 def test_a_batch_is_what_is_measured(slimnet, wide):
     report = json.loads(slimnet("prune", "--batch", "3", "--params", "0.5", wide, "--json", *SHORT).out)
     assert report["bench"]["conditions"]["inputs"] == {"x": [3, 3, 8, 8]}
