@@ -2,6 +2,9 @@
 
     python benchmarks/latency_targets.py [--only PATTERN] [--again | --peer] [--threads 2] [--seconds 10]
     python benchmarks/latency_targets.py --trained models/digits_resnet.pt=digits    # in accuracy
+    slimnet train --arch models:cnn --data "imagefolder:DIR?limit=10000&val=1000" -o cnn_cifar.pt --epochs 12 \\
+        --lr 0.05 --batch-size 100 --train precision=bf16 --train channels_last=true    # CIFAR-10 as JPEG
+    python benchmarks/latency_targets.py --trained "cnn_cifar.pt=imagefolder:DIR?limit=10000&val=1000"
 
 Every network is asked for 1.5x, 2x and 3x (l1 scores, batch 1). What is measured is measured anew, interleaved with the
 dense network, after planning has ended. torch-pruning (MagnitudePruner, p=1, `round_to=16`) prunes the same weights
