@@ -62,15 +62,15 @@ class Choices:
 
     def kept(self, counts: Counts) -> float:
         """Importance kept, summed over the groups: each counts as one."""
-        found = zip(self.counts, self.value, counts, strict=True)
-        return float(sum(value[np.searchsorted(have, n)] for have, value, n in found))
+        return self._summed(self.value, counts)
 
     def worth(self, counts: Counts) -> float:
         """Logarithms of the importance kept, summed over the groups, and the multiply-adds kept."""
-        found = zip(self.counts, self._worth, counts, strict=True)
-        return float(
-            sum(worth[np.searchsorted(have, n)] for have, worth, n in found) + self._price * self.work.total(counts)
-        )
+        return self._summed(self._worth, counts) + self._price * self.work.total(counts)
+
+    def _summed(self, table: tuple[Floats, ...], counts: Counts) -> float:
+        """What a table gives for the count of each group, summed."""
+        return float(sum(t[np.searchsorted(have, n)] for have, t, n in zip(self.counts, table, counts, strict=True)))
 
     def along(self, counts: Counts, group: int, at: Counts | slice = slice(None)) -> Floats:
         """The worth with the counts `at` of one group while the others stay, but for a constant: [at]."""
