@@ -18,6 +18,8 @@ MEASURED = KINDS[:2]
 #: A plan is there when its measured speedup is so close to what was asked; so often is it tried.
 TOLERANCE = 0.03
 TRIES = 6
+#: One that is a little too slow is still better than one that is much too fast.
+_NEAR = 0.05
 #: How far the goal moves when planning for it gives widths that were measured already, and how often.
 _NUDGE = 0.01
 _NUDGES = 10
@@ -99,7 +101,7 @@ def reach(asked: float, plan: Planner, measure: Callable[[Counts], float], fewes
         fewest: the smallest network there is.
 
     Returns:
-        The attempts. The best is within the tolerance if any is; else the slowest that is fast enough, else the
+        The attempts. The best is the closest if that is within 5 %; else the slowest that is fast enough, else the
         fastest. `floor` is true where the smallest network is still slower than asked.
     """
     attempts: list[Attempt] = []
@@ -136,20 +138,23 @@ def _untried(plan: Planner, goal: float, attempts: list[Attempt]) -> tuple[Count
 
 
 def _corrected(asked: float, attempts: list[Attempt]) -> float:
-    """The speedup to plan for: between the closest attempts on either side by their logarithms, else in proportion."""
-    slower = [a for a in attempts if a.measured < asked]
+    """The speedup to plan for: between the closest attempts on either side by their times, else in proportion.
+
+    The dense network is one that needs no measuring: predicted and found to be as fast as itself.
+    """
     faster = [a for a in attempts if a.measured >= asked]
-    if slower and faster:
-        low, high = max(slower, key=lambda a: a.measured), min(faster, key=lambda a: a.measured)
-        share = math.log(asked / low.measured) / math.log(high.measured / low.measured)
-        return math.exp((1 - share) * math.log(low.predicted) + share * math.log(high.predicted))
-    closest = min(attempts, key=lambda a: abs(math.log(a.measured / asked)))
-    return closest.predicted * asked / closest.measured
+    if not faster:
+        closest = max(attempts, key=lambda a: a.measured)
+        return closest.predicted * asked / closest.measured
+    slower = [(1.0, 1.0), *((a.measured, a.predicted) for a in attempts if a.measured < asked)]
+    (low, low_predicted), high = max(slower), min(faster, key=lambda a: a.measured)
+    share = (1 / low - 1 / asked) / (1 / low - 1 / high.measured)
+    return 1 / ((1 - share) / low_predicted + share / high.predicted)
 
 
 def _best(asked: float, attempts: list[Attempt]) -> Attempt:
     closest = min(attempts, key=lambda a: abs(a.measured / asked - 1))
     fast = [a for a in attempts if a.measured >= asked]
-    if abs(closest.measured / asked - 1) <= TOLERANCE or not fast:
+    if abs(closest.measured / asked - 1) <= _NEAR or not fast:
         return closest
     return min(fast, key=lambda a: a.measured)

@@ -88,6 +88,26 @@ def test_a_model_that_is_too_gloomy_still_gets_there():
     assert close(found, 8.0)
 
 
+@pytest.mark.parametrize("asked", [1.5, 2.0, 3.0])
+def test_a_model_that_counts_time_which_is_not_there_still_gets_there(asked):
+    """As in small networks, where the profiler takes as long as the layers: the floor is predicted at 1.8x."""
+    machine, overhead = Machine(float), 80.0
+
+    def plan(goal):
+        kept, _ = machine.plan(1 / max((1 + overhead / MOST) / goal - overhead / MOST, 1e-9))
+        return kept, (MOST + overhead) / (kept[0] + overhead)
+
+    assert close(reach(asked, plan, machine.measure, FEWEST), asked)
+    assert MOST not in machine.asked, "that the dense network is as fast as itself is known"
+
+
+def test_a_little_too_slow_is_better_than_far_too_fast():
+    machine = Machine(float, steps=(12, 33, 64))
+    found = run(machine, 2.0)
+    assert machine.asked == [12, 33]
+    assert found.best.measured == pytest.approx(64 / 33)
+
+
 def test_between_coarse_widths_the_slower_one_that_is_fast_enough_is_taken():
     machine = Machine(float, steps=(16, 32, 48, 64))
     found = run(machine, 1.7)
