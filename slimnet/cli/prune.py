@@ -53,7 +53,8 @@ def prune(
         typer.Option(
             min=0,
             max=1e6,
-            help="How much a target's plan keeps multiply-adds beside importance: 3 if not given, 0 not at all.",
+            help="How much a target's plan keeps multiply-adds rather than importance; 1 if not given. About 16 makes "
+            "FLOPs fall no faster than the time where that can be had: for networks that are trained long afterwards.",
         ),
     ] = None,
     out: o.Out = None,
@@ -218,9 +219,9 @@ def _targets(
             if given:
                 raise BadInput(f"{name} is for targets; give --speedup, --latency, --params or --flops")
         return [None]
-    from slimnet.planning.target import MACS_WEIGHT, parse_target
+    from slimnet.planning.target import parse_target
 
-    weight = MACS_WEIGHT if macs_weight is None else macs_weight
+    weight = 1.0 if macs_weight is None else macs_weight
     asked = [("speedup", text) for text in speedups or ()]
     asked += [(kind, text) for kind, text in others.items() if text is not None]
     found = {parse_target(kind, text, best, weight) for kind, text in asked}

@@ -2,7 +2,7 @@
 
 What passes through a network passes through its layers one after the other, so importance is worth its logarithm: half
 of two layers rather than all of one and next to nothing of the other, which is where a plain sum would end. Scores say
-little about layers beside each other, so the multiply-adds that stay are worth something too, also by their logarithm.
+little about layers beside each other, so the multiply-adds that stay are worth something too.
 
 The cost couples the groups (a layer costs the product of both its widths), so the problem is solved by sequential
 linear programming in a trust region (Fletcher and Sainz de la Maza, 1989): at the current widths every other width of
@@ -13,7 +13,7 @@ Its solution is taken if it really costs no more than allowed and is worth more;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,6 @@ import numpy as np
 from slimnet.graph.units import Trace
 from slimnet.planning.cost import Cost, multiply_adds
 from slimnet.planning.rounding import round_counts
-from slimnet.planning.target import MACS_WEIGHT
 from slimnet.planning.widths import GRAIN, Bools, Counts, Floats, Widths
 
 #: Widths of a group that one knapsack chooses between, at most.
@@ -43,13 +42,13 @@ class Choices:
         counts: of each group the numbers of units that may stay, ascending; a single one where nothing is to choose.
         value: of each group the importance kept with each of these counts.
         work: multiply-adds of the network.
-        macs_weight: with 1, half of the multiply-adds is worth as much as half of the importance in every group.
+        macs_weight: what all multiply-adds are worth; 1 is as much as e times the importance in every group.
     """
 
     counts: tuple[Counts, ...]
     value: tuple[Floats, ...]
     work: Cost
-    macs_weight: float = MACS_WEIGHT
+    macs_weight: float = 1.0
 
     @property
     def fewest(self) -> Counts:
@@ -66,31 +65,26 @@ class Choices:
         return self._summed(self.value, counts)
 
     def worth(self, counts: Counts) -> float:
-        """Logarithms of the importance kept, summed over the groups, and of the multiply-adds kept."""
-        return self._summed(self._worth, counts) + self._work_weight * float(np.log(max(self.work.total(counts), 1.0)))
+        """Logarithms of the importance kept, summed over the groups, and the multiply-adds kept."""
+        return self._summed(self._worth, counts) + self._price * self.work.total(counts)
 
     def _summed(self, table: tuple[Floats, ...], counts: Counts) -> float:
         """What a table gives for the count of each group, summed."""
         return float(sum(t[np.searchsorted(have, n)] for have, t, n in zip(self.counts, table, counts, strict=True)))
 
     def along(self, counts: Counts, group: int, at: Counts | slice = slice(None)) -> Floats:
-        """The worth with the counts `at` of one group while the others stay, but for a constant: [at].
-
-        Of the multiply-adds to first order, so that what several groups gain and lose adds up.
-        """
-        now = max(self.work.total(counts), 1.0)
-        work = self.work.along(counts, group, self.counts[group][at])
-        return self._worth[group][at] + self._work_weight * work / now
+        """The worth with the counts `at` of one group while the others stay, but for a constant: [at]."""
+        return self._worth[group][at] + self._price * self.work.along(counts, group, self.counts[group][at])
 
     @cached_property
     def _worth(self) -> tuple[Floats, ...]:
         """Of each group what the importance kept with each count is worth."""
         return tuple(np.log(np.maximum(value, _NOTHING)) for value in self.value)
 
-    @property
-    def _work_weight(self) -> float:
-        """What the logarithm of the multiply-adds counts."""
-        return self.macs_weight * len(self.counts)
+    @cached_property
+    def _price(self) -> float:
+        """What one multiply-add is worth."""
+        return self.macs_weight * len(self.counts) / max(self.work.total(self.most), 1.0)
 
 
 def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, round_to: int | str | None) -> Choices:
@@ -139,8 +133,7 @@ def solve(cost: Cost, budget: float, choices: Choices) -> Counts:
         return choices.most
     if cost.total(choices.fewest) > budget:
         return choices.fewest
-    important, busy = replace(choices, macs_weight=0.0), replace(choices, value=tuple(map(np.ones_like, choices.value)))
-    starts = [_evenly(cost, budget, choices), *(_priced(cost, budget, c) for c in (choices, important, busy))]
+    starts = [_evenly(cost, budget, choices), _priced(cost, budget, choices)]
     found = [_filled(cost, budget, choices, _improved(cost, budget, choices, start)) for start in starts]
     return max(found, key=choices.worth)
 

@@ -18,8 +18,6 @@ MEASURED = KINDS[:2]
 #: A plan is there when its measured speedup is so close to what was asked; so often is it tried.
 TOLERANCE = 0.03
 TRIES = 6
-#: What keeping multiply-adds counts beside keeping importance: enough that FLOPs fall about as fast as the time.
-MACS_WEIGHT = 3.0
 #: One that is a little too slow is still better than one that is much too fast.
 _NEAR = 0.05
 #: How far the goal moves when planning for it gives widths that were measured already, and how often.
@@ -44,7 +42,7 @@ class Target:
     kind: str
     asked: float
     best: bool = False
-    macs_weight: float = MACS_WEIGHT
+    macs_weight: float = 1.0
 
     @property
     def option(self) -> str:
@@ -53,7 +51,7 @@ class Target:
         return f"--{self.kind} {self.asked:g}{unit}"
 
 
-def parse_target(kind: str, text: str, best: bool = False, macs_weight: float = MACS_WEIGHT) -> Target:
+def parse_target(kind: str, text: str, best: bool = False, macs_weight: float = 1.0) -> Target:
     """A target from "2.0" or "2x" (speedup), "8ms" (latency), "0.3" or "1.2M" (params), "0.5" or "2G" (flops).
 
     Raises:
