@@ -106,6 +106,7 @@ def prune(net: Any, allow_inexact: bool, repeats: int) -> tuple[Any, Any, dict[s
 
     times: dict[str, list[float]] = {step: [] for step in STEPS}
     for _ in range(repeats + 1):
+        gc.collect()  # what the last repetition left
         marks = [time.perf_counter()]
         traced = trace(net, allow_inexact)
         marks.append(time.perf_counter())

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
 
 
-def run(script: Path, arguments: Sequence[str], timeout: float) -> Row:
-    """Run `python script *arguments FILE`, which writes a row to FILE.
+def run(script: Path, arguments: Sequence[str], timeout: float, settings: Mapping[str, str] | None = None) -> Row:
+    """Run `python script *arguments FILE`, which writes a row to FILE, with these environment variables added.
 
     Returns:
         The row with "seconds" (wall clock of the whole command) and "peak_gib" added, or {"failed": reason, ...}.
@@ -30,7 +30,7 @@ def run(script: Path, arguments: Sequence[str], timeout: float) -> Row:
         command = [sys.executable, "-W", "ignore", str(script), *arguments, str(out)]
         started = time.perf_counter()
         with log.open("w") as stream:
-            environment = os.environ | {"STARTED": str(time.time())}
+            environment = {**os.environ, "STARTED": str(time.time()), **(settings or {})}
             process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True, env=environment)
             status, usage = _wait(process, timeout)
         row = json.loads(out.read_text()) if out.exists() else {"failed": _reason(status, log, timeout)}
