@@ -1,10 +1,6 @@
 """Is the speedup that was asked for measured, and how much importance does it cost beside torch-pruning?
 
     python benchmarks/latency_targets.py [--only PATTERN] [--again | --peer] [--threads 2] [--seconds 10]
-    python benchmarks/latency_targets.py --trained models/digits_resnet.pt=digits    # in accuracy
-    slimnet train --arch models:cnn --data "imagefolder:DIR?limit=10000&val=1000" -o cnn_cifar.pt --epochs 12 \\
-        --lr 0.05 --batch-size 100 --train precision=bf16 --train channels_last=true    # CIFAR-10 as JPEG
-    python benchmarks/latency_targets.py --trained "cnn_cifar.pt=imagefolder:DIR?limit=10000&val=1000"
 
 Every network is asked for 1.5x, 2x and 3x (l1 scores, batch 1). What is measured is measured anew, interleaved with the
 dense network, after planning has ended. torch-pruning (MagnitudePruner, p=1, `round_to=16`) prunes the same weights
@@ -13,9 +9,8 @@ measured speedups lie on either side of slimnet's. Importance is the sum of slim
 stay, normalised per group, over the same groups. Efficiency is latency speedup over FLOPs speedup; "most" is what the
 widths would have that keep the most multiply-adds within the time, whatever their importance, by the latency model.
 Convolutional networks are asked for 2x a second time with `--macs-weight 16`, which puts multiply-adds first.
-Networks are in processes of their own. Of trained networks both tools' results are fine-tuned alike and compared in
-accuracy; there torch-pruning's is the best one by importance that is as fast. Needs the `bench` extra. Writes
-results/latency_targets.json and latency_targets.md.
+Networks are in processes of their own. Needs the `bench` extra. Writes results/latency_targets.json and
+latency_targets.md; latency_accuracy.py compares trained networks in accuracy.
 """
 
 from __future__ import annotations
@@ -25,7 +20,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,9 +49,6 @@ NETWORKS = (
     *CONVOLUTIONAL,
     *("convnext_tiny", f"convnext_tiny{INEXACT}", "vit_b_16", f"vit_b_16{INEXACT}"),
 )
-#: How long trained networks are fine-tuned.
-EPOCHS = 10
-FIGURES = ("speedup", "importance", "accuracy")
 #: A measured speedup this close to the asked one is a hit.
 HIT = 0.05
 
@@ -68,18 +60,16 @@ def main() -> None:
     options.add_argument("--only", help="names, as comma-separated shell patterns")
     options.add_argument("--again", action="store_true", help="also networks that are in the table already")
     options.add_argument("--peer", action="store_true", help="only torch-pruning, beside targets in the table")
-    options.add_argument("--trained", metavar="FILE=DATA", help="a checkpoint that names its architecture, and data")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--seconds", type=float, default=10.0, help="per measurement")
     options.add_argument("--timeout", type=float, default=3600, help="seconds per network")
     given = options.parse_args()
-    names = [given.trained] if given.trained else networks.select(dict.fromkeys(NETWORKS), given.only)  # type: ignore[arg-type]
-    for name in names:
+    for name in networks.select(dict.fromkeys(NETWORKS), given.only):  # type: ignore[arg-type]
         if "targets" in harness.read(FILE).get(name, {}) and not (given.again or given.peer):
             continue
         words = ["--one", str(given.threads), str(given.seconds), "peer" * given.peer, name]
         row = harness.run(Path(__file__), words, given.timeout)
-        harness.write(FILE, harness.read(FILE) | {Path(name.partition("=")[0]).stem: row})
+        harness.write(FILE, harness.read(FILE) | {name: row})
         print(name, row, flush=True)
     report(harness.read(FILE))
 
@@ -95,12 +85,6 @@ def measure(name: str, threads: int, seconds: float, only_peer: bool, out: Path)
     from slimnet.io import load
     from slimnet.methods.criteria import score
 
-    if "=" in name:
-        found: list[dict[str, Any]] = []
-        for row in accuracy(name, threads, seconds):
-            found.append(row)
-            harness.write(out, {"threads": threads, "accuracy": found})
-        return None
     plain = name.removesuffix(INEXACT)
     network = networks.catalogue()[plain]
     module = networks.randomised(network.build(), 0).eval()
@@ -231,68 +215,6 @@ def kept_on(dense: np.ndarray, slim: np.ndarray, axis: int) -> np.ndarray:
     return np.median(lines, axis=1).astype(int)
 
 
-def accuracy(trained: str, threads: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Accuracy of slimnet's and of torch-pruning's network at the same latency, both fine-tuned alike; FILE=DATA.
-
-    torch-pruning's is the best one by importance that is as fast, its channels removed by slimnet.
-    """
-    from slimnet import load
-    from slimnet.aiming import Aim, Stopwatch, problem
-    from slimnet.clock import Clock
-    from slimnet.graph.trace import trace
-    from slimnet.io.data import load_data
-    from slimnet.methods.criteria import score
-    from slimnet.planning.target import Target
-
-    file, _, spec = trained.partition("=")
-    net = load(Path(file))
-    traced = trace(net)
-    scores, module = score("l1", traced.params(), traced.groups), net.torch.module  # type: ignore[union-attr]
-    watch = Stopwatch(traced, threads, seconds)
-    aim, chosen, data = Aim(lambda t: watch), problem(traced, scores), load_data(spec)
-    peers = []
-    for ratio in RATIOS:
-        kept = stays(traced, module, torch_pruned(module, next(iter(net.inputs.values())), ratio))
-        removed = np.ones(traced.n_units, bool)
-        for group, k in zip(traced.groups, kept, strict=True):
-            removed[group.units[k]] = False
-        peers.append((importance(scores, kept), watch.speedup(optimised(traced, removed)), removed))
-    rows: list[tuple[float, dict[str, tuple[float, float, np.ndarray]]]] = []
-    for asked in ASKED:
-        hit = aim.hit(chosen, Target("speedup", asked, best=True), Clock())
-        mine = (hit.record["importance"], hit.record["measured"], hit.removed(traced, scores))
-        fast = [peer for peer in peers if peer[1] >= 0.97 * mine[1]]
-        other = max(fast, key=lambda peer: peer[0]) if fast else max(peers, key=lambda peer: peer[1])
-        rows.append((asked, {"slimnet": mine, "torch-pruning": other}))
-    print("timed", flush=True)
-    for asked, found in rows:
-        row: dict[str, Any] = {"asked": asked}
-        for tool, (share, speedup, removed) in found.items():
-            row[tool] = {"importance": share, "speedup": speedup, "accuracy": finetuned(traced, removed, data)}
-        yield row
-
-
-def optimised(traced: Trace, removed: np.ndarray) -> Any:
-    """The network without some units, as it would be shipped."""
-    from slimnet.graph.optimise import optimise
-    from slimnet.graph.surgery import slim
-
-    return optimise(slim(traced, removed))
-
-
-def finetuned(traced: Trace, removed: np.ndarray, data: Any) -> float:
-    """Test accuracy after fine-tuning the network without some units."""
-    from slimnet.clock import Clock
-    from slimnet.delivery import Decision, Delivery, deliver
-    from slimnet.training.job import Training, trainable, tuner
-    from slimnet.training.phase import phase
-
-    training = Training(data, finetune=phase(Training.finetune, epochs=EPOCHS, precision="bf16", channels_last=True))
-    tune = tuner(traced, removed, trainable(traced.net, training, "fine-tuning"), training, Clock())
-    delivery = Delivery(bench_seconds=0, prove=False, data=data)
-    return float(deliver(Decision(traced, removed, {}), delivery, Clock(), tune).content["accuracy"]["after"])
-
-
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -338,15 +260,7 @@ def report(table: Mapping[str, Any]) -> None:
     text += "".join(f"- {name}: {why}\n" for name, why in failed.items() if why)
     text += f"\n{harness.markdown(columns, rows[1.0])}"
     text += f"\nWith `--macs-weight {CAPACITY:g}`:\n\n{harness.markdown(columns, rows[CAPACITY])}"
-    trained = [_trained(name, row) for name, found in table.items() for row in found.get("accuracy", [])]
-    if trained:
-        columns = ["network", "asked", *(f"{tool} {what}" for tool in ("slimnet", "torch-pruning") for what in FIGURES)]
-        text += f"\nAfter {EPOCHS} epochs of the same fine-tuning (bfloat16):\n\n{harness.markdown(columns, trained)}"
     (harness.RESULTS / "latency_targets.md").write_text(text)
-
-
-def _trained(name: str, row: Mapping[str, Any]) -> list[Any]:
-    return [name, f"{row['asked']:g}x", *(row[tool][what] for tool in ("slimnet", "torch-pruning") for what in FIGURES)]
 
 
 def _cells(name: str, row: Mapping[str, Any], other: float | None) -> list[Any]:

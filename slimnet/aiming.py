@@ -293,7 +293,7 @@ def _timed_hit(
     if found.floor:
         notes.append(f"{name}: cannot be reached, this is the smallest network: {best.measured:.2f}x faster")
     elif abs(best.measured / asked - 1) > TOLERANCE:
-        notes.append(f"{name}: the closest of {len(found.attempts)} plans was measured {best.measured:.2f}x faster "
+        notes.append(f"{name}: the best of {len(found.attempts)} plans was measured {best.measured:.2f}x faster "
                      f"where {asked:.2f}x was asked; widths come in blocks")  # fmt: skip
     return Hit(best.counts, record, tuple(notes))
 

@@ -140,14 +140,16 @@ def _untried(plan: Planner, goal: float, attempts: list[Attempt]) -> tuple[Count
 def _corrected(asked: float, attempts: list[Attempt]) -> float:
     """The speedup to plan for: between the closest attempts on either side by their times, else in proportion.
 
-    The dense network is one that needs no measuring: predicted and found to be as fast as itself.
+    Closest by what was predicted, which has no noise. The dense network is an attempt that needs no measuring:
+    predicted and found to be as fast as itself.
     """
     faster = [a for a in attempts if a.measured >= asked]
     if not faster:
         closest = max(attempts, key=lambda a: a.measured)
         return closest.predicted * asked / closest.measured
-    slower = [(1.0, 1.0), *((a.measured, a.predicted) for a in attempts if a.measured < asked)]
-    (low, low_predicted), high = max(slower), min(faster, key=lambda a: a.measured)
+    high = min(faster, key=lambda a: a.predicted)
+    slower = [(a.predicted, a.measured) for a in attempts if a.measured < asked and a.predicted < high.predicted]
+    low_predicted, low = max(slower, default=(1.0, 1.0))
     share = (1 / low - 1 / asked) / (1 / low - 1 / high.measured)
     return 1 / ((1 - share) / low_predicted + share / high.predicted)
 
