@@ -1,11 +1,10 @@
 """Accuracy at the same measured speedup: slimnet's plans and torch-pruning's, after the same fine-tuning.
 
-    python benchmarks/latency_accuracy.py models/digits_resnet.pt digits
+    python benchmarks/latency_accuracy.py models/digits_resnet.pt digits --weights 1 --seeds 2
     slimnet train --arch models:cnn --data "imagefolder:DIR?limit=10000&val=1000" -o cnn_cifar.pt --epochs 12 \\
         --lr 0.05 --batch-size 100 --train precision=bf16 --train channels_last=true    # CIFAR-10 as JPEG
-    python benchmarks/latency_accuracy.py cnn_cifar.pt "imagefolder:DIR?limit=10000&val=1000"
-
-        [--asked 1.5,2,3] [--weights 1,4,16] [--seeds 3] [--threads 2] [--seconds 10]
+    python benchmarks/latency_accuracy.py cnn_cifar.pt "imagefolder:DIR?limit=10000&val=1000" --asked 2,3 \\
+        --weights 1,4,8
 
 A trained network is asked for each speedup (l1 scores, batch 1), once with every `--macs-weight`. torch-pruning
 (MagnitudePruner, p=1, `round_to=16`) prunes the same weights at a row of ratios; of those that are as fast as slimnet's
