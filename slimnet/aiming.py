@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,12 @@ _RANDOM = 4
 _HELD_OUT = 2
 _PROFILE_SECONDS = 6.0
 _PROFILE_RUNS = 8
-#: Fresh sessions that a speedup is the mean of; an even number.
-_SESSIONS = 4
+#: Fresh sessions that a speedup is measured in; an even number.
+_SESSIONS = 8
+#: Runs of a session, at least.
+_RUNS = 10
+#: Quantile of the times of either network: what disturbs a machine only adds to them.
+_UNDISTURBED = 0.1
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Stopwatch:
     Attributes:
         trace: of the dense network.
         threads: of onnxruntime.
-        seconds: to spend on every measurement at most.
+        seconds: to measure a network in at most; a speedup, of two of them, takes twice as long.
         provider: of onnxruntime, "CPUExecutionProvider" or another one that is installed.
     """
 
@@ -104,13 +107,18 @@ class Stopwatch:
         return self._compare({DENSE: self._dense}, self.seconds).timing(DENSE).median
 
     def speedup(self, slim: ir.Model) -> float:
-        """How many times faster another network is, run by run beside the dense one.
+        """How many times faster another network is, run by run beside the dense one, while nothing disturbs them.
 
-        The mean over fresh sessions: where the memory of one happens to lie can cost a few per cent all its life.
+        In fresh sessions: where the memory of one happens to lie can cost a few per cent all its life. A disturbance
+        can outlast several of them and slow the smaller network more, whose layers wait for each other more often (on
+        virtual machines whose cores move apart): medians then differ by 15 % from one minute to the next.
         """
-        pair = [(DENSE, self._dense), (SLIM, slim)]
-        timed = [self._compare(dict(pair[::order]), self.seconds / _SESSIONS) for order in (1, -1) * (_SESSIONS // 2)]
-        return geometric_mean(comparison.ratio(DENSE, to=SLIM).value for comparison in timed)
+        pair = {DENSE: self._dense, SLIM: slim}
+        seconds = self.seconds * len(pair) / _SESSIONS
+        order = [list(pair), list(pair)[::-1]] * (_SESSIONS // 2)
+        timed = [self._compare({name: pair[name] for name in names}, seconds) for names in order]
+        dense, small = (np.concatenate([found.seconds(name) for found in timed]) for name in pair)
+        return float(np.quantile(dense, _UNDISTURBED) / np.quantile(small, _UNDISTURBED))
 
     def layers(self, models: Sequence[ir.Model]) -> list[dict[str, float]]:
         """Milliseconds by layer of each network."""
@@ -119,7 +127,7 @@ class Stopwatch:
         return [found[name].layers for name in named]
 
     def _compare(self, models: Mapping[str, ir.Model], seconds: float) -> Comparison:
-        return compare(models, self._feed, self.threads, max_seconds=seconds, provider=self.provider)
+        return compare(models, self._feed, self.threads, _RUNS, seconds, provider=self.provider)
 
     @cached_property
     def _dense(self) -> ir.Model:

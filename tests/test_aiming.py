@@ -15,6 +15,7 @@ from slimnet.graph.trace import trace
 from slimnet.planning.target import Target, parse_target
 from slimnet.planning.widths import native_block
 from slimnet.pruning import Budget, prune
+from slimnet.timing.latency import Comparison
 from tests.graph.nets import net
 
 BLOCK = native_block()
@@ -234,3 +235,19 @@ def test_survey_says_where_the_time_goes(made):
         assert times == sorted(times)
         assert times[-1] == pytest.approx(found["ms"], rel=0.01)
         assert group["widths"][-1]["units"] == group["units"]
+
+
+def test_disturbances_do_not_change_a_speedup(made, monkeypatch):
+    """Most of the time both networks are slower, the small one more so."""
+    rng, sessions = np.random.default_rng(0), []
+
+    def disturbed(models, *_, **__):
+        sessions.append(tuple(models))
+        quiet = len(sessions) % 4 == 0
+        slow = {"dense": 2.0 * (1.0 if quiet else 1.4), "slim": 1.0 if quiet else 1.7}
+        samples = np.column_stack([slow[name] * (1 + 0.02 * rng.exponential(size=50)) for name in models])
+        return Comparison(tuple(models), samples, dict.fromkeys(models, 1), ())
+
+    monkeypatch.setattr("slimnet.aiming.compare", disturbed)
+    assert Stopwatch(trace(made)).speedup(made.model) == pytest.approx(2.0, rel=0.01)
+    assert set(sessions) == {("dense", "slim"), ("slim", "dense")}

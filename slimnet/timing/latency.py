@@ -56,14 +56,18 @@ class Comparison:
     loops: Mapping[str, int]
     notes: tuple[str, ...]
 
+    def seconds(self, name: str) -> np.ndarray:
+        """The samples of one model: [rounds]."""
+        return self.samples[:, self.names.index(name)]
+
     def timing(self, name: str) -> Timing:
-        column = self.samples[:, self.names.index(name)] * 1e3
+        column = self.seconds(name) * 1e3
         median, p90 = np.quantile(column, [0.5, 0.9])
         return Timing(float(median), float(p90), len(column) * self.loops[name])
 
     def ratio(self, name: str, to: str) -> Interval:
         """Median time of `name` over that of `to`; above 1, `name` is the slower one."""
-        pair = self.samples[:, [self.names.index(name), self.names.index(to)]]
+        pair = np.column_stack([self.seconds(name), self.seconds(to)])
         medians = np.median(pair, axis=0)
         low, high = _percentiles(_bootstrap_ratios(pair))
         return Interval(float(medians[0] / medians[1]), float(low), float(high))
