@@ -1,6 +1,6 @@
 """Is the speedup that was asked for measured, and how much importance does it cost beside torch-pruning?
 
-    python benchmarks/latency_targets.py [--only PATTERN] [--again | --peer] [--threads 2] [--seconds 15]
+    python benchmarks/latency_targets.py [--only PATTERN] [--again | --peer] [--threads 2] [--seconds 8]
 
 Every network is asked for 1.5x, 2x and 3x (l1 scores, batch 1). What is measured is measured anew, interleaved with the
 dense network, after planning has ended. torch-pruning (MagnitudePruner, p=1, `round_to=16`) prunes the same weights
@@ -61,7 +61,7 @@ def main() -> None:
     options.add_argument("--again", action="store_true", help="also networks that are in the table already")
     options.add_argument("--peer", action="store_true", help="only torch-pruning, beside targets in the table")
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--seconds", type=float, default=15.0, help="per network and measurement")
+    options.add_argument("--seconds", type=float, default=8.0, help="per network and measurement")
     options.add_argument("--timeout", type=float, default=3600, help="seconds per network")
     given = options.parse_args()
     for name in networks.select(dict.fromkeys(NETWORKS), given.only):  # type: ignore[arg-type]
