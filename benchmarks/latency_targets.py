@@ -3,14 +3,14 @@
     python benchmarks/latency_targets.py [--only PATTERN] [--again | --peer] [--threads 2] [--seconds 8]
 
 Every network is asked for 1.5x, 2x and 3x (l1 scores, batch 1). What is measured is measured anew, interleaved with the
-dense network, after planning has ended. torch-pruning (MagnitudePruner, p=1, `round_to=16`) prunes the same weights
-at a row of ratios, through the same export and optimiser; its importance is read off between the two ratios whose
-measured speedups lie on either side of slimnet's. Importance is the sum of slimnet's l1 scores of the channels that
-stay, normalised per group, over the same groups. Efficiency is latency speedup over FLOPs speedup; "most" is what the
-widths would have that keep the most multiply-adds within the time, whatever their importance, by the latency model.
-Convolutional networks are asked for 2x a second time with `--macs-weight 16`, which puts multiply-adds first.
-Networks are in processes of their own. Needs the `bench` extra. Writes results/latency_targets.json and
-latency_targets.md; latency_accuracy.py compares trained networks in accuracy.
+dense network, after planning has ended (a speedup is the ratio of tenth percentiles). torch-pruning (MagnitudePruner,
+p=1, `round_to=16`) prunes the same weights at a row of ratios, through the same export and optimiser; its importance is
+read off between the two ratios whose measured speedups lie on either side of slimnet's. Importance is the sum of
+slimnet's l1 scores of the channels that stay, normalised per group, over the same groups. Efficiency is latency speedup
+over FLOPs speedup; "most" is what the widths would have that keep the most multiply-adds within the time, whatever
+their importance, by the latency model. Convolutional networks are asked for 2x a second time with `--macs-weight 16`,
+which puts multiply-adds first. Networks are in processes of their own. Needs the `bench` extra. Writes
+results/latency_targets.json and latency_targets.md; latency_accuracy.py compares trained networks in accuracy.
 """
 
 from __future__ import annotations

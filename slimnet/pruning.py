@@ -73,7 +73,8 @@ class Budget:
         ratio = "auto" if rule else self.ratio
         own = {"ratio": ratio, "scope": self.scope, "round_to": self.round_to, "coupled": self.coupled}
         if self.target is not None:
-            own = {self.target.kind: self.target.asked, "round_to": self.round_to, "coupled": self.coupled}
+            own = {self.target.kind: self.target.asked, "macs_weight": self.target.macs_weight,
+                   "round_to": self.round_to, "coupled": self.coupled}  # fmt: skip
         more = {"rule": rule, "picks": self.picks, "ratio_for": dict(self.ratio_for), "ignore": list(self.ignore),
                 "options": dict(options)}  # fmt: skip
         return {"method": method, **own, **{key: value for key, value in more.items() if value}}

@@ -83,6 +83,7 @@ def test_a_speedup_is_met(made, asked):
     assert 0 < target["importance"] < 1
     assert all(group["after"] % BLOCK == 0 for group in report["groups"])
     assert report["how"]["speedup"] == asked
+    assert report["how"]["macs_weight"] == 1
     assert "ratio" not in report["how"]
     assert {"profile", "measure", "plan"} <= report["timing_s"].keys()
 

@@ -219,9 +219,10 @@ def _targets(
             if given:
                 raise BadInput(f"{name} is for targets; give --speedup, --latency, --params or --flops")
         return [None]
+    from slimnet.planning.solve import MACS_WEIGHT
     from slimnet.planning.target import parse_target
 
-    weight = 1.0 if macs_weight is None else macs_weight
+    weight = MACS_WEIGHT if macs_weight is None else macs_weight
     asked = [("speedup", text) for text in speedups or ()]
     asked += [(kind, text) for kind, text in others.items() if text is not None]
     found = {parse_target(kind, text, best, weight) for kind, text in asked}

@@ -23,6 +23,8 @@ from slimnet.planning.cost import Cost, multiply_adds
 from slimnet.planning.rounding import round_counts
 from slimnet.planning.widths import GRAIN, Bools, Counts, Floats, Widths
 
+#: What all multiply-adds are worth if nothing else is said, see `Choices`. More of them costs accuracy.
+MACS_WEIGHT = 1.0
 #: Widths of a group that one knapsack chooses between, at most.
 _CHOICES = 17
 #: How far a group may move in one step at first, as a fraction of its units.
@@ -48,7 +50,7 @@ class Choices:
     counts: tuple[Counts, ...]
     value: tuple[Floats, ...]
     work: Cost
-    macs_weight: float = 1.0
+    macs_weight: float = MACS_WEIGHT
 
     @property
     def fewest(self) -> Counts:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slimnet.errors import BadInput
+from slimnet.planning.solve import MACS_WEIGHT
 from slimnet.planning.widths import Counts
 
 #: Kinds of target: the first two are measured, the others counted.
@@ -42,7 +43,7 @@ class Target:
     kind: str
     asked: float
     best: bool = False
-    macs_weight: float = 1.0
+    macs_weight: float = MACS_WEIGHT
 
     @property
     def option(self) -> str:
@@ -51,7 +52,7 @@ class Target:
         return f"--{self.kind} {self.asked:g}{unit}"
 
 
-def parse_target(kind: str, text: str, best: bool = False, macs_weight: float = 1.0) -> Target:
+def parse_target(kind: str, text: str, best: bool = False, macs_weight: float = MACS_WEIGHT) -> Target:
     """A target from "2.0" or "2x" (speedup), "8ms" (latency), "0.3" or "1.2M" (params), "0.5" or "2G" (flops).
 
     Raises:
