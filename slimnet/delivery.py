@@ -27,10 +27,11 @@ from slimnet.io.files import check_writable, essence
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods.base import Scores
 from slimnet.planning.plan import Plan
+from slimnet.planning.target import MEASURED
 from slimnet.report.html import write_report
 from slimnet.report.summary import Measured, Report, summarise
 from slimnet.timing.profile import layer_name
-from slimnet.timing.result import BenchResult
+from slimnet.timing.result import AFTER, BenchResult
 from slimnet.timing.run import bench
 from slimnet.timing.session import CPU, input_dtypes, random_inputs, session
 from slimnet.verification import Feeds, Verification, index_bounds, verify
@@ -39,6 +40,8 @@ SLIM, PLAN, REPORT, TENSORS = "slim.onnx", "plan.json", "report.json", "slim.saf
 PAGE = "report.html"
 #: Where a run keeps the state of its training, inside the output folder.
 CHECKPOINTS = "checkpoints"
+#: Two measurements of a speedup that differ by more than this fraction were not taken under the same conditions.
+_DOUBTFUL = 0.1
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,8 @@ def deliver(decision: Decision, delivery: Delivery, clock: Clock, tune: Tuner | 
         if decision.unchanged:
             measured.sparsity = _sparsity(net.model, thin)
         measured.timed = _timed(traced, removed, before, after, delivery, clock)
-        report = summarise(
-            traced, removed, plan, checked, measured, clock.seconds, torch_side, [*decision.notes], training
-        )
+        notes = [*decision.notes, *_doubts(decision.target, measured.timed)]
+        report = summarise(traced, removed, plan, checked, measured, clock.seconds, torch_side, notes, training)
         report.save(folder / REPORT)
         if delivery.out is not None:
             write_report(report.content, folder / PAGE)
@@ -189,6 +191,22 @@ def _timed(
             bounds=bounds,
             provider=delivery.provider,
         )
+
+
+def _doubts(target: Mapping[str, Any] | None, timed: BenchResult | None) -> list[str]:
+    """A remark where what a target was met by and the medians of the last timing are far apart."""
+    if target is None or timed is None or target["kind"] not in MEASURED:
+        return []
+    planned, unit, last = target["measured"], "x", timed.latency.value
+    if target["kind"] == "latency":
+        unit, last = "ms", timed.comparison.timing(AFTER).median
+    if max(planned, last) / min(planned, last) <= 1 + _DOUBTFUL:
+        return []
+    return [
+        f"--{target['kind']} {target['asked']:g}{unit}: {planned:.3g}{unit} was measured while planning, undisturbed, "
+        f"and {last:.3g}{unit} at the end, by medians: the machine is busy, or its cores move; "
+        "measure again with `slimnet bench`"
+    ]
 
 
 def _accuracy(measured: Measured, when: str, model: ir.Model, net: Net, delivery: Delivery, clock: Clock) -> None:

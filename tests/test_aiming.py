@@ -1,6 +1,6 @@
 """From a target to widths, on a machine whose time is made up: no test here depends on the clock."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +16,7 @@ from slimnet.planning.target import Target, parse_target
 from slimnet.planning.widths import native_block
 from slimnet.pruning import Budget, prune
 from slimnet.timing.latency import Comparison
+from slimnet.timing.run import bench
 from tests.graph.nets import net
 
 BLOCK = native_block()
@@ -252,3 +253,19 @@ def test_disturbances_do_not_change_a_speedup(made, monkeypatch):
     monkeypatch.setattr("slimnet.aiming.compare", disturbed)
     assert Stopwatch(trace(made)).speedup(made.model) == pytest.approx(2.0, rel=0.01)
     assert set(sessions) == {("dense", "slim"), ("slim", "dense")}
+
+
+@pytest.mark.parametrize("kind", ["speedup", "latency"])
+@pytest.mark.parametrize(("slower", "doubted"), [(1.0, False), (1.3, True)])
+def test_a_target_that_the_last_timing_does_not_confirm_is_remarked(made, monkeypatch, kind, slower, doubted):
+    dense = Fake(trace(made)).dense_ms()
+
+    def at_the_end(*arguments, **options):
+        result = bench(*arguments, **options)
+        samples = np.tile([dense * 1e-3, dense * 1e-3 / 2 * slower], (20, 1))
+        return replace(result, comparison=replace(result.comparison, samples=samples))
+
+    monkeypatch.setattr("slimnet.delivery.bench", at_the_end)
+    budget = Budget(target=Target(kind, 2.0 if kind == "speedup" else dense / 2))
+    report = prune(made, "l1", budget, Delivery(bench_seconds=0.01), aim=Aim(Fake)).content
+    assert any("at the end" in note for note in report["notes"]) == doubted
