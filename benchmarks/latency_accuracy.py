@@ -52,7 +52,7 @@ def main() -> None:
     options.add_argument("--weights", default="1,4,16", help="of multiply-adds, as in --macs-weight")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--seconds", type=float, default=10.0, help="per measurement")
+    options.add_argument("--seconds", type=float, default=5.0, help="per network and measurement")
     given = options.parse_args()
     net = load(given.checkpoint)
     traced = trace(net)

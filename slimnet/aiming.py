@@ -113,11 +113,10 @@ class Stopwatch:
         can outlast several of them and slow the smaller network more, whose layers wait for each other more often (on
         virtual machines whose cores move apart): medians then differ by 15 % from one minute to the next.
         """
-        pair = {DENSE: self._dense, SLIM: slim}
+        pair = [(DENSE, self._dense), (SLIM, slim)]
         seconds = self.seconds * len(pair) / _SESSIONS
-        order = [list(pair), list(pair)[::-1]] * (_SESSIONS // 2)
-        timed = [self._compare({name: pair[name] for name in names}, seconds) for names in order]
-        dense, small = (np.concatenate([found.seconds(name) for found in timed]) for name in pair)
+        timed = [self._compare(dict(pair[::order]), seconds) for order in (1, -1) * (_SESSIONS // 2)]
+        dense, small = (np.concatenate([found.seconds(name) for found in timed]) for name, _ in pair)
         return float(np.quantile(dense, _UNDISTURBED) / np.quantile(small, _UNDISTURBED))
 
     def layers(self, models: Sequence[ir.Model]) -> list[dict[str, float]]:
@@ -127,7 +126,7 @@ class Stopwatch:
         return [found[name].layers for name in named]
 
     def _compare(self, models: Mapping[str, ir.Model], seconds: float) -> Comparison:
-        return compare(models, self._feed, self.threads, _RUNS, seconds, provider=self.provider)
+        return compare(models, self._feed, self.threads, min_runs=_RUNS, max_seconds=seconds, provider=self.provider)
 
     @cached_property
     def _dense(self) -> ir.Model:

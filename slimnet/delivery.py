@@ -27,7 +27,7 @@ from slimnet.io.files import check_writable, essence
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods.base import Scores
 from slimnet.planning.plan import Plan
-from slimnet.planning.target import MEASURED
+from slimnet.planning.target import MEASURED, Target
 from slimnet.report.html import write_report
 from slimnet.report.summary import Measured, Report, summarise
 from slimnet.timing.profile import layer_name
@@ -202,10 +202,10 @@ def _doubts(target: Mapping[str, Any] | None, timed: BenchResult | None) -> list
         unit, last = "ms", timed.comparison.timing(AFTER).median
     if max(planned, last) / min(planned, last) <= 1 + _DOUBTFUL:
         return []
+    option = Target(target["kind"], target["asked"]).option
     return [
-        f"--{target['kind']} {target['asked']:g}{unit}: {planned:.3g}{unit} was measured while planning, undisturbed, "
-        f"and {last:.3g}{unit} at the end, by medians: the machine is busy, or its cores move; "
-        "measure again with `slimnet bench`"
+        f"{option}: {planned:.3g}{unit} was measured while planning, undisturbed, and {last:.3g}{unit} at the end, by "
+        "medians: the machine is busy, or its cores move; measure again with `slimnet bench`"
     ]
 
 
