@@ -38,9 +38,9 @@ def main() -> None:
 def measure(arch: str, repeats: int) -> Row:
     """Median seconds of every step, and the sizes of the two files."""
     import slimnet
-    from slimnet.analysis.network import analyze
-    from slimnet.clock import Clock
+    from slimnet.common.clock import Clock
     from slimnet.io.torch_arch import build
+    from slimnet.pipeline.analyze import analyze
     from slimnet.report.html import write_analysis
 
     trace = slimnet.trace(slimnet.load(build(arch), inputs=(1, 3, 224, 224)))

@@ -71,9 +71,9 @@ def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
     """Prune, verify and count."""
     import networks
 
-    from slimnet.errors import SlimnetError
+    from slimnet.common.errors import SlimnetError
     from slimnet.graph.surgery import mask, slim
-    from slimnet.verification import verify
+    from slimnet.verification.verify import verify
 
     traced, removed, times = prune(net, allow_inexact, REPEATS)
     networks.calibrate(net, mask(traced, removed))
@@ -146,7 +146,7 @@ def _survives(net: Any, plan: Any, thin: Any) -> list[Any]:
     """Whether the torch module computes the same with the slim widths, and if not, why."""
     from slimnet.io.torch_follow import CannotSlim
     from slimnet.io.torch_slim import slim_module, slim_module_survives
-    from slimnet.timing.session import random_inputs
+    from slimnet.runtime.feeds import random_inputs
 
     try:
         module, _ = slim_module(net.torch, plan)

@@ -39,8 +39,8 @@ def measure(checkpoint: str, data: dict[str, str]) -> dict[str, Any]:
     """Correlations of all criteria inside layers, and of l1 and l2 over pairs of layers by their exponent."""
     from slimnet import load
     from slimnet.analysis.criteria import study
+    from slimnet.data.load import load_data
     from slimnet.graph.trace import trace
-    from slimnet.io.data import load_data
 
     arch, _, file = checkpoint.rpartition("=")
     samples = load_data(data[Path(file).name]) if Path(file).name in data else None

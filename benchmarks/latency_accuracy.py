@@ -23,18 +23,18 @@ import harness
 import numpy as np
 from latency_targets import importance, stays, torch_pruned
 
-from slimnet.aiming import Aim, Problem, Stopwatch, problem
-from slimnet.clock import Clock
-from slimnet.delivery import Decision, Delivery, deliver
+from slimnet.common.clock import Clock
+from slimnet.data.load import Data, load_data
 from slimnet.graph.optimise import optimise
 from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
-from slimnet.io import load
-from slimnet.io.data import Data, load_data
+from slimnet.io.load import load
 from slimnet.methods.criteria import score
+from slimnet.pipeline.export import Decision, Delivery, deliver
+from slimnet.pipeline.finetune import Training, trainable, tuner
+from slimnet.pipeline.search import Aim, Problem, Stopwatch, problem
 from slimnet.planning.target import Target
-from slimnet.training.job import Training, trainable, tuner
 from slimnet.training.phase import phase
 
 FILE = harness.RESULTS / "latency_accuracy.json"

@@ -31,9 +31,9 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import nn
 
-    from slimnet.aiming import Aim, Hit, Problem
     from slimnet.graph.net import Net
     from slimnet.graph.units import Trace
+    from slimnet.pipeline.search import Aim, Hit, Problem
 
 FILE = harness.RESULTS / "latency_targets.json"
 ASKED = (1.5, 2.0, 3.0)
@@ -82,7 +82,7 @@ def measure(name: str, threads: int, seconds: float, only_peer: bool, out: Path)
     import networks
 
     from slimnet.graph.trace import cuts
-    from slimnet.io import load
+    from slimnet.io.load import load
     from slimnet.methods.criteria import score
 
     plain = name.removesuffix(INEXACT)
@@ -111,8 +111,8 @@ def targets(
     scored: Sequence[tuple[Trace, Any]], plans: Sequence[tuple[float, float]], threads: int, seconds: float
 ) -> list[dict[str, Any]]:
     """One row for every speedup asked and weight of multiply-adds, of the cut that the command would take."""
-    from slimnet.aiming import Aim, Stopwatch, problem
-    from slimnet.clock import Clock
+    from slimnet.common.clock import Clock
+    from slimnet.pipeline.search import Aim, Stopwatch, problem
     from slimnet.planning.target import Target
 
     aim, problems, rows = Aim(lambda t: Stopwatch(t, threads)), [problem(*pair) for pair in scored], []
@@ -136,7 +136,7 @@ def targets(
 
 def least_flops(chosen: Problem, aim: Aim, hit: Hit) -> float:
     """FLOPs speedup of the widths that keep the most multiply-adds and nothing else, as fast by the latency model."""
-    from slimnet.clock import Clock
+    from slimnet.common.clock import Clock
 
     indifferent = replace(chosen.choices, value=tuple(np.zeros(len(values)) for values in chosen.choices.value))
     latency, work = aim.latency_model(chosen, Clock()).cost, chosen.choices.work
@@ -148,9 +148,9 @@ def peer(
     module: nn.Module, net: Net, scored: Sequence[tuple[Trace, Any]], shape: Sequence[int], threads: int, seconds: float
 ) -> list[dict[str, Any]]:
     """Speedup and importance that torch-pruning keeps, at each ratio; importance over the groups of every cut."""
-    from slimnet.aiming import Stopwatch
     from slimnet.graph.optimise import optimise
-    from slimnet.io import load
+    from slimnet.io.load import load
+    from slimnet.pipeline.search import Stopwatch
 
     watch, rows = Stopwatch(scored[0][0], threads, seconds), []
     for ratio in RATIOS:

@@ -24,8 +24,9 @@ from torch import nn
 from torchvision.models import segmentation
 
 from slimnet.graph.net import Net
-from slimnet.io import load
-from slimnet.timing.session import random_inputs, session
+from slimnet.io.load import load
+from slimnet.runtime.feeds import random_inputs
+from slimnet.runtime.session import session
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 #: From timm: what torchvision's zoo has no example of.

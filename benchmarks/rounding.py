@@ -20,8 +20,8 @@ from peers import classifiers
 
 import slimnet
 from slimnet.graph.optimise import optimise
+from slimnet.runtime.feeds import random_inputs
 from slimnet.timing.latency import compare
-from slimnet.timing.session import random_inputs
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
 RATIO = 0.45

@@ -50,7 +50,7 @@ def main() -> None:
 
 def measure(folder: str, peer: bool, name: str, out: Path) -> None:
     """Time one network."""
-    from slimnet.io import load
+    from slimnet.io.load import load
 
     exported = Path(folder) / f"{name}.onnx"
     if folder and exported.exists():

@@ -88,10 +88,10 @@ def _slimnet(module: nn.Module, network: Any) -> Outcome:
 
     from slimnet.graph.surgery import slim
     from slimnet.graph.trace import trace
-    from slimnet.io import load
+    from slimnet.io.load import load
     from slimnet.methods.criteria import score
     from slimnet.planning.budget import choose
-    from slimnet.verification import verify
+    from slimnet.verification.verify import verify
 
     net = load(module, inputs=network.spec)
     started = time.perf_counter()

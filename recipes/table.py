@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from slimnet.recipe import sweeps_of
+from slimnet.pipeline.recipe import sweeps_of
 from slimnet.report import charts
 
 FOLDER = Path(__file__).parent

@@ -17,42 +17,42 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slimnet.api import export, mask, picker, plan, plan_of, slim, verify
-    from slimnet.errors import BadInput, LatencyRegression, SlimnetError, VerifyFailed
+    from slimnet.common.errors import BadInput, LatencyRegression, SlimnetError, VerifyFailed
     from slimnet.graph.net import Net
+    from slimnet.graph.plan import Plan
     from slimnet.graph.trace import trace
     from slimnet.graph.units import Group, Trace
-    from slimnet.io import load
+    from slimnet.io.load import load
     from slimnet.io.torch_slim import load_slim
-    from slimnet.planning.plan import Plan
-    from slimnet.pruning import prune
+    from slimnet.pipeline.prune import prune
     from slimnet.timing.run import bench
-    from slimnet.verification import Verification
+    from slimnet.verification.verify import Verification
 
-__version__ = "0.1.0"
+from slimnet.common.version import __version__ as __version__
 
 #: Public names and where they live; each is imported when it is first asked for, so that `import slimnet` is quick.
 _HOME = {
     "bench": "slimnet.timing.run",
     "export": "slimnet.api",
-    "load": "slimnet.io",
+    "load": "slimnet.io.load",
     "load_slim": "slimnet.io.torch_slim",
     "mask": "slimnet.api",
     "picker": "slimnet.api",
     "plan": "slimnet.api",
     "plan_of": "slimnet.api",
-    "prune": "slimnet.pruning",
+    "prune": "slimnet.pipeline.prune",
     "slim": "slimnet.api",
     "trace": "slimnet.graph.trace",
     "verify": "slimnet.api",
-    "BadInput": "slimnet.errors",
+    "BadInput": "slimnet.common.errors",
     "Group": "slimnet.graph.units",
-    "LatencyRegression": "slimnet.errors",
+    "LatencyRegression": "slimnet.common.errors",
     "Net": "slimnet.graph.net",
-    "Plan": "slimnet.planning.plan",
-    "SlimnetError": "slimnet.errors",
+    "Plan": "slimnet.graph.plan",
+    "SlimnetError": "slimnet.common.errors",
     "Trace": "slimnet.graph.units",
-    "Verification": "slimnet.verification",
-    "VerifyFailed": "slimnet.errors",
+    "Verification": "slimnet.verification.verify",
+    "VerifyFailed": "slimnet.common.errors",
 }
 
 __all__ = [

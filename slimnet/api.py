@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph import surgery
 from slimnet.graph.axes import Bools
 from slimnet.graph.optimise import optimise
+from slimnet.graph.plan import Plan
 from slimnet.graph.units import Trace
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods import Scores, create
 from slimnet.planning.budget import choose
-from slimnet.planning.plan import Plan
-from slimnet.verification import Feeds, Verification
-from slimnet.verification import verify as verify_units
+from slimnet.runtime.feeds import Feeds
+from slimnet.verification.verify import Verification
+from slimnet.verification.verify import verify as verify_units
 
 if TYPE_CHECKING:
     from slimnet.methods.training import TrainingMethod

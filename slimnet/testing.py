@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from slimnet.errors import BadInput, LatencyRegression
-from slimnet.io.inputs import Inputs
+from slimnet.common.errors import BadInput, LatencyRegression
+from slimnet.common.inputs import Inputs
 from slimnet.timing.baseline import check
 from slimnet.timing.conditions import Conditions, as_net, this_machine
 from slimnet.timing.gate import gate, parse_tolerance

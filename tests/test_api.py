@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 import slimnet
-from slimnet.io.data import load_digits_split
-from tests.graph.nets import feeds, net, run
+from slimnet.data.load import load_digits_split
+from tests.networks.graphs import feeds, net, run
 
 ROOT = Path(__file__).parents[1]
 TEXT = """(float[2,3,6,6] x) => (y) <float[8,3,3,3] w, float[8] b, float[4,8,1,1] v>
@@ -57,7 +57,7 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     assert load in block
     monkeypatch.chdir(tmp_path)
     digits = slimnet.load(ROOT / "models" / "digits_resnet.pt")
-    from slimnet.delivery import Delivery
+    from slimnet.pipeline.export import Delivery
 
     slimnet.prune(digits, delivery=Delivery(Path("out"), bench_seconds=0, prove=False))
     names: dict[str, typing.Any] = {"digits": digits}

@@ -12,7 +12,7 @@ from models import INPUTS, ZOO
 from models.cnn import cnn
 from models.mlp import mlp
 from models.resnet_cifar import PadShortcut, resnet20
-from slimnet.io.data import load_digits_split
+from slimnet.data.load import load_digits_split
 
 CHECKPOINT = Path(__file__).parents[1] / "models" / "digits_resnet.pt"
 

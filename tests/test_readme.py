@@ -40,8 +40,8 @@ def test_every_verb_and_every_method_is_in_the_readme():
 
 
 def test_every_key_of_the_report_is_in_the_readme():
-    from slimnet.pruning import prune
-    from tests.graph.nets import net
+    from slimnet.pipeline.prune import prune
+    from tests.networks.graphs import net
 
     text = "(float[1,4] x) => (y) <float[4,8] w, float[8,3] v> { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
     report = prune(net(text)).content

@@ -4,9 +4,10 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.testing import assert_latency
-from slimnet.timing import baseline, bench
+from slimnet.timing import baseline
+from slimnet.timing.run import bench
 
 
 def products(count: int) -> ir.Model:

@@ -13,7 +13,7 @@ from torchvision.models import convnext, maxvit, resnet, swin_transformer
 
 import slimnet
 from benchmarks.networks import Network, calibrate, prepared
-from slimnet.verification import verify
+from slimnet.verification.verify import verify
 
 Build = Callable[[], nn.Module]
 SMALL = {"weights": None, "num_classes": 10}

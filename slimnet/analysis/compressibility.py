@@ -7,14 +7,14 @@ bound) and Algorithm 1 (from the bound to a number of weights).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from slimnet.analysis.layers import Layer
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods.base import Scores
 
 Array = npt.NDArray[np.float64]
@@ -134,42 +134,6 @@ def prunable(w: npt.ArrayLike, rule: Rule, mask: npt.ArrayLike | None = None) ->
     """How many of the weights of each row of [..., d] may go."""
     _, d = _magnitudes(w, mask)
     return allowed(pq_index(w, rule.p, rule.q, mask), d, rule)
-
-
-def unit_ratios(scores: Scores, rule: Rule) -> Array:
-    """Fraction of the units of each group that may go, by the bound on their norms: structural pruning by SAP's rule.
-
-    Args:
-        scores: per group the norms [units], or other importances that are not negative.
-        rule: p, q and how far to follow the bound.
-
-    Returns:
-        [groups], each below 1; 0 where a group cannot be ranked.
-
-    Raises:
-        BadInput: negative scores, or nothing may go.
-    """
-    ratios = np.zeros(len(scores))
-    for g, values in enumerate(scores):
-        if np.isnan(values).any():
-            continue
-        if (values < 0).any():
-            raise BadInput("ratio auto: needs scores that are not negative, such as norms; choose another method")
-        ratios[g] = min(int(prunable(values, rule)), len(values) - 1) / len(values)
-    if scores and not ratios.any():
-        raise BadInput(
-            "ratio auto: the bound lets no unit go, for the scores in each group are too much alike; give a number, or "
-            f"scale the bound, as in auto?gamma={_telling(scores, rule)}"
-        )
-    return ratios
-
-
-def _telling(scores: Scores, rule: Rule) -> int:
-    """The smallest power of two that lets some unit go as gamma; 10 where there is none."""
-    sizes = np.array([len(values) for values in scores if not np.isnan(values).any()])
-    index = np.array([pq_index(values, rule.p, rule.q) for values in scores if not np.isnan(values).any()])
-    powers = (2**k for k in range(1, 16))
-    return next((g for g in powers if allowed(index, sizes, replace(rule, gamma=g, ceil=False)).any()), 10)
 
 
 def _magnitudes(w: npt.ArrayLike, mask: npt.ArrayLike | None) -> tuple[npt.NDArray[Any], Counts]:

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from slimnet.analysis import gaussian
 from slimnet.analysis.similarity import lowest, overlap, relative_variance, spearman
-from slimnet.clock import Clock
-from slimnet.errors import BadInput
-from slimnet.evidence import evidence
+from slimnet.calibration.evidence import evidence
+from slimnet.common.clock import Clock
+from slimnet.common.errors import BadInput
+from slimnet.data.load import Data
 from slimnet.graph.op import Role
 from slimnet.graph.units import Group, Trace
-from slimnet.io.data import Data
 from slimnet.methods.base import Method, Scores, create
 from slimnet.methods.from_data import DataMethod
 

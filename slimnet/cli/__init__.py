@@ -19,7 +19,7 @@ from slimnet.cli.slim import slim
 from slimnet.cli.trace import trace
 from slimnet.cli.train import train
 from slimnet.cli.verify import verify
-from slimnet.errors import SlimnetError
+from slimnet.common.errors import SlimnetError
 
 app = typer.Typer(
     help=(

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from slimnet.cli import options as o
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from slimnet.analysis.advice import Notice
     from slimnet.analysis.criteria import Study
-    from slimnet.analysis.network import Analysis
+    from slimnet.pipeline.analyze import Analysis
 
 ANALYSIS, PAGE = "analysis.json", "analysis.html"
 #: Notices of one kind that are printed.
@@ -52,13 +52,13 @@ def analyze(
     target = out if out is not None else Path(f"{model.stem}-analysis")
     import json as encoder
 
-    from slimnet.io.files import check_writable, replacing
+    from slimnet.common.files import check_writable, replacing
 
     check_writable(target)
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.analysis.network import analyze as run
         from slimnet.graph.trace import trace
+        from slimnet.pipeline.analyze import analyze as run
 
         split = o.data_for(net, data)
         if split is not None:

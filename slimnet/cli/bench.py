@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from slimnet.cli import options as o
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 
 
 def bench(
@@ -38,7 +38,7 @@ def bench(
     from rich.console import Console
 
     with o.watched() as clock:
-        from slimnet.pipeline import bench_files
+        from slimnet.pipeline.bench import bench_files
         from slimnet.timing.table import bench_table
 
         with clock("bench"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from slimnet.cli import options as o
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 
 if TYPE_CHECKING:
     from slimnet.graph.net import Net
@@ -38,9 +38,9 @@ def eval(
         raise BadInput(f"--split {split}: is not known; use test, val or train")
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.delivery import correct_of
-        from slimnet.io.data import load_data
-        from slimnet.timing.session import RUNTIME_ERRORS, reason
+        from slimnet.data.load import load_data
+        from slimnet.runtime.accuracy import correct_of
+        from slimnet.runtime.session import RUNTIME_ERRORS, reason
 
         with clock("data"):
             loaded = load_data(data)

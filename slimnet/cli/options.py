@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 
 if TYPE_CHECKING:
-    from slimnet.clock import Clock
+    from slimnet.common.clock import Clock
+    from slimnet.data.load import Data
     from slimnet.graph.net import Net
-    from slimnet.io.data import Data
     from slimnet.report.summary import Report
 
 Model = Annotated[
@@ -103,7 +103,7 @@ def load_net(
     batch: int | None = None,
 ) -> Net:
     """Load a network and time that; `batch` is the size of its inputs' first axis, where the model leaves it open."""
-    from slimnet.io import load
+    from slimnet.io.load import load
 
     with clock("load"):
         net = load(model, arch, list(inputs or ()) or None, unsafe_pickle)
@@ -124,7 +124,7 @@ def check_alone(scope: str, measured: bool) -> None:
 
 def data_for(net: Net, spec: str | None) -> Data | None:
     """The data asked for, or what the checkpoint says it was trained on if that is built in."""
-    from slimnet.io.data import load_data
+    from slimnet.data.load import load_data
 
     if spec is None and net.torch is not None and str(net.torch.notes.get("data")).partition("?")[0] == "digits":
         spec = net.torch.notes["data"]
@@ -187,7 +187,7 @@ def watched() -> Iterator[Clock]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from slimnet.clock import Clock
+    from slimnet.common.clock import Clock
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)

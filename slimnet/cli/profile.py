@@ -36,9 +36,9 @@ def profile(
     prefer = o.preference(heads, head_dims)
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock, batch)
-        from slimnet.aiming import Aim, Stopwatch, survey
         from slimnet.graph.trace import trace as run
-        from slimnet.timing.session import provider_named
+        from slimnet.pipeline.search import Aim, Stopwatch, survey
+        from slimnet.runtime.session import provider_named
 
         runner = provider_named(provider)
         aim = Aim(lambda traced: Stopwatch(traced, threads, provider=runner))

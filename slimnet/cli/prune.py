@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from slimnet.cli import options as o
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 
 if TYPE_CHECKING:
     from slimnet.analysis.compressibility import Rule
@@ -122,24 +122,24 @@ def prune(
         o.check_alone(scope, measured=bool(speedup or latency))
     given = o.settings(train)
     target = out if out is not None else Path(f"{model.stem}-slim")
-    from slimnet.io.files import check_writable
+    from slimnet.common.files import check_writable
 
     check_writable(target)
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock, batch)
-        from slimnet.aiming import Aim, Stopwatch
-        from slimnet.delivery import CHECKPOINTS, Delivery
         from slimnet.methods import is_training
-        from slimnet.pruning import Budget
-        from slimnet.pruning import prune as run
-        from slimnet.timing.session import provider_named
+        from slimnet.pipeline.export import CHECKPOINTS, Delivery
+        from slimnet.pipeline.prune import Budget
+        from slimnet.pipeline.prune import prune as run
+        from slimnet.pipeline.search import Aim, Stopwatch
+        from slimnet.runtime.session import provider_named
 
         runner = provider_named(provider)
         split = o.data_for(net, data)
         count = epochs if epochs is not None else 10 if is_training(method) else 0
         training = None
         if split is not None and (count or is_training(method)):
-            from slimnet.training.job import Training
+            from slimnet.pipeline.finetune import Training
             from slimnet.training.phase import phase
 
             shared = {"batch_size": batch_size, "seed": seed}
@@ -182,7 +182,7 @@ def _show(reports: Mapping[Path, Report], json: bool, target: Path) -> None:
         return o.show_report(next(iter(reports.values())), json, target)
     import json as encoder
 
-    from slimnet.io.files import replacing
+    from slimnet.common.files import replacing
     from slimnet.report.pareto import pareto, pareto_svg, pareto_table
 
     rows = pareto({folder.name: reports[folder] for folder in sorted(reports)})

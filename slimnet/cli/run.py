@@ -27,7 +27,7 @@ def run(
     Results are written one by one; what has a result is not run again.
     """
     with o.watched() as clock:
-        from slimnet import recipe as cook
+        from slimnet.pipeline import recipe as cook
 
         target = results or recipe.parent / "results" / f"{recipe.stem}.json"
         rows = cook.run(recipe, out or Path(f"{recipe.stem}-out"), target, data, device, resume, clock,

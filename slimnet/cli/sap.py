@@ -53,15 +53,15 @@ def sap(
     Every iteration trains from the first weights under the mask so far, and takes the smallest weights out of it. The
     channels that this empties are removed; the folder holds slim.onnx, plan.json and report.json.
     """
-    from slimnet.io.files import check_writable
+    from slimnet.common.files import check_writable
 
     check_writable(out)
     with o.watched() as clock:
         from slimnet.analysis.compressibility import Rule
-        from slimnet.delivery import Delivery
-        from slimnet.io.data import load_data
+        from slimnet.data.load import load_data
+        from slimnet.pipeline.export import Delivery
+        from slimnet.pipeline.iterative import TRAIN, Search, prune_single
         from slimnet.training.phase import phase
-        from slimnet.training.sap import TRAIN, Search, prune_single
 
         how = Search(method, scope, iterations, Rule(p, q, eta, gamma, beta), fraction)
         settings = phase(TRAIN, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)

@@ -38,8 +38,8 @@ def shrink(
     target = out if out is not None else Path(f"{model.stem}-slim")
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.delivery import Delivery
-        from slimnet.pipeline import shrink as run
+        from slimnet.pipeline.export import Delivery
+        from slimnet.pipeline.shrink import shrink as run
 
         delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data), o.command_line())
         report = run(net, delivery, fold=absorb, assume_masked=assume_masked, skip_inputs=gather, clock=clock)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from slimnet.cli import options as o
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 
 
 def slim(
@@ -34,8 +34,8 @@ def slim(
     target = out if out is not None else Path(f"{model.stem}-slim")
     with o.watched() as clock:
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.delivery import Delivery
-        from slimnet.pipeline import slim_masked, slim_planned
+        from slimnet.pipeline.apply import slim_masked, slim_planned
+        from slimnet.pipeline.export import Delivery
 
         delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data), o.command_line())
         if plan is not None:

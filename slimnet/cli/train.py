@@ -31,12 +31,12 @@ def train(
 
     The weights are those of the best epoch on the validation split; the test split is looked at once, at the end.
     """
-    from slimnet.io.files import check_writable
+    from slimnet.common.files import check_writable
 
     check_writable(out.parent)
     with o.watched() as clock:
-        from slimnet.io.data import load_data
-        from slimnet.training.dense import DENSE, train_dense
+        from slimnet.data.load import load_data
+        from slimnet.pipeline.train import DENSE, train_dense
         from slimnet.training.phase import phase
 
         chosen = phase(DENSE, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)

@@ -26,7 +26,7 @@ def verify(
     """Check that the slim network computes what the masked dense one computes; exit code 3 if it does not."""
     with o.watched() as clock:
         net = o.load_net(dense, arch, input_, unsafe_pickle, clock)
-        from slimnet.pipeline import verify_files
+        from slimnet.pipeline.apply import verify_files
 
         found = verify_files(net, slim, plan, o.data_for(net, data), runs, threads, prove, clock)
     if json:

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.axes import Bools, Ids, Ledger, Pinning, components
 from slimnet.graph.choice import decide
 from slimnet.graph.evaluate import constant_of_shape
 from slimnet.graph.op import KERNEL, Role
-from slimnet.planning.plan import Plan
+from slimnet.graph.plan import Plan
 
 if TYPE_CHECKING:
     from slimnet.graph.net import Net

@@ -10,10 +10,10 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
 
-from slimnet.errors import BadInput, SlimnetError
+from slimnet.common.errors import BadInput, SlimnetError
+from slimnet.common.files import essence, existing_file, replacing
+from slimnet.common.inputs import Input, Inputs, parse_inputs, sizes
 from slimnet.graph.net import Net
-from slimnet.io.files import essence, existing_file, replacing
-from slimnet.io.inputs import Input, Inputs, parse_inputs, sizes
 
 OLDEST_OPSET = 9
 #: Initializers without their own file have to fit into one protobuf message, which ends at 2 GB.

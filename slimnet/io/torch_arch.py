@@ -9,10 +9,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from slimnet.errors import BadInput
-from slimnet.io.files import essence, existing_file
+from slimnet.common.errors import BadInput
+from slimnet.common.files import essence, existing_file
+from slimnet.common.python_file import executed, importable
 
 BUILT_IN = ("torchvision", "timm", "models")
 FORMS = "torchvision:NAME, timm:NAME, models:NAME, FILE.py:CALLABLE or package.module:CALLABLE"
@@ -171,34 +169,8 @@ def _package(arch: str, name: str) -> ModuleType:
         raise BadInput(f"--arch {arch}: cannot import {name}: {essence(error)}; use {FORMS}") from error
 
 
-def executed(file: Path) -> ModuleType:
-    """Run a Python file as a module of a private name, so that it hides no installed package."""
-    name = "_slimnet_arch_" + re.sub(r"\W", "_", str(file.absolute()))
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None, "a .py file always has a spec"
-    assert spec.loader is not None, "a .py file always has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise BadInput(f"{file}: cannot be imported: {type(error).__name__}: {essence(error)}") from error
-    return module
-
-
 def _named(module: ModuleType, name: str, arch: str) -> Any:
     if not callable(found := getattr(module, name, None)):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise BadInput(_unknown(arch, str(module.__file__), name, names))
     return found
-
-
-@contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """Let imports look into a folder, as they do for a script that lies there."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))

@@ -11,10 +11,10 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, InlinePass
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.common.files import essence
+from slimnet.common.inputs import parse_inputs
 from slimnet.graph.net import Net, TorchSource
-from slimnet.io.files import essence
-from slimnet.io.inputs import parse_inputs
 from slimnet.io.torch_forward import Arguments, ForwardFailed, example_arguments, forward
 
 ADVICE = "export it to ONNX your own way and pass the .onnx file"

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils import _pytree
 
-from slimnet.errors import BadInput
-from slimnet.io.files import essence
-from slimnet.io.inputs import Input
+from slimnet.common.errors import BadInput
+from slimnet.common.files import essence
+from slimnet.common.inputs import Input
 
 Arguments = tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]
 

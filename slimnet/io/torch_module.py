@@ -13,11 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.common.files import essence, existing_file
+from slimnet.common.inputs import Inputs, parse_inputs, sizes
+from slimnet.common.python_file import importable
 from slimnet.graph.net import TorchSource
-from slimnet.io.files import essence, existing_file
-from slimnet.io.inputs import Inputs, parse_inputs, sizes
-from slimnet.io.torch_arch import FORMS, build, importable, vet, zoo_inputs
+from slimnet.io.torch_arch import FORMS, build, vet, zoo_inputs
 
 #: Where training scripts put the weights, most specific first.
 WRAPPERS = (

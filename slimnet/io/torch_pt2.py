@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch.export.pt2_archive._package import PT2ArchiveReader
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.common.files import essence, existing_file
+from slimnet.common.inputs import Input, Inputs, parse_inputs
 from slimnet.graph.net import Net
-from slimnet.io.files import essence, existing_file
-from slimnet.io.inputs import Input, Inputs, parse_inputs
 from slimnet.io.onnx_file import concrete_inputs
 from slimnet.io.torch_export import to_onnx
 

@@ -18,16 +18,16 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.common.files import existing_file, replacing
+from slimnet.common.inputs import Inputs, parse_inputs, sizes
 from slimnet.graph.net import Net, TorchSource
-from slimnet.io.files import existing_file, replacing
-from slimnet.io.inputs import Inputs, parse_inputs, sizes
+from slimnet.graph.plan import Plan
 from slimnet.io.torch_arch import build, vet
 from slimnet.io.torch_follow import ATTRIBUTES, Kept, follow
 from slimnet.io.torch_forward import ForwardFailed, forward
 from slimnet.io.torch_module import metadata
-from slimnet.planning.plan import Plan
-from slimnet.timing.session import session
+from slimnet.runtime.session import session
 
 FILE_NAME = "slim.safetensors"
 Attributes = dict[str, dict[str, Any]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 
 if TYPE_CHECKING:
     from slimnet.graph.units import Group

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.blas import dsyrk
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.units import Group, Member, Role
 from slimnet.methods.base import Method, Params, Scores, by_mean, create, find, hyperparameters, register
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods.threshold import masks_above
 from slimnet.methods.training import Masks, TrainingMethod
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.op import Role
 from slimnet.methods.base import Method, Params, Scores, register
 from slimnet.methods.criteria import L1, L2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.op import Role
 from slimnet.methods.base import register
 from slimnet.methods.cells import Cells, by_layer, by_unit

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods.base import register
 from slimnet.methods.spp import RankedPruning
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.op import Role
 from slimnet.methods.base import Params, register
 from slimnet.methods.cells import by_column, by_unit

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods.base import register
 from slimnet.methods.elementwise import ElementWise
 

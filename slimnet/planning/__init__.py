@@ -1,1 +1,1 @@
-"""Which units go: budgets, widths that the runtime likes, and the plan on disk."""
+"""How much of each group goes: budgets, widths that the runtime likes, the latency model."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.units import Group, Role, Trace
 from slimnet.methods.base import Normalise, by_mean
 from slimnet.planning.rounding import round_counts

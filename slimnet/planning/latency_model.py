@@ -18,10 +18,10 @@ import onnx_ir as ir
 from scipy.optimize import nnls
 
 from slimnet.graph.axes import is_live
+from slimnet.graph.layers import is_layer, layer_name
 from slimnet.graph.units import Trace
 from slimnet.planning.cost import Builder, Cost
 from slimnet.planning.widths import Counts, Floats
-from slimnet.timing.profile import is_layer, layer_name
 
 #: Units kept of each group, and milliseconds by layer: what `timing.profile` calls `Profile.layers`.
 Sample: TypeAlias = tuple[Counts, Mapping[str, float]]

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.units import Group, Trace
 from slimnet.planning.widths import Bools, Counts, Floats, Places, Widths
 

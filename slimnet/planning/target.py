@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.planning.solve import MACS_WEIGHT
 from slimnet.planning.widths import Counts
 

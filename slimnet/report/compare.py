@@ -11,8 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from slimnet.errors import BadInput
-from slimnet.io.files import existing_file
+from slimnet.common.errors import BadInput
+from slimnet.common.files import existing_file
 
 #: No report comes near: a larger file is something else.
 MAX_BYTES = 1 << 28

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.io.files import replacing
+from slimnet.common.files import replacing
 from slimnet.report import charts
 from slimnet.report.explain import POOR, stories
 

@@ -16,15 +16,15 @@ import onnxruntime
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-import slimnet
+from slimnet.common.files import replacing
+from slimnet.common.version import __version__
 from slimnet.graph.axes import Bools
+from slimnet.graph.plan import Plan
 from slimnet.graph.units import Group, Trace
-from slimnet.io.files import replacing
 from slimnet.methods.base import Scores
-from slimnet.planning.plan import Plan
 from slimnet.report.layers import histogram, weights
 from slimnet.timing.result import BenchResult
-from slimnet.verification import Verification
+from slimnet.verification.verify import Verification
 
 
 @dataclass
@@ -109,7 +109,7 @@ def summarise(
             "notes": list(notes),
             "command": figures.command,
             "timing_s": {step: round(s, 4) for step, s in seconds.items()},
-            "versions": {"slimnet": slimnet.__version__, "onnxruntime": onnxruntime.__version__,
+            "versions": {"slimnet": __version__, "onnxruntime": onnxruntime.__version__,
                          "python": platform.python_version()},
         }
     )  # fmt: skip

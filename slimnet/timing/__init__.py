@@ -1,5 +1,1 @@
-"""Latency: what onnxruntime makes of a network, measured."""
-
-from slimnet.timing.run import bench
-
-__all__ = ["bench"]
+"""Latency: what the runtime makes of a network, measured."""

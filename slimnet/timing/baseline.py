@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slimnet.errors import BadInput, LatencyRegression
+from slimnet.common.errors import BadInput, LatencyRegression
+from slimnet.common.files import essence, existing_file, replacing
 from slimnet.graph.net import Net
-from slimnet.io.files import essence, existing_file, replacing
 from slimnet.io.onnx_file import load_onnx, save_onnx
+from slimnet.runtime.session import title
 from slimnet.timing.conditions import Conditions, as_net
 from slimnet.timing.gate import Verdict, gate, parse_tolerance
 from slimnet.timing.latency import Model
 from slimnet.timing.result import AFTER, BenchResult
-from slimnet.timing.session import title
 
 FORMAT = 1
 

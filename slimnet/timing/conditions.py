@@ -10,12 +10,13 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.common.inputs import Inputs, parse_inputs
 from slimnet.graph.net import Net
-from slimnet.io.inputs import Inputs, parse_inputs
 from slimnet.io.onnx_file import concrete_inputs, load_onnx
+from slimnet.runtime.feeds import random_inputs
+from slimnet.runtime.session import title
 from slimnet.timing.latency import Model, cores
-from slimnet.timing.session import random_inputs, title
 
 
 @dataclass(frozen=True)

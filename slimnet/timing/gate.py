@@ -5,7 +5,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.timing.conditions import Conditions
 from slimnet.timing.latency import Comparison, Interval, compare
 

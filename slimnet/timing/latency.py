@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from slimnet.errors import BadInput
-from slimnet.timing.session import CPU, RUNTIME_ERRORS, reason, session
+from slimnet.common.errors import BadInput
+from slimnet.runtime.session import CPU, RUNTIME_ERRORS, reason, session
 
 Model = ir.Model | str | os.PathLike[str]
 

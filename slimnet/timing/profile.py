@@ -19,13 +19,11 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from slimnet.graph.layers import is_layer, layer_name
+from slimnet.runtime.session import CPU, session
 from slimnet.timing.latency import Runner
-from slimnet.timing.session import CPU, session
 
-_LAYER = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|Attention")
 _LABEL = re.compile(r"@(\d+)@")
-_EXPORTER_NAME = re.compile(r"val_\d+")
-_SCOPES = "pkg.torch.onnx.name_scopes"
 _WARM_UP_RUNS = 3
 _MAX_EVENTS = 500_000
 
@@ -59,27 +57,6 @@ class Profile:
         for node in self.nodes:
             sums[node.layer] += node.ms
         return dict(sums)
-
-
-def layer_name(node: ir.Node) -> str:
-    """The name of the layer that `node` computes: the same in the dense and in the slim model.
-
-    That is its weight's name without ".weight"; for a node without one, or whose weight the torch exporter has
-    rewritten and renamed, the module and function it was exported from, else the name of its first output.
-    """
-    for value in node.inputs:
-        if value is not None and value.const_value is not None and len(value.const_value.shape) > 1:
-            if value.name and not _EXPORTER_NAME.fullmatch(value.name):
-                return value.name.removesuffix(".weight")
-            break
-    if _SCOPES in node.metadata_props:
-        return "/".join(re.findall(r"'([^',]+)'", node.metadata_props[_SCOPES])[-2:])
-    return node.outputs[0].name or node.name or node.op_type
-
-
-def is_layer(op_type: str) -> bool:
-    """Whether an op, the model's or the runtime's own, multiplies and sums: a layer, as opposed to glue."""
-    return _LAYER.search(op_type) is not None
 
 
 def profile(

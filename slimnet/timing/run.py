@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.common.inputs import Inputs, sizes
 from slimnet.graph.net import Net
-from slimnet.io.inputs import Inputs, sizes
+from slimnet.runtime.session import CPU
 from slimnet.timing.conditions import Conditions, as_net, this_machine
 from slimnet.timing.latency import Model, compare
 from slimnet.timing.profile import profile
 from slimnet.timing.result import AFTER, BEFORE, BenchResult, MacsPerLayer, pair_layers
-from slimnet.timing.session import CPU
 
 
 def bench(

@@ -4,7 +4,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from slimnet.io.inputs import sizes
+from slimnet.common.inputs import sizes
 from slimnet.timing.result import AFTER, BEFORE, BenchResult, Layer
 
 #: Below this, most of a layer's saved FLOPs brought no time.

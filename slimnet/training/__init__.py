@@ -1,1 +1,1 @@
-"""Training: the loop, its checkpoints, and pruning methods at work in it."""
+"""Training: the loop, its phases, data loading and checkpoints."""

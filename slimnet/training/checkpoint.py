@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from slimnet.errors import BadInput
-from slimnet.io.files import essence, replacing
+from slimnet.common.errors import BadInput
+from slimnet.common.files import essence, replacing
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from slimnet.graph.net import Net
 from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_slim import slim_module_survives
-from slimnet.timing.session import random_inputs
+from slimnet.runtime.feeds import random_inputs
 
 
 def arrays_of(module: nn.Module) -> dict[str, np.ndarray]:

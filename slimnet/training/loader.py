@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from slimnet.errors import BadInput
-from slimnet.io.data import Samples
+from slimnet.common.errors import BadInput
+from slimnet.data.load import Samples
 from slimnet.training.phase import Phase
 
 Batch = tuple[Tensor, Tensor]

@@ -16,9 +16,9 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimnet.errors import BadInput, TrainingFailed
-from slimnet.io.data import Data
-from slimnet.io.files import essence
+from slimnet.common.errors import BadInput, TrainingFailed
+from slimnet.common.files import essence
+from slimnet.data.load import Data
 from slimnet.methods.training import Masks, TrainingMethod
 from slimnet.training import checkpoint
 from slimnet.training.loader import batches

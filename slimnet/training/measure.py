@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from slimnet.errors import BadInput
-from slimnet.io.data import Samples
+from slimnet.data.load import Samples
 
 #: Samples per batch where nothing but memory depends on it.
 BATCH = 256
@@ -23,30 +22,6 @@ def accuracy(module: nn.Module, samples: Samples) -> float:
     for x, y in samples.batches(BATCH):
         hits += int((module(torch.from_numpy(x).to(device)).argmax(1).cpu() == torch.from_numpy(y)).sum())
     return hits / len(samples)
-
-
-def check_classes(module: nn.Module, samples: Samples, data: str) -> None:
-    """Refuse labels that the network has no output for.
-
-    Raises:
-        BadInput: the network does not run on the samples, is no classifier, or has too few outputs.
-    """
-    x, _ = samples.__getitems__([0])
-    try:
-        with torch.no_grad():
-            output = module.eval()(torch.from_numpy(x).to(next(module.parameters()).device))
-    except RuntimeError as error:
-        raise BadInput(
-            f"--data {data}: the network does not run on samples of shape {list(x.shape[1:])}: {error}"
-        ) from None
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise BadInput(f"--data {data}: training needs a network whose output is one vector of class scores a sample")
-    classes = int(samples.y.max()) + 1
-    if classes > output.shape[1]:
-        raise BadInput(
-            f"--data {data}: has {classes} classes, and the network {output.shape[1]} outputs; give the data it was "
-            "trained on, or another --arch, such as ...?num_classes=N"
-        )
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 
 OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = ("no", "fp16", "bf16")

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimnet.analysis.compressibility import PAIRS, Rule, bound, compressibility, gini, measure, pq_index, prunable
-from slimnet.analysis.compressibility import unit_ratios as ratios_of
 from slimnet.analysis.layers import Layer
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.planning.pq import unit_ratios as ratios_of
 
 FOUR, TEN = np.array([4.0, 3, 2, 1]), np.array([10.0, *[1] * 9])
 HALF, TWO = Rule(0.5, 1.0), Rule(1.0, 2.0)

@@ -14,11 +14,11 @@ from slimnet.analysis.advice import notices
 from slimnet.analysis.criteria import CRITERIA, study
 from slimnet.analysis.gaussian import l2
 from slimnet.analysis.layers import layers
-from slimnet.analysis.network import analyze
-from slimnet.errors import BadInput
-from slimnet.io.data import Data, Samples, load_data
+from slimnet.common.errors import BadInput
+from slimnet.data.load import Data, Samples, load_data
 from slimnet.methods import create
-from tests.graph.nets import net
+from slimnet.pipeline.analyze import analyze
+from tests.networks.graphs import net
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits_resnet.pt"
 FROM_DATA = {"apoz", "entropy", "taylor-l1", "taylor-l2"}

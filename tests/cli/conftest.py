@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from slimnet.cli import main
-from tests.graph.nets import net
+from tests.networks.graphs import net
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_resnet.pt"

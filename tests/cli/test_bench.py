@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from slimnet.errors import LatencyRegression
+from slimnet.common.errors import LatencyRegression
 from tests.cli.conftest import CNN, saved
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from slimnet import aiming
+from slimnet.pipeline import search as aiming
 from tests.cli.test_speedup import WIDE, saved
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import tree
 
-NETS = Path(__file__).parents[1] / "training" / "nets.py"
+NETS = Path(__file__).parents[1] / "networks" / "modules.py"
 QUICK = ("--arch", f"{NETS}:mlp", "--data", "digits?augment=none&limit=256", "--iterations", 2, "--epochs", 1,
          "--batch-size", 32, "--bench-seconds", 0, "--device", "cpu")  # fmt: skip
 

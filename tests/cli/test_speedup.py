@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from slimnet import aiming
+from slimnet.pipeline import search as aiming
 from slimnet.timing.latency import cores
 from tests.cli.conftest import DIGITS, saved, tree
 

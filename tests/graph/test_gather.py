@@ -14,7 +14,7 @@ from slimnet.graph.net import Net
 from slimnet.graph.shrink import shrinkable
 from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
-from tests.graph.nets import assert_valid, feeds, net, run
+from tests.networks.graphs import assert_valid, feeds, net, run
 
 rng = np.random.default_rng(0)
 Cut = dict[str, tuple[int, int]]

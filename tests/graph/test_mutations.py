@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from slimnet.errors import SlimnetError
+from slimnet.common.errors import SlimnetError
 from slimnet.graph.net import Net
 from slimnet.graph.op import Op
 from slimnet.graph.rules import FAMILIES, RULES
 from slimnet.graph.trace import trace
-from slimnet.verification import verify
-from tests.graph.nets import draw, net
+from slimnet.verification.verify import verify
+from tests.networks.graphs import draw, net
 
 DECLARATIONS = ("same", "contract", "vanish", "pin", "lengths", "relate", "renumber", "restep", "freeze", "inexact",
                 "untouched")  # fmt: skip

@@ -3,7 +3,7 @@
 import pytest
 
 from slimnet.graph.trace import trace
-from slimnet.io import load
+from slimnet.io.load import load
 
 Sides = set[frozenset[tuple[str, str]]]
 

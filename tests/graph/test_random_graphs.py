@@ -13,8 +13,8 @@ from slimnet.graph.shrink import shrinkable
 from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
-from tests.graph.nets import exact, feeds, run
-from tests.graph.sketch import IMAGE, TOKENS, sketch
+from tests.networks.graphs import exact, feeds, run
+from tests.networks.sketch import IMAGE, TOKENS, sketch
 
 BLOCKS = sorted({*IMAGE, *TOKENS})
 STEPS = st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(0, 99)), min_size=1, max_size=7)

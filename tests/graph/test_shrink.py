@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose
 from slimnet.graph.net import Net
 from slimnet.graph.shrink import absorb, shrinkable
 from slimnet.graph.surgery import slim
-from slimnet.pipeline import _probe
-from tests.graph.nets import feeds, net, run
+from slimnet.pipeline.shrink import _probe
+from tests.networks.graphs import feeds, net, run
 
 rng = np.random.default_rng(0)
 
@@ -215,8 +215,8 @@ def test_quantised_weights_are_zero_at_their_zero_point():
 
 
 def test_no_layer_is_emptied():
-    from slimnet.delivery import Delivery
-    from slimnet.pipeline import shrink as job
+    from slimnet.pipeline.export import Delivery
+    from slimnet.pipeline.shrink import shrink as job
 
     report = job(net(CHAIN, w=np.zeros((8, 3, 3, 3), np.float32)), Delivery(bench_seconds=0, prove=False))
     assert report.content["groups"][0]["after"] == 1

@@ -7,7 +7,7 @@ import pytest
 from slimnet.graph.net import Net
 from slimnet.graph.surgery import mask, slim
 from slimnet.graph.trace import trace
-from tests.graph.nets import assert_same_at_other_sizes, draw, exact, net, pinned, units
+from tests.networks.graphs import assert_same_at_other_sizes, draw, exact, net, pinned, units
 
 # -- sizes that are computed -----------------------------------------------------------------------------------------
 

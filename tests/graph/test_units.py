@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.graph.plan import Plan
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Pin, Trace
-from slimnet.planning.plan import Plan
-from tests.graph.nets import net, roles
+from tests.networks.graphs import net, roles
 
 CNN = """(float[1,3,8,8] x) => (y)
     <float[4,3,3,3] a, float[4] ab, float[4,1,3,3] d, float[6,4,1,1] b, float[6] scale, float[6] beta, float[6] mean,

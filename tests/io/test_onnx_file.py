@@ -10,8 +10,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from slimnet.errors import BadInput, SlimnetError
-from slimnet.io import load, onnx_file
+from slimnet.common.errors import BadInput, SlimnetError
+from slimnet.io import onnx_file
+from slimnet.io.load import load
 from slimnet.io.onnx_file import load_onnx, save_onnx
 
 LINEAR = """
@@ -58,7 +59,7 @@ def test_load_keeps_dynamic_axes_and_gives_concrete_shapes(written: Callable[...
 
 
 def test_load_never_imports_torch(written: Callable[..., Path]) -> None:
-    code = "import sys, slimnet.io as io; io.load(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    code = "import sys, slimnet; slimnet.load(sys.argv[1]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, str(written(LINEAR))], check=False).returncode == 0
 
 

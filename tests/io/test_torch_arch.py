@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.io import torch_arch
 from slimnet.io.torch_arch import build, vet, zoo_inputs
 

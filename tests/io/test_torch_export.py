@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.errors import BadInput
-from slimnet.io import load
+from slimnet.common.errors import BadInput
+from slimnet.io.load import load
 from slimnet.io.torch_export import export_torch, not_exported
-from slimnet.timing.session import session
+from slimnet.runtime.session import session
 
 
 class Two(nn.Module):

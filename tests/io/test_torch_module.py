@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from slimnet.errors import BadInput
-from slimnet.io import load
+from slimnet.common.errors import BadInput
+from slimnet.io.load import load
 from slimnet.io.torch_arch import build
 from slimnet.io.torch_module import load_torch
 

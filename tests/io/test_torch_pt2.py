@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.errors import BadInput
-from slimnet.io import load
+from slimnet.common.errors import BadInput
+from slimnet.io.load import load
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.net import Net, TorchSource
-from slimnet.io import load
+from slimnet.graph.plan import Plan
+from slimnet.io.load import load
 from slimnet.io.torch_arch import build
 from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_follow import CannotSlim
 from slimnet.io.torch_slim import load_slim, save_slim, slim_module, slim_module_survives, slim_source
-from slimnet.planning.plan import Plan
-from slimnet.timing.session import random_inputs
+from slimnet.runtime.feeds import random_inputs
 
 Kept = Mapping[str, Mapping[int, Any]]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.units import Group, Member, Role
 from slimnet.methods import create, names, score, unranked
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimnet.errors import BadInput
+from slimnet.calibration.gradients import fisher, gradients
+from slimnet.common.errors import BadInput
+from slimnet.data.load import Samples
 from slimnet.graph.units import Group, Member, Role
-from slimnet.io.data import Samples
 from slimnet.methods import DataMethod, Maps, create
 from slimnet.methods.from_data import entropies
-from slimnet.training.evidence import fisher, gradients
 
 NEEDS = {"apoz": "maps", "entropy": "maps", "taylor-l1": "gradients", "taylor-l2": "gradients", "obd": "fisher"}
 

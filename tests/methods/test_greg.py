@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods import create
-from tests.methods.training import (
+from tests.networks.regularised import (
     accuracy,
     bind,
     bind_layer,

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods import create
 from slimnet.methods.cells import by_column, by_layer, by_unit
-from tests.methods.training import (
+from tests.networks.regularised import (
     Role,
     accuracy,
     bind,

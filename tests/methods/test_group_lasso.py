@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.methods.training import accuracy, bind, bind_layer, check_resumes, network, optimizer_for, train
+from tests.networks.regularised import accuracy, bind, bind_layer, check_resumes, network, optimizer_for, train
 
 
 def test_the_value_and_gradient_by_hand() -> None:

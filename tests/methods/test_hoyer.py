@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods.base import create, find
 from slimnet.methods.elementwise import ElementWise
 

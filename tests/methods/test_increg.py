@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods.spp import increments, updates_needed
-from tests.methods.training import accuracy, bind, bind_layer, check_resumes, idle, network, optimizer_for, train
+from tests.networks.regularised import accuracy, bind, bind_layer, check_resumes, idle, network, optimizer_for, train
 
 
 def bind_ladder(count: int = 8, pruned: int = 4, steps: int | None = None, **options: Any) -> Any:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods import create
 from slimnet.methods.spp import increments, updates_needed
-from tests.methods.training import (
+from tests.networks.regularised import (
     accuracy,
     bind,
     bind_layer,

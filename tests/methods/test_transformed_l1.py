@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.methods.base import create
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.units import Axis
 from slimnet.planning.budget import SCOPES, choose
-from tests.planning.nets import Net, chain, densenet, lengths, padded_resnet, resnet, scores
+from tests.networks.planned import Net, chain, densenet, lengths, padded_resnet, resnet, scores
 
 
 def removed_of(net: Any, removed: np.ndarray) -> list[int]:

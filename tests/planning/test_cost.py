@@ -5,7 +5,7 @@ import pytest
 
 from slimnet.graph.trace import trace
 from slimnet.planning.cost import multiply_adds, parameters
-from tests.graph.nets import net
+from tests.networks.graphs import net
 
 #: Two convolutions that meet in a Concat, a depthwise one, and two matrix products behind a Flatten.
 TEXT = """(float[1,3,8,8] x) => (y)

@@ -6,7 +6,7 @@ import pytest
 from slimnet.graph.trace import trace
 from slimnet.planning.latency_model import fit
 from slimnet.planning.widths import native_block
-from tests.graph.nets import net
+from tests.networks.graphs import net
 
 BLOCK = native_block()
 TEXT = """(float[1,3,8,8] x) => (y)

@@ -8,7 +8,7 @@ import pytest
 from slimnet.planning import widths
 from slimnet.planning.budget import choose
 from slimnet.planning.widths import native_block
-from tests.planning.nets import Net, chain, densenet, lengths, padded_resnet, parameters, resnet, scores
+from tests.networks.planned import Net, chain, densenet, lengths, padded_resnet, parameters, resnet, scores
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.graph.trace import trace
 from slimnet.planning.budget import exceptions, take
 from slimnet.planning.cost import Axes, Cost, multiply_adds, parameters
 from slimnet.planning.solve import Choices, aligned, choices, solve
 from slimnet.planning.widths import native_block
-from tests.graph.nets import net
-from tests.planning.nets import padded_resnet
+from tests.networks.graphs import net
+from tests.networks.planned import padded_resnet
 
 BLOCK = native_block()
 CHAIN = """(float[1,3,8,8] x) => (y) <float[48,3,3,3] a, float[64,48,3,3] b, float[80,64,3,3] c, float[80,5] f>

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.planning.target import TOLERANCE, TRIES, Target, parse_target, reach
 
 FEWEST = np.array([1])

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from slimnet.delivery import Delivery
-from slimnet.pruning import prune
+from slimnet.pipeline.export import Delivery
+from slimnet.pipeline.prune import prune
 from tests.cli.conftest import CNN
-from tests.graph.nets import net
+from tests.networks.graphs import net
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")

@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.report.compare import comparison_plot, comparison_table, read_rows
 from tests.report.pages import bare, full
 

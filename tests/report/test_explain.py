@@ -4,11 +4,11 @@ import copy
 
 import pytest
 
-from slimnet.delivery import Delivery
-from slimnet.pruning import Budget, prune
+from slimnet.pipeline.export import Delivery
+from slimnet.pipeline.prune import Budget, prune
 from slimnet.report.explain import stories
 from tests.cli.conftest import CNN
-from tests.graph.nets import net
+from tests.networks.graphs import net
 from tests.report.pages import LAYERS, bare
 
 #: Two convolutions whose outputs are added, and a classifier.

@@ -135,10 +135,10 @@ def test_runs_side_by_side(tmp_path):
 
 
 def test_an_analysis_is_shown(tmp_path):
-    from slimnet.analysis.network import analyze
     from slimnet.graph.trace import trace
+    from slimnet.pipeline.analyze import analyze
     from tests.cli.conftest import CNN
-    from tests.graph.nets import net
+    from tests.networks.graphs import net
 
     content = analyze(trace(net(CNN))).to_json()
     write_analysis(content, tmp_path / "analysis.html")

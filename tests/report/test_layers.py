@@ -7,7 +7,7 @@ from slimnet.graph.trace import trace
 from slimnet.report.charts import cut
 from slimnet.report.layers import BINS, histogram, weights
 from tests.cli.conftest import CNN
-from tests.graph.nets import net
+from tests.networks.graphs import net
 
 
 def test_a_histogram_counts_every_unit_once():

@@ -3,8 +3,9 @@ import json
 import onnx_ir as ir
 import pytest
 
-from slimnet.errors import BadInput, LatencyRegression
-from slimnet.timing import baseline, bench
+from slimnet.common.errors import BadInput, LatencyRegression
+from slimnet.timing import baseline
+from slimnet.timing.run import bench
 
 
 @pytest.fixture

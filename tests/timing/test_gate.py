@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
 from slimnet.timing import gate as module
 from slimnet.timing.conditions import Conditions, this_machine
 from slimnet.timing.gate import gate, parse_tolerance

@@ -3,9 +3,9 @@ import time
 import numpy as np
 import pytest
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.runtime.session import session
 from slimnet.timing.latency import Comparison, Runner, compare, cores
-from slimnet.timing.session import session
 
 
 def test_the_ratio_tells_the_slower_model(net, image):

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from slimnet.errors import BadInput
+from slimnet.common.errors import BadInput
+from slimnet.graph.layers import layer_name
 from slimnet.timing.latency import compare
-from slimnet.timing.profile import layer_name, profile
+from slimnet.timing.profile import profile
 
 
 def test_fused_and_reordered_nodes_are_counted_in_their_layers(net, image):

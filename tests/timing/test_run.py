@@ -3,8 +3,8 @@ import json
 import onnx_ir as ir
 import pytest
 
-from slimnet.errors import BadInput
-from slimnet.timing import bench
+from slimnet.common.errors import BadInput
+from slimnet.timing.run import bench
 
 
 def test_the_keys_are_those_of_the_report(net):

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from slimnet.timing import bench
+from slimnet.timing.run import bench
 from slimnet.timing.table import bench_table
 
 

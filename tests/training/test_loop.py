@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 import slimnet
-from slimnet.errors import BadInput, TrainingFailed
-from slimnet.io.samples import Samples
+from slimnet.common.errors import BadInput, TrainingFailed
+from slimnet.data.samples import Samples
 from slimnet.methods import create
 from slimnet.training import checkpoint
 from slimnet.training.loop import Run, accelerator_for
 from slimnet.training.measure import accuracy, estimate_batch_norm
 from slimnet.training.phase import Phase
-from tests.training.nets import cnn, mlp, small_digits
+from tests.networks.modules import cnn, mlp, small_digits
 
 
 def run(module, data, phase, **rest):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slimnet.graph.surgery import slim
-from tests.graph.nets import exact, net, pinned, units
+from tests.networks.graphs import exact, net, pinned, units
 
 
 def folded(heads: int = 2, kv: int = 2, dims: int = 3, extra: str = "", mask: str = "", weights: str = "", **values):

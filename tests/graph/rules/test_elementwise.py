@@ -5,7 +5,7 @@ import re
 import pytest
 
 from slimnet.graph.net import Net
-from tests.graph.nets import exact, net, pinned, units
+from tests.networks.graphs import exact, net, pinned, units
 
 UNARY_KEEPING_ZERO = (
     *("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "HardSwish", "ThresholdedRelu", "Softsign", "Tanh"),

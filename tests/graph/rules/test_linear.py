@@ -3,7 +3,7 @@
 import pytest
 
 from slimnet.graph.op import Role
-from tests.graph.nets import exact, net, pinned, roles, units
+from tests.networks.graphs import exact, net, pinned, roles, units
 
 
 def test_conv_ties_filters_and_bias_to_the_next_convs_channels():

@@ -5,7 +5,7 @@ import pytest
 
 from slimnet.graph.op import Role
 from slimnet.graph.surgery import mask
-from tests.graph.nets import exact, net, pinned, roles, units
+from tests.networks.graphs import exact, net, pinned, roles, units
 
 BN = "float[6] scale, float[6] bias, float[6] mean, float[6] var"
 

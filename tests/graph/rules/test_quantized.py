@@ -5,7 +5,7 @@ import pytest
 
 from slimnet.graph.op import Role
 from slimnet.graph.surgery import mask
-from tests.graph.nets import exact, net, pinned, roles, units
+from tests.networks.graphs import exact, net, pinned, roles, units
 
 
 def quantized(scale: str = "float", zero: str = "uint8", axis: str = "", kind: str = "uint8", **values):

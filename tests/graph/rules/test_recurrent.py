@@ -3,7 +3,7 @@
 import pytest
 
 from slimnet.graph.op import Role
-from tests.graph.nets import assert_same_at_other_sizes, exact, net, pinned, roles, units
+from tests.networks.graphs import assert_same_at_other_sizes, exact, net, pinned, roles, units
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 

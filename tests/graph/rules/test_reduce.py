@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.graph.nets import exact, net, pinned, units
+from tests.networks.graphs import exact, net, pinned, units
 
 SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 OTHERS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.graph.nets import exact, net, pinned, units
+from tests.networks.graphs import exact, net, pinned, units
 
 
 @pytest.mark.parametrize("flatten", ["Flatten(h)", "Flatten<axis=-2>(h)", "Reshape(h, s)"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.graph.nets import exact, net, pinned, units
+from tests.networks.graphs import exact, net, pinned, units
 
 
 @pytest.mark.parametrize(("sizes", "first", "second"), [("int64 sizes = {3}", 3, 3), ("int64[2] sizes = {2, 4}", 2, 4)])

@@ -5,7 +5,7 @@ import pytest
 
 from slimnet.graph.net import Net
 from slimnet.graph.surgery import slim
-from tests.graph.nets import exact, net, pinned, units
+from tests.networks.graphs import exact, net, pinned, units
 
 H = "h = Conv(x, w)"
 

@@ -1,0 +1,1 @@
+"""Statistics of a network on data: activations and gradients."""

@@ -1,0 +1,144 @@
+"""What the loss says about weights: its gradients over a data set, for the criteria that rank by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from slimnet.calibration.activations import evenly
+from slimnet.common.errors import BadInput
+from slimnet.data.load import Samples
+
+Arrays: TypeAlias = dict[str, npt.NDArray[np.float32]]
+
+#: Elements of the gradients of single samples that are held at a time: 256 MiB.
+_ELEMENTS = 1 << 26
+
+
+def gradients(module: nn.Module, samples: Samples, batch: int = 256) -> Arrays:
+    """Gradient of the mean cross-entropy over all samples, in eval mode.
+
+    Args:
+        module: a classifier; it and its `grad`s are left as they are.
+        samples: usually the whole training split.
+        batch: samples at a time; the result does not depend on it.
+
+    Returns:
+        float32 arrays by parameter name, zero where the loss does not depend on the parameter.
+    """
+    params = _trained(module)
+    total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in params.items()}
+    with _evaluating(module):
+        for x, y in _on_device(module, samples, batch):
+            loss = F.cross_entropy(module(x), y, reduction="sum") / len(samples)
+            for name, g in _gradients(loss, params).items():
+                total[name] += g
+    return _by_all_names(module, total)
+
+
+def fisher(module: nn.Module, samples: Samples, batch: int = 64, limit: int = 1000) -> Arrays:
+    """Diagonal of the empirical Fisher information: the mean of the squared gradients of single samples.
+
+    Args:
+        module: a classifier; it is left as it is.
+        samples: usually the training split.
+        batch: samples at a time, fewer where their gradients would not fit into memory.
+        limit: so many of the samples are used at most, evenly spaced.
+
+    Returns:
+        float32 arrays by parameter name.
+    """
+    params = _trained(module)
+    total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in params.items()}
+    few = evenly(samples, limit)
+    size = max(1, min(batch, _ELEMENTS // max(1, sum(p.numel() for p in params.values()))))
+    with _evaluating(module):
+        for x, y in _on_device(module, few, size):
+            for name, square in _squares(module, params, x, y).items():
+                total[name] += square / len(few)
+    return _by_all_names(module, total)
+
+
+def _squares(module: nn.Module, params: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Squares of the gradients of single samples, added up."""
+    fixed = {name: p.detach() for name, p in (*module.named_parameters(), *module.named_buffers())}
+
+    def loss(moving: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(module, {**fixed, **moving}, (x[None],)), y[None])
+
+    try:
+        single = vmap(grad(loss), in_dims=(None, 0, 0))({name: p.detach() for name, p in params.items()}, x, y)
+        return {name: g.float().square().sum(0) for name, g in single.items()}
+    except RuntimeError:  # a forward that vmap cannot follow: one that looks at values, or writes in place
+        total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in params.items()}
+        for k in range(len(x)):
+            alone = F.cross_entropy(module(x[k : k + 1]), y[k : k + 1])
+            for name, g in _gradients(alone, params).items():
+                total[name] += g.float().square()
+        return total
+
+
+def _gradients(loss: Tensor, params: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+    return {name: g for name, g in zip(params, found, strict=True) if g is not None}
+
+
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _by_all_names(module: nn.Module, values: dict[str, Tensor]) -> Arrays:
+    """Arrays by every name of every parameter: tied ones have several."""
+    first = {p: name for name, p in module.named_parameters()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: values[first[p]].cpu().numpy() for name, p in every if first[p] in values}
+
+
+def _on_device(module: nn.Module, samples: Samples, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    device = next(module.parameters()).device
+    for x, y in samples.batches(size):
+        yield torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """In eval mode, and afterwards as before, module by module."""
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+
+
+def check_classes(module: nn.Module, samples: Samples, data: str) -> None:
+    """Refuse labels that the network has no output for.
+
+    Raises:
+        BadInput: the network does not run on the samples, is no classifier, or has too few outputs.
+    """
+    x, _ = samples.__getitems__([0])
+    try:
+        with torch.no_grad():
+            output = module.eval()(torch.from_numpy(x).to(next(module.parameters()).device))
+    except RuntimeError as error:
+        raise BadInput(
+            f"--data {data}: the network does not run on samples of shape {list(x.shape[1:])}: {error}"
+        ) from None
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise BadInput(f"--data {data}: training needs a network whose output is one vector of class scores a sample")
+    classes = int(samples.y.max()) + 1
+    if classes > output.shape[1]:
+        raise BadInput(
+            f"--data {data}: has {classes} classes, and the network {output.shape[1]} outputs; give the data it was "
+            "trained on, or another --arch, such as ...?num_classes=N"
+        )

@@ -1,0 +1,91 @@
+"""What `--input` says: names, shapes and element types of a network's inputs."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from slimnet.common.errors import BadInput
+
+DTYPES = (
+    *("float32", "float16", "bfloat16", "float64", "bool"),
+    *("int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64"),
+)
+
+Shape = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: `name` is None for a positional one, `dtype` None where the network decides."""
+
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: str | None = None
+
+    def __str__(self) -> str:
+        name = f"{self.name}=" if self.name else ""
+        return f"{name}{sizes(self.shape)}" + (f":{self.dtype}" if self.dtype else "")
+
+
+Inputs = str | Mapping[str, Shape] | Shape | Iterable["str | Input"] | None
+
+
+def parse_inputs(given: Inputs) -> list[Input]:
+    """Inputs in any form a user may give them in.
+
+    Args:
+        given: one spec such as "1x3x224x224", "ids=1x16" or "ids=1x16:int64", several of them, one shape such as
+            (1, 3, 224, 224), or shapes by name. None means that nothing is known.
+
+    Returns:
+        One `Input` for each. Raises BadInput, naming the spec, where it cannot be understood.
+    """
+    if given is None:
+        return []
+    if isinstance(given, str):
+        return [parse_input(given)]
+    if isinstance(given, Mapping):
+        inputs = [Input(name, _shape(name, shape)) for name, shape in given.items()]
+    else:
+        items = list(given)
+        if items and all(isinstance(item, int) for item in items):
+            return [Input(None, _shape("the input", items))]  # type: ignore[arg-type]
+        inputs = [item if isinstance(item, Input) else parse_input(item) for item in items]  # type: ignore[arg-type]
+    _check_names(inputs)
+    return inputs
+
+
+def parse_input(spec: str) -> Input:
+    """One spec, `[NAME=]1x3x224x224[:DTYPE]`; a name may itself contain '=', ':' and '/'."""
+    name, _, rest = spec.rpartition("=")
+    size, _, dtype = rest.partition(":")
+    if not re.fullmatch(r"\d+([x,]\d+)*", size):
+        raise BadInput(f"--input {spec}: is not a shape; write 1x3x224x224, name=1x16 or name=1x16:int64")
+    if dtype and dtype not in DTYPES:
+        raise BadInput(f"--input {spec}: {dtype} is not a type; use one of {', '.join(DTYPES)}")
+    return Input(name or None, _shape(spec, [int(n) for n in re.split("[x,]", size)]), dtype or None)
+
+
+def sizes(shape: Iterable[object]) -> str:
+    """A shape as users write it: 1x3x224x224."""
+    return "x".join(str(n) for n in shape)
+
+
+def specs(inputs: Mapping[str, Iterable[object]]) -> list[str]:
+    """Inputs as `--input` has them: ["x=1x3x224x224"]."""
+    return [f"{name}={sizes(shape)}" for name, shape in inputs.items()]
+
+
+def _shape(what: str, shape: Shape) -> tuple[int, ...]:
+    if any(n < 1 for n in shape):
+        raise BadInput(f"--input {what}: the shape {sizes(shape)} is empty; every size must be at least 1")
+    return tuple(shape)
+
+
+def _check_names(inputs: list[Input]) -> None:
+    names = [i.name for i in inputs]
+    if None in names and any(names):
+        raise BadInput(f"--input {inputs[names.index(None)]}: has no name while others have; name all of them or none")
+    for name in names:
+        if name and names.count(name) > 1:
+            raise BadInput(f"--input {name}: is given twice; give each input once")

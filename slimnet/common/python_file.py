@@ -1,0 +1,38 @@
+"""Run a Python file that the user has named."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from slimnet.common.errors import BadInput
+from slimnet.common.files import essence
+
+
+def executed(file: Path) -> ModuleType:
+    """Run a Python file as a module of a private name, so that it hides no installed package."""
+    name = "_slimnet_arch_" + re.sub(r"\W", "_", str(file.absolute()))
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None, "a .py file always has a spec"
+    assert spec.loader is not None, "a .py file always has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise BadInput(f"{file}: cannot be imported: {type(error).__name__}: {essence(error)}") from error
+    return module
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Let imports look into a folder, as they do for a script that lies there."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

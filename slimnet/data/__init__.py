@@ -1,0 +1,1 @@
+"""Labelled samples, and the sources that `--data` names."""

@@ -1,0 +1,1 @@
+"""The graph side: tracing, groups, plans, surgery, on onnx_ir and numpy."""

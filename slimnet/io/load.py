@@ -1,0 +1,85 @@
+"""Load and save: ONNX files, PyTorch modules and checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet.common.errors import BadInput
+from slimnet.graph.net import Net
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slimnet.common.inputs import Inputs
+
+TORCH_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".safetensors")
+
+
+def load(
+    model: str | os.PathLike[str] | nn.Module | None,
+    arch: str | None = None,
+    inputs: Inputs = None,
+    unsafe_pickle: bool = False,
+) -> Net:
+    """Load a network from a file, or from a module in memory.
+
+    Args:
+        model: an .onnx file; a PyTorch checkpoint (.pt, .pth, .th, .ckpt, .bin, .tar, .safetensors, a slim.safetensors
+            among them); a .pt2 program; a `torch.nn.Module`, which is put into eval mode; or None for `arch` with
+            random weights.
+        arch: the architecture of a checkpoint: `torchvision:NAME`, `timm:NAME`, `models:NAME`, `FILE.py:CALLABLE` or
+            `package.module:CALLABLE`, with keyword arguments as in `torchvision:resnet50?num_classes=10`. A module in
+            memory needs it only to be written as slim.safetensors.
+        inputs: "1x3x224x224", ["ids=1x16:int64", "mask=1x16"], (1, 3, 224, 224) or {"ids": (1, 16)}; may be left out
+            where the file says it.
+        unsafe_pickle: read pickles that run code.
+
+    Returns:
+        The network, whose graph is as in the file or as torch.export gives it, unoptimised. ONNX files never import
+        torch. Raises BadInput, one line that says what to do, for anything that cannot be used as given.
+    """
+    if model is not None and not isinstance(model, str | os.PathLike):
+        return _from_module(model, arch, inputs)
+    suffix = Path(model).suffix.lower() if model is not None else ""
+    if suffix in (".onnx", ".pt2") and arch is not None:
+        raise BadInput(f"{model}: brings its own graph, so --arch {arch} has no use; leave it out")
+    if suffix == ".onnx":
+        from slimnet.io.onnx_file import load_onnx
+
+        return load_onnx(str(model), inputs)
+    if suffix == ".pt2":
+        from slimnet.io.torch_pt2 import load_pt2
+
+        return load_pt2(str(model), inputs, unsafe_pickle)
+    if model is not None and suffix not in TORCH_SUFFIXES:
+        raise BadInput(f"{model}: its kind is not known; slimnet reads .onnx, .pt2, {', '.join(TORCH_SUFFIXES)}")
+    return _from_checkpoint(model, arch, inputs, unsafe_pickle)
+
+
+def _from_checkpoint(path: str | os.PathLike[str] | None, arch: str | None, inputs: Inputs, unsafe_pickle: bool) -> Net:
+    from slimnet.common.files import existing_file
+    from slimnet.io.torch_export import export_torch
+    from slimnet.io.torch_module import load_torch, metadata
+    from slimnet.io.torch_slim import is_slim, slim_source
+
+    if path is not None and Path(path).suffix == ".safetensors" and is_slim(metadata(existing_file(path))):
+        source = slim_source(path, arch, inputs)
+    else:
+        source = load_torch(path, arch, inputs, unsafe_pickle)
+    name = Path(path).stem if path is not None else str(arch).partition("?")[0].rpartition(":")[2]
+    return export_torch(source, name, str(path) if path is not None else None)
+
+
+def _from_module(module: Any, arch: str | None, inputs: Inputs) -> Net:
+    from torch import nn
+
+    from slimnet.common.inputs import parse_inputs
+    from slimnet.graph.net import TorchSource
+    from slimnet.io.torch_export import export_torch
+
+    if not isinstance(module, nn.Module):
+        raise BadInput(f"cannot load a {type(module).__name__}; pass a path or a torch.nn.Module")
+    source = TorchSource(module.eval(), arch, tuple(str(i) for i in parse_inputs(inputs)))
+    return export_torch(source, type(module).__name__)

@@ -1,0 +1,258 @@
+"""Pruning with training: regularise the dense network, decide, and fine-tune what is left."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from slimnet.calibration.gradients import check_classes
+from slimnet.common.clock import Clock
+from slimnet.common.errors import BadInput, VerifyFailed
+from slimnet.common.files import essence
+from slimnet.data.load import Data
+from slimnet.graph import surgery
+from slimnet.graph.axes import Bools
+from slimnet.graph.net import Net, TorchSource
+from slimnet.graph.plan import Plan
+from slimnet.graph.trace import trace
+from slimnet.graph.units import Trace
+from slimnet.io.torch_export import export_torch
+from slimnet.io.torch_follow import CannotSlim
+from slimnet.io.torch_slim import slim_module, slim_module_survives
+from slimnet.methods.base import Scores, create
+from slimnet.methods.training import Masks, Pick, TrainingMethod
+from slimnet.pipeline.export import Tuned, Tuner
+from slimnet.runtime.feeds import random_inputs
+from slimnet.training import checkpoint
+from slimnet.training.graph import arrays_of, refreshed, with_weights
+from slimnet.training.loop import Run, accelerator_for
+from slimnet.training.phase import Phase
+from slimnet.verification.verify import verify
+
+#: What the phases are if nothing else is said.
+SPARSIFY, FINETUNE = Phase(schedule="constant"), Phase(best=True)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train before and after units are removed.
+
+    Attributes:
+        data: with a training split.
+        sparsify: the phase in which a training method acts.
+        finetune: the phase after the removal; 0 epochs skip it.
+        device: "auto" or "cpu".
+        folder: where checkpoints are kept, if anywhere.
+        resume: continue from the checkpoints in that folder.
+    """
+
+    data: Data
+    sparsify: Phase = SPARSIFY
+    finetune: Phase = FINETUNE
+    device: str = "auto"
+    folder: Path | None = None
+    resume: bool = False
+
+    def file(self, name: str) -> Path | None:
+        """The checkpoint of a phase."""
+        return None if self.folder is None else self.folder / f"{name}.pt"
+
+    def forget(self) -> None:
+        """Delete the checkpoints: what they were for is done."""
+        for file in (self.file("sparsify"), self.file("finetune")):
+            if file is not None:
+                checkpoint.forget(file)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """What regularised training gave: the network with its new weights, and either units that go or weight masks.
+
+    `scores` are those of the units after training, where units go.
+    """
+
+    net: Net
+    removed: Bools | None
+    masks: Masks | None
+    notes: list[str]
+    training: dict[str, Any]
+    scores: Scores | None = None
+
+
+def sparsify(
+    traced: Trace, method: str, options: Mapping[str, Any], pick: Pick, training: Training, clock: Clock
+) -> Sparse:
+    """Train the dense network under a method and let it decide.
+
+    Raises:
+        BadInput: the network does not come from PyTorch, or does not fit the data.
+        TrainingFailed: the loss is no longer a number.
+    """
+    net, phase = traced.net, training.sparsify
+    module = trainable(net, training, f"--method {method}")
+    accelerator = accelerator_for(phase, training.device)
+    module.to(accelerator.device)
+    settings = {"network": traced.model_hash, "data": training.data.name, "method": method, **dict(options)}
+    run = Run(accelerator, module, training.data, phase, file=training.file("sparsify"), settings=settings)
+    params = dict(module.named_parameters(remove_duplicate=False))
+    bound = create(method, traced.groups, params, pick, run.steps, **options)
+    assert isinstance(bound, TrainingMethod)
+    run.method = bound
+    with clock("sparsify") as progress:
+        run.watch = progress
+        history = run.fit(training.resume)
+    trained, masks, removed, scores = refreshed(net, module), bound.masks(), None, None
+    if masks is None:
+        now = trace(trained, traced.allow_inexact, traced.prefer)
+        scores = bound.score(now.params(), now.groups)
+        removed = traced.from_groups(bound.removed(now.params()) or [])
+    notes = bound.notes()
+    if bound.unfinished is not None and not bound.finished:
+        notes.append(bound.unfinished)
+    return Sparse(trained, removed, masks, notes, {"sparsify": _recorded(phase, history)}, scores)
+
+
+def finetune_masked(
+    net: Net, masks: Masks, dense: TorchSource | None, training: Training, clock: Clock
+) -> tuple[Net, dict[str, Any]]:
+    """Set weights to zero and fine-tune the others; `dense` is the network to distil from."""
+    assert net.torch is not None
+    assert dense is not None
+    module = copy.deepcopy(net.torch.module)
+    with torch.no_grad():
+        for name, p in module.named_parameters(remove_duplicate=False):
+            if name in masks:
+                p.mul_(masks[name].to(p.dtype).cpu())
+    teacher = copy.deepcopy(dense.module)
+    record = _finetune(module, teacher, masks, training, {"network": net.name, "module": "masked"}, clock)
+    return refreshed(net, module), {"finetune": record | {"module": "masked"}}
+
+
+def tuner(traced: Trace, removed: Bools, teacher: nn.Module, training: Training, clock: Clock) -> Tuner:
+    """Fine-tunes the slim module, which is faster; the masked dense one where its class cannot have the widths."""
+
+    def tune(plan: Plan, thin: ir.Model) -> Tuned:
+        net = traced.net
+        assert net.torch is not None
+        try:
+            module, _ = slim_module(net.torch, plan)
+            survives, why = slim_module_survives(module, thin, random_inputs(net, net.inputs))
+        except (CannotSlim, BadInput) as error:
+            survives, why = False, essence(error)
+        if survives:
+            return _tune_slim(net, module, thin, teacher, plan, training, clock)
+        return _tune_masked(traced, removed, teacher, plan, why, training, clock)
+
+    return tune
+
+
+def _tune_slim(
+    net: Net, module: nn.Module, thin: ir.Model, teacher: nn.Module, plan: Plan, training: Training, clock: Clock
+) -> Tuned:
+    assert net.torch is not None
+    module = module.train()
+    settings = {"network": plan.model_hash, "plan": _digest(plan), "module": "slim"}
+    record = _finetune(module, teacher, None, training, settings, clock)
+    arrays, inputs = arrays_of(module), random_inputs(net, net.inputs)
+    model = with_weights(thin, arrays)
+    same, why = slim_module_survives(module, model, inputs)
+    if not same:  # some weights are in the graph only as what they made
+        model = export_torch(replace(net.torch, module=module.eval()), net.name).model
+        same, why = slim_module_survives(module, model, inputs)
+    if not same:
+        raise VerifyFailed(f"{net.name}: the fine-tuned module is not what the graph computes: {why}")
+    return Tuned(model, arrays, None, {"finetune": record | {"module": "slim"}})
+
+
+def _tune_masked(
+    traced: Trace, removed: Bools, teacher: nn.Module, plan: Plan, why: str, training: Training, clock: Clock
+) -> Tuned:
+    net = traced.net
+    assert net.torch is not None
+    module = copy.deepcopy(net.torch.module)
+    masks = masks_of(plan, module)
+    settings = {"network": plan.model_hash, "plan": _digest(plan), "module": "masked"}
+    record = _finetune(module, teacher, masks, training, settings, clock)
+    now = trace(refreshed(net, module), traced.allow_inexact, traced.prefer)
+    model = surgery.slim(now, removed)
+    checked = verify(now, removed, model)
+    return Tuned(model, None, checked, {"finetune": record | {"module": "masked", "why": why}})
+
+
+def _finetune(
+    module: nn.Module,
+    teacher: nn.Module,
+    masks: Masks | None,
+    training: Training,
+    settings: dict[str, Any],
+    clock: Clock,
+) -> dict[str, Any]:
+    phase = training.finetune
+    accelerator = accelerator_for(phase, training.device)
+    module.to(accelerator.device)
+    teacher = teacher.to(accelerator.device).eval() if phase.distill else None  # type: ignore[assignment]
+    settings = {**settings, "data": training.data.name}
+    run = Run(accelerator, module, training.data, phase, None, masks, teacher, training.file("finetune"), settings)
+    with clock("finetune") as progress:
+        run.watch = progress
+        history = run.fit(training.resume)
+    module.cpu()
+    return _recorded(phase, history)
+
+
+def trainable(net: Net, training: Training, what: str) -> nn.Module:
+    """A copy of the module of a network, checked to be one that can be trained on the data.
+
+    Raises:
+        BadInput: there is no module, no training split, or they do not fit.
+    """
+    if net.torch is None:
+        raise BadInput(
+            f"{what}: trains, and {net.source or net.name} is a graph without its PyTorch class; "
+            "give a checkpoint with --arch"
+        )
+    if training.data.train is None:
+        raise BadInput(f"--data {training.data.name}: has no training split, which {what} needs")
+    module: nn.Module = copy.deepcopy(net.torch.module)
+    check_classes(module, training.data.train, training.data.name)
+    for p in module.parameters():
+        p.requires_grad_(p.is_floating_point())
+    return module
+
+
+@torch.no_grad()
+def masks_of(plan: Plan, module: nn.Module) -> Masks:
+    """Masks of everything a plan removes: zero in all slices of removed units."""
+    masks: Masks = {}
+    params = dict(module.named_parameters(remove_duplicate=False))
+    for key, axes in plan.kept.items():
+        name, _, use = key.partition("@")
+        if use or name not in params:
+            continue
+        mask = masks.setdefault(name, torch.ones(params[name].shape, dtype=torch.bool))
+        for axis, kept in axes.items():
+            gone = np.setdiff1d(np.arange(mask.shape[axis]), kept)
+            mask.index_fill_(axis, torch.from_numpy(gone), False)
+    return masks
+
+
+def _digest(plan: Plan) -> str:
+    """Tells whether another plan is being fine-tuned: two may keep as many indices, but others."""
+    digest = hashlib.sha256()
+    for name, axes in plan.kept.items():
+        for axis, kept in axes.items():
+            digest.update(f"{name}:{axis}:".encode() + kept.astype(np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _recorded(phase: Phase, history: list[dict[str, float]]) -> dict[str, Any]:
+    return {"settings": phase.to_json(), "epochs": history}

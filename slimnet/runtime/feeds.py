@@ -1,0 +1,95 @@
+"""Inputs to feed a network with: their types, their ranges, random ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from slimnet.common.errors import BadInput
+from slimnet.graph.units import Trace
+
+Feeds = Mapping[str, npt.NDArray[Any]]
+
+
+class HasModel(Protocol):
+    """Anything that holds an ONNX model, such as a `Net`."""
+
+    @property
+    def model(self) -> ir.Model: ...
+
+
+def random_inputs(
+    source: ort.InferenceSession | ir.Model | HasModel,
+    shapes: Mapping[str, Sequence[int]],
+    seed: int = 0,
+    bounds: Mapping[str, int] | None = None,
+) -> dict[str, np.ndarray]:
+    """Random inputs for every input of `source`, the same for the same seed.
+
+    Floats are standard normal in the input's own dtype, booleans fair coins, and integers drawn from [0, bound), where
+    `bounds` gives the bound per input (the row count of the table that it indexes) and 2 is the default.
+    Raises BadInput for an input without a shape or one that is not a tensor of numbers.
+    """
+    rng = np.random.default_rng(seed)
+    feed = {}
+    for name, dtype in input_dtypes(source).items():
+        if name not in shapes:
+            raise BadInput(f"input {name} has no shape: give one, such as --input {name}=1x3x224x224")
+        shape = tuple(shapes[name])
+        if dtype == ir.DataType.BOOL:
+            feed[name] = np.asarray(rng.random(shape) < 0.5)
+        elif dtype.is_floating_point():
+            feed[name] = rng.standard_normal(shape).astype(dtype.numpy())
+        else:
+            feed[name] = rng.integers(0, (bounds or {}).get(name, 2), shape).astype(dtype.numpy())
+    return feed
+
+
+def input_dtypes(source: ort.InferenceSession | ir.Model | HasModel) -> dict[str, ir.DataType]:
+    """The element type of every input that has to be fed. Raises BadInput where that is no number or boolean."""
+    if isinstance(source, ort.InferenceSession):
+        kinds = {i.name: i.type for i in source.get_inputs()}
+    else:
+        kinds = {name: repr(value.type).lower() for name, value in fed_inputs(source).items()}
+    for name, kind in kinds.items():
+        if kind not in _DTYPES:
+            raise BadInput(f"input {name} is of type {kind}: only tensors of numbers and booleans can be fed")
+    return {name: _DTYPES[kind] for name, kind in kinds.items()}
+
+
+def fed_inputs(source: ir.Model | HasModel) -> dict[str, ir.Value]:
+    """The graph inputs that have to be fed: those without an initializer."""
+    graph = (source if isinstance(source, ir.Model) else source.model).graph
+    return {v.name: v for v in graph.inputs if v.name is not None and v.name not in graph.initializers}
+
+
+_DTYPES = {
+    **{f"tensor({d.name.lower()})": d for d in ir.DataType if d.is_floating_point() or d.is_integer()},
+    "tensor(bool)": ir.DataType.BOOL,
+}
+
+
+def index_bounds(trace: Trace) -> dict[str, int]:
+    """For each integer input, the row count of the smallest table it indexes."""
+    bounds: dict[str, int] = {}
+    for node in trace.net.model.graph:
+        if node.op_type not in ("Gather", "GatherElements") or len(node.inputs) < 2:
+            continue
+        data, index = node.inputs[0], node.inputs[1]
+        shape = None if data is None else trace.values[data].shape if data in trace.values else None
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+        source = index
+        while source is not None and (producer := source.producer()) is not None:
+            if producer.op_type not in _PASSING:
+                source = None
+                break
+            source = producer.inputs[0]
+        if source is not None and shape is not None and source.name in trace.net.inputs:
+            bounds[source.name] = min(bounds.get(source.name, shape[axis]), shape[axis])
+    return bounds
+
+
+_PASSING = frozenset("Cast Identity Reshape Squeeze Unsqueeze Transpose Slice Flatten Expand Gather Clip".split())

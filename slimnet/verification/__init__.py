@@ -1,0 +1,1 @@
+"""The proof that the slim network equals the masked one."""

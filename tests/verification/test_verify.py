@@ -1,0 +1,226 @@
+"""The proof that slim equals mask, and the proof that it could have failed."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from slimnet.common.errors import SlimnetError, VerifyFailed
+from slimnet.graph.net import Net
+from slimnet.graph.surgery import slim
+from slimnet.graph.trace import trace
+from slimnet.graph.units import Trace
+from slimnet.runtime.feeds import index_bounds
+from slimnet.verification.verify import TOLERANCE, TOLERANCE_HALF, verify
+from tests.networks.graphs import feeds, net
+
+MLP = """(float[4,6] x) => (y) <float[6,8] w, float[8] b, float[8,5] v, float[5,3] u>
+    { a = MatMul(x, w) c = Add(a, b) d = Relu(c) e = MatMul(d, v) f = Tanh(e) y = MatMul(f, u) }"""
+
+
+def halved(trace: Trace) -> np.ndarray:
+    """Every other unit removed."""
+    return np.arange(trace.n_units) % 2 == 0
+
+
+def changed(model: ir.Model, name: str, by: float) -> ir.Model:
+    """A model with one element of one weight moved."""
+    value = model.graph.initializers[name]
+    array = value.const_value.numpy().copy()
+    array.flat[0] += by
+    value.const_value = ir.Tensor(array, name=name)
+    return model
+
+
+def checked(net: Net, **options: object):
+    found = trace(net)
+    return verify(found, halved(found), **options)
+
+
+def test_slim_is_exact_and_every_group_is_proven():
+    result = checked(net(MLP))
+    assert result.exact
+    assert result.max_rel_error < 1e-6
+    assert result.tolerance == TOLERANCE
+    assert result.proven == ["w", "v"]
+    assert result.unproven == []
+    assert result.runs == 3
+
+
+def test_without_proof_nothing_is_called_proven():
+    result = checked(net(MLP), prove=False)
+    assert result.exact
+    assert result.proven == result.unproven == []
+
+
+@pytest.mark.parametrize(("by", "differs"), [(1e-7, False), (1e-2, True)])
+def test_the_tolerance_is_relative_to_the_largest_output(by, differs):
+    found = trace(net(MLP))
+    model = changed(slim(found, halved(found)), "u", by)
+    if differs:
+        with pytest.raises(
+            VerifyFailed, match=r"net: the slim network differs from the masked one by .*tolerance 1e-04"
+        ):
+            verify(found, halved(found), model)
+    else:
+        assert verify(found, halved(found), model).exact
+
+
+def test_half_precision_has_a_tolerance_of_its_own():
+    half = net(MLP.replace("float[", "float16["))
+    found = trace(half)
+    assert verify(found, halved(found)).tolerance == TOLERANCE_HALF
+    wide = changed(slim(found, halved(found)), "u", 0.5)
+    with pytest.raises(VerifyFailed, match="tolerance 1e-02"):
+        verify(found, halved(found), wide)
+
+
+def test_a_slim_network_that_gives_nan_fails():
+    found = trace(net(MLP))
+    with pytest.raises(VerifyFailed, match="by inf"):
+        verify(found, halved(found), changed(slim(found, halved(found)), "u", np.nan))
+
+
+def test_values_that_are_infinite_in_both_do_not_matter():
+    """Attention masks reach the outputs of some networks as -inf."""
+    text = """(float[4,6] x) => (y) <float[6,8] w, float[8,5] v, float[1,5] mask>
+        { a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) y = Add(c, mask) }"""
+    result = checked(net(text, mask=[[0, 0, -np.inf, 0, -np.inf]]))
+    assert result.exact
+    assert result.proven == ["w"]
+
+
+def test_a_network_of_which_every_output_is_nan_proves_nothing():
+    with pytest.raises(VerifyFailed, match="every output is NaN or infinite"):
+        checked(net(MLP, u=np.nan))
+
+
+def test_one_output_may_have_no_finite_value_if_another_has():
+    text = """(float[4,6] x) => (y, z) <float[6,8] w, float[8,5] v>
+        { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) o = Sub(y, y) z = Div(o, o) }"""
+    assert checked(net(text)).exact
+
+
+def test_another_number_of_outputs_fails():
+    found = trace(net(MLP))
+    model = slim(found, halved(found))
+    model.graph.outputs.append(next(v for node in model.graph for v in node.outputs if v.name == "f"))
+    with pytest.raises(VerifyFailed, match="by inf"):
+        verify(found, halved(found), model)
+
+
+def test_another_shape_fails():
+    found = trace(net(MLP))
+    other = trace(net(MLP.replace("float[5,3] u", "float[5,4] u")))
+    with pytest.raises(VerifyFailed, match="by inf"):
+        verify(found, halved(found), slim(other, halved(other)))
+
+
+def test_a_slim_network_that_does_not_run_fails():
+    found = trace(net(MLP))
+    model = slim(found, halved(found))
+    value = model.graph.initializers["u"]
+    value.const_value = ir.Tensor(np.zeros((9, 3), np.float32), name="u")
+    value.shape = None
+    for node in model.graph:
+        for output in node.outputs:
+            output.shape = None
+    with pytest.raises(SlimnetError, match=r"cannot load it|does not run"):
+        verify(found, halved(found), model)
+
+
+# -- what cannot be shown --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zero", ["u", "v"])
+def test_a_group_that_moves_no_output_is_unproven(zero):
+    """Equality of outputs that are zero whatever happens proves nothing."""
+    result = checked(net(MLP, **{zero: 0.0}))
+    assert result.exact
+    assert result.unproven == ["w", "v"]
+    assert result.proven == []
+
+
+def test_one_dead_branch_does_not_hide_the_other():
+    text = """(float[4,6] x) => (y) <float[6,8] w, float[8,5] v, float[6,8] s, float[8,5] t, float zero = {0}>
+        { a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) d = MatMul(x, s) e = Relu(d) f = MatMul(e, t)
+          g = Mul(f, zero) y = Add(c, g) }"""
+    result = checked(net(text))
+    assert result.proven == ["w"]
+    assert result.unproven == ["s"]
+
+
+def test_a_unit_that_happens_to_be_dead_is_not_the_last_word():
+    """Another kept unit of the group is tried: the heaviest one is behind a Relu that never opens."""
+    bias = np.zeros(8, np.float32)
+    bias[1] = -1e6
+    w = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
+    w[:, 1] *= 100
+    assert checked(net(MLP, w=w, b=bias)).proven == ["w", "v"]
+
+
+# -- inputs ----------------------------------------------------------------------------------------------------------
+
+TABLE = """(int64[2,5] ids, int64[2,5] kinds) => (y) <float[{rows},8] words, float[3,8] types, float[8,4] v>
+    {{ a = Gather(words, ids) k = Cast<to=7>(kinds) b = Gather(types, k)
+       c = Add(a, b) d = Relu(c) y = MatMul(d, v) }}"""
+
+
+@pytest.mark.parametrize("rows", [2, 50])
+def test_integer_inputs_stay_below_the_rows_of_their_table(rows):
+    found = trace(net(TABLE.format(rows=rows)))
+    assert index_bounds(found) == {"ids": rows, "kinds": 3}
+    assert verify(found, halved(found)).exact
+
+
+def test_the_smallest_table_counts():
+    text = """(int64[2,5] ids) => (y) <float[9,8] words, float[4,8] few, float[8,4] v>
+        { a = Gather(words, ids) b = Gather(few, ids) c = Add(a, b) d = Relu(c) y = MatMul(d, v) }"""
+    assert index_bounds(trace(net(text))) == {"ids": 4}
+
+
+def test_real_inputs_are_used():
+    """Whatever is given is run: inputs of zeros show less than random ones."""
+    dense = net(MLP, b=0.0)
+    zeros = {name: np.zeros_like(array) for name, array in feeds(dense).items()}
+    found = trace(dense)
+    result = verify(found, halved(found), inputs=[zeros, zeros])
+    assert result.runs == 2
+    assert result.unproven == ["w", "v"]
+
+
+# -- distance to the original ----------------------------------------------------------------------------------------
+
+
+def test_distance_to_the_original_is_measured():
+    dense = net(MLP)
+    found = trace(dense)
+    result = verify(found, halved(found), original=dense.model)
+    assert result.dense_error is not None
+    assert result.dense_error > 1e-2
+
+
+def test_what_must_not_change_must_not_change():
+    dense = net(MLP)
+    found = trace(dense)
+    with pytest.raises(VerifyFailed, match="removing what is zero changed the outputs"):
+        verify(found, halved(found), original=dense.model, unchanged=True)
+
+
+def test_inexact_removal_reports_the_distance_to_the_plain_mask():
+    text = """(float[4,6] x) => (y) <float[6,8] w, float[8] scale, float[8] shift, float[8,5] v>
+        { a = MatMul(x, w) b = LayerNormalization(a, scale, shift) y = MatMul(b, v) }"""
+    found = trace(net(text), allow_inexact=True)
+    result = verify(found, halved(found))
+    assert result.exact
+    assert result.plain_mask_error is not None
+    assert result.plain_mask_error > 1e-2
+    assert checked(net(MLP)).plain_mask_error is None
+
+
+def test_progress_reaches_the_end():
+    seen: list[float] = []
+    checked(net(MLP), progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
