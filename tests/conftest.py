@@ -1,12 +1,39 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures that several folders of tests share, and the machine that all of them plan for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from slimnet.planning import machine
 from tests.networks.timed import conv_net, from_text
+
+#: Blocks of the fast layout that processors have.
+BLOCKS = (8, 16)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--block", type=int, choices=BLOCKS, default=16, help="channels in a block of the machine planned for"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def planned_for(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same machine everywhere: what is planned never depends on the processor that the tests run on."""
+    size = request.config.getoption("--block")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "native_block", lambda: size)
+        yield
+
+
+@pytest.fixture(params=BLOCKS, ids="block{}".format)
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Channels in a block of the machine planned for: a test that depends on it runs with each there is."""
+    size: int = request.param
+    monkeypatch.setattr(machine, "native_block", lambda: size)
+    return size
 
 
 @pytest.fixture

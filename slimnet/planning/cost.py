@@ -14,7 +14,8 @@ import numpy as np
 
 from slimnet.graph.axes import Ids
 from slimnet.graph.units import Trace
-from slimnet.planning.widths import GRAIN, Bools, Counts, Floats, Places, native_block
+from slimnet.planning import machine
+from slimnet.planning.widths import GRAIN, Bools, Counts, Floats, Places
 
 #: A Conv whose input channels are no multiple of the grain leaves the fast layout: about twice the time.
 _ROUGH = 2.0
@@ -30,7 +31,7 @@ class Axes:
 
     def sizes(self, lengths: Floats) -> Floats:
         """What lengths [A, C] count for, and a row of ones below: [A + 1, C]."""
-        block = native_block()
+        block = machine.native_block()
         rough = (lengths % GRAIN != 0) & (lengths >= block)
         blocks = np.ceil(lengths / block) * np.where(rough, _ROUGH, 1.0)
         return np.vstack([np.where(self.stairs[:, None], blocks, lengths), np.ones(lengths.shape[1])])

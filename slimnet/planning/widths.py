@@ -10,14 +10,13 @@ axis of a weight, that is to the sum over all groups (and fixed channels) that m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from slimnet.graph.units import Axis, Trace
+from slimnet.planning import machine
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
@@ -34,16 +33,6 @@ _MILD = 0.25
 GRAIN = 4
 
 
-@cache
-def native_block(cpuinfo: str = "/proc/cpuinfo") -> int:
-    """Channels that onnxruntime's blocked layout handles at once: 16 with AVX-512, 8 with anything less.
-
-    Without the file (macOS, Windows) it is taken for 8; give the number to round for another machine.
-    """
-    path = Path(cpuinfo)
-    return 16 if path.exists() and "avx512f" in path.read_text(encoding="utf-8", errors="replace") else 8
-
-
 @dataclass(frozen=True)
 class _Need:
     """How the cost of an axis depends on its length."""
@@ -58,7 +47,7 @@ class _Need:
 def _need(axis: Axis, round_to: int | str) -> _Need | None:
     if not isinstance(round_to, str):
         return _Need(axis.units, round_to, round_to, 0, 1.0)
-    block = native_block()
+    block = machine.native_block()
     if axis.layout in ("conv", "depthwise"):
         return _Need(axis.units, block, GRAIN, block, 1.0)
     if axis.layout == "gemm":

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slimnet.common.errors import BadInput
@@ -155,7 +155,8 @@ def test_an_axis_that_would_be_empty_gets_its_best_unit_back() -> None:
     assert np.flatnonzero(removed).tolist() == [0, 1, 2]
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.usefixtures("block")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     net=st.sampled_from([chain(8, 40, 3), resnet(16, 32), padded_resnet(16, 32, 64), densenet(24, 12, 4)]),
     ratio=st.floats(0.01, 0.99),

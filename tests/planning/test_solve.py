@@ -13,11 +13,11 @@ from slimnet.graph.trace import trace
 from slimnet.planning.budget import exceptions, take
 from slimnet.planning.cost import Axes, Cost, multiply_adds, parameters
 from slimnet.planning.solve import Choices, aligned, choices, solve
-from slimnet.planning.widths import native_block
 from tests.networks.graphs import net
 from tests.networks.planned import padded_resnet
 
-BLOCK = native_block()
+#: Units between the widths of made up groups.
+STEP = 16
 CHAIN = """(float[1,3,8,8] x) => (y) <float[48,3,3,3] a, float[64,48,3,3] b, float[80,64,3,3] c, float[80,5] f>
     { p = Conv(x, a) q = Conv(p, b) r = Conv(q, c) s = GlobalAveragePool(r) t = Flatten(s) y = MatMul(t, f) }"""
 
@@ -31,7 +31,7 @@ def chain_cost(groups, rng):
 
 
 def random_choices(groups, rng):
-    counts = tuple(BLOCK * np.arange(1, rng.integers(2, 6)) for _ in range(groups))
+    counts = tuple(STEP * np.arange(1, rng.integers(2, 6)) for _ in range(groups))
     value = tuple(np.cumsum(np.sort(rng.random(len(n)))[::-1]) for n in counts)
     return Choices(counts, tuple(v / v[-1] for v in value), chain_cost(groups, rng))
 
@@ -74,31 +74,31 @@ def test_all_stays_where_there_is_room_and_the_fewest_where_there_is_none():
 def test_the_dearer_of_two_equally_important_groups_is_cut():
     axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
     cost = Cost(axes, np.array([[0], [1]]), np.array([10.0, 1.0]), np.array([0, 1]), ("dear", "cheap"))
-    counts = BLOCK * np.arange(1, 5)
+    counts = STEP * np.arange(1, 5)
     same = Cost(axes, cost.rows, np.ones(2), cost.owner, cost.names)
     options = Choices((counts, counts), (counts / counts[-1], counts / counts[-1]), same)
     dear, cheap = solve(cost, 25.0, options)
-    assert cheap == 4 * BLOCK
-    assert dear == 2 * BLOCK
+    assert cheap == 4 * STEP
+    assert dear == 2 * STEP
 
 
 def test_of_two_equally_dear_and_important_groups_the_one_that_computes_more_stays():
     axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
     cost = Cost(axes, np.array([[0], [1]]), np.ones(2), np.array([0, 1]), ("busy", "idle"))
-    counts = BLOCK * np.arange(1, 5)
+    counts = STEP * np.arange(1, 5)
     work = Cost(axes, cost.rows, np.array([10.0, 1.0]), cost.owner, cost.names)
     options = Choices((counts, counts), (counts / counts[-1], counts / counts[-1]), work)
-    assert solve(cost, 6.0, options).tolist() == [4 * BLOCK, 2 * BLOCK]
+    assert solve(cost, 6.0, options).tolist() == [4 * STEP, 2 * STEP]
 
 
 def test_two_equal_layers_are_halved_rather_than_one_emptied():
     axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
     cost = Cost(axes, np.array([[0], [1]]), np.ones(2), np.array([0, 1]), ("one", "other"))
-    counts = BLOCK * np.arange(1, 9)
+    counts = STEP * np.arange(1, 9)
     # What goes first is worth a little less in one of them: a sum would take all of it there.
     value = np.cumsum(np.linspace(1.2, 0.8, 8)) / 8
     options = Choices((counts, counts), (value, counts / counts[-1]), cost)
-    assert np.abs(solve(cost, 8.0, options) - 4 * BLOCK).max() <= BLOCK
+    assert np.abs(solve(cost, 8.0, options) - 4 * STEP).max() <= STEP
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -132,6 +132,7 @@ def test_a_group_smaller_than_a_block_stays_whole():
     assert [counts.tolist() for counts in found.counts] == [[48], [64], [64, 80]]
 
 
+@pytest.mark.usefixtures("block")
 def test_a_unit_in_every_conv_group_is_many_channels():
     text = """(float[1,3,8,8] x) => (y) <float[104,3,1,1] a, float[104,8,3,3] b, float[5,104,1,1] c>
         { p = Conv(x, a) q = Conv<group=13>(p, b) y = Conv(q, c) }"""
@@ -157,6 +158,7 @@ def test_nothing_to_choose_is_bad_input():
         exceptions(traced, scores)
 
 
+@pytest.mark.usefixtures("block")
 def test_axes_that_several_groups_share_are_rounded_in_sum():
     traced = padded_resnet(16, 40, 72)
     sizes = np.array([len(group) for group in traced.groups])
