@@ -17,6 +17,8 @@ from torch import nn
 
 import slimnet
 from slimnet.data.load import load_digits_split
+from slimnet.pipeline.export import Delivery
+from slimnet.pipeline.prune import Budget
 from tests.networks.graphs import feeds, net, run
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +31,30 @@ FUNCTIONS = [
 
 def readme_blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_one_threshold_compares_scores_as_the_method_says():
+    """The gammas of a batch norm are compared as they are, the norms of filters relative to those of their layer."""
+    twice = net(
+        """(float[1,3,4,4] x) => (y) <float[8,3,1,1] w1, float[8,8,1,1] w2, float[2,8,1,1] v, float[8] low,
+            float[8] high, float[8] mean, float[8] var>
+        { a = Conv(x, w1) b = BatchNormalization(a, high, mean, mean, var)
+          c = Conv(b, w2) d = BatchNormalization(c, low, mean, mean, var) y = Conv(d, v) }""",
+        low=np.linspace(0.1, 0.5, 8),
+        high=np.linspace(1, 5, 8),
+        w2=100 * np.random.default_rng(0).standard_normal((8, 8, 1, 1)),
+    )
+    traced = slimnet.trace(twice)
+
+    def planned(method: str) -> list[int]:
+        removed = traced.removed(slimnet.plan(traced, method, 0.25, scope="global", round_to=None))
+        report = slimnet.prune(twice, method, Budget(0.25, "global", None), Delivery(bench_seconds=0))
+        kept = [int((~removed[group.units]).sum()) for group in traced.groups]
+        assert [group["after"] for group in report.content["groups"]] == kept
+        return kept
+
+    assert planned("bn-gamma") == [8, 4]
+    assert planned("l1") not in ([8, 4], [4, 8])
 
 
 def test_the_training_loop_of_the_readme_runs():
@@ -57,8 +83,6 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     assert load in block
     monkeypatch.chdir(tmp_path)
     digits = slimnet.load(ROOT / "models" / "digits_resnet.pt")
-    from slimnet.pipeline.export import Delivery
-
     slimnet.prune(digits, delivery=Delivery(Path("out"), bench_seconds=0, prove=False))
     names: dict[str, typing.Any] = {"digits": digits}
     exec(block.replace(load, "digits"), names)

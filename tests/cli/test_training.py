@@ -161,6 +161,78 @@ def test_a_recipe_runs_every_combination_once(small):
     assert len(again.stdout.splitlines()) == 1
 
 
+CHOICES = f"""
+arch = "net.py:residual"
+input = "1x1x8x8"
+data = "{DATA}"
+
+[finetune]
+epochs = 0
+
+[prune]
+ratio = 0.5
+
+[[sweep]]
+"prune.method" = ["l1"]
+
+[[sweep]]
+"prune.coupled" = [false]
+
+[[sweep]]
+"prune.ignore" = [["inner"]]
+
+[[sweep]]
+"prune.ratio_for" = [{{ inner = 0.25 }}]
+
+[[sweep]]
+"prune.round_to" = [4]
+
+[[sweep]]
+"prune.scope" = ["global"]
+"prune.method" = ["bn-gamma"]
+"""
+RESIDUAL = """
+import torch
+from torch import nn
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner, self.outer = (nn.Conv2d(i, o, 3, padding=1) for i, o in ((1, 12), (12, 16), (16, 12)))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in (12, 16))
+        self.fc = nn.Linear(12, 10)
+        with torch.no_grad():
+            self.norms[0].weight[:] = torch.linspace(2, 3, 12)
+            self.norms[1].weight[:] = torch.linspace(0, 1, 16)
+
+    def forward(self, x):
+        s = self.norms[0](self.stem(x))
+        return self.fc((s + self.outer(self.norms[1](self.inner(s)))).relu().mean((2, 3)))
+
+
+def residual():
+    torch.manual_seed(0)
+    return Residual()
+"""
+
+
+def test_a_recipe_chooses_as_its_table_says(small):
+    """Every key of [prune] that says what goes: the widths of the stream (stem) and of the block (inner)."""
+    (small / "net.py").write_text(RESIDUAL)
+    (small / "c.toml").write_text(CHOICES)
+    done = process(["run", "c.toml", "--device", "cpu", "--json"], small)
+    assert done.returncode == 0, done.stderr
+    widths = [(row["widths"]["stem.weight"], row["widths"]["inner.weight"]) for row in json.loads(done.stdout)]
+    plain, coupled, ignored, of_its_own, rounded, one_threshold = widths
+    assert plain == (6, 8)
+    assert coupled == (12, 8)
+    assert ignored == (6, 16)
+    assert of_its_own == (6, 12)
+    assert [width % 4 for width in rounded] == [0, 0] != [width % 4 for width in plain]
+    assert one_threshold == (12, 2)
+
+
 SEARCH = f"""
 arch = "net.py:small"
 data = "{DATA}"

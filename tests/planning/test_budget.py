@@ -7,8 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slimnet.common.errors import BadInput
+from slimnet.graph.trace import trace
 from slimnet.graph.units import Axis
 from slimnet.planning.budget import SCOPES, choose
+from tests.networks.graphs import net
 from tests.networks.planned import Net, chain, densenet, lengths, padded_resnet, resnet, scores
 
 
@@ -108,6 +110,25 @@ def test_a_ratio_of_its_own_is_kept_in_global_scope() -> None:
 def test_ignoring_a_layer_that_cannot_be_pruned_does_no_harm() -> None:
     net = chain(8)
     assert removed_of(net, choose(net, scores(net), 0.5, ignore=["fc"])) == [4]
+
+
+def test_skipping_coupled_groups_spares_streams_but_not_what_only_a_depthwise_convolution_follows() -> None:
+    """A depthwise weight passes channels on: those of a separable block have one producer, those of a sum have two."""
+    found = trace(
+        net("""(float[N,3,4,4] x) => (y)
+        <float[6,3,1,1] stem, float[8,6,1,1] expand, float[8,1,3,3] depthwise, float[6,8,1,1] project, float[2,6,1,1] v>
+        { s = Conv(x, stem)
+          h = Conv(s, expand)
+          d = Conv<group=8, pads=[1,1,1,1]>(h, depthwise)
+          p = Conv(d, project)
+          m = Add(s, p)
+          y = Conv(m, v) }""")
+    )
+    removed = choose(found, scores(found), 0.5, coupled=False)
+    assert dict(zip([group.name for group in found.groups], removed_of(found, removed), strict=True)) == {
+        "stem": 0,
+        "expand": 4,
+    }
 
 
 def test_a_group_without_a_score_stays_dense() -> None:

@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slimnet.planning.budget import choose
+from slimnet.planning.budget import choose, take
 from slimnet.planning.machine import native_block
+from slimnet.planning.rounding import _Parameters
 from slimnet.planning.widths import Widths
 from tests.networks.planned import Net, chain, densenet, lengths, padded_resnet, parameters, resnet, scores
 
@@ -32,10 +33,35 @@ BIG = {
 
 
 @pytest.mark.usefixtures("block")
-@pytest.mark.parametrize("name", BIG)
-@pytest.mark.parametrize("ratio", [0.2, 0.3, 0.45, 0.5])
+@pytest.mark.parametrize(
+    ("name", "ratio"), [*((name, ratio) for name in BIG for ratio in (0.2, 0.3, 0.45, 0.5)), ("padded", 0.8)]
+)
 def test_parameters_stay_within_two_points(name: str, ratio: float) -> None:
     assert abs(drift(BIG[name](), ratio)) <= 2
+
+
+def recurrent() -> Any:
+    """Both axes of one of its weights belong to the same units, which take four indices each of another's."""
+    net: Any = Net()
+    hidden, rest = net.group(40), net.group(24)
+    net.weight("recurrence", hidden, hidden, kernel=1, layout="other")
+    net.weight("input", rest, hidden, repeat=4)
+    net.weight("output", -10, rest)
+    return net.done()
+
+
+@pytest.mark.parametrize("make", [*BIG.values(), recurrent], ids=[*BIG, "recurrent"])
+@pytest.mark.parametrize("part", [0.4, 0.9])
+def test_the_parameters_one_more_unit_brings_are_counted_exactly(make: Any, part: float) -> None:
+    """Between a unit more and a unit less lie twice as many, since no tensor has more than two axes of a group."""
+    net = make()
+    values = scores(net)
+    total = sum(np.prod(shape) for shape in net.param_sizes.values())
+    kept = np.array([int(part * len(group.units)) for group in net.groups])
+    slope = _Parameters.of(net).slope(kept)
+    for g, one in enumerate(np.eye(len(kept), dtype=int)[:12]):
+        more, fewer = (total * parameters(net, take(net, values, kept + change)) for change in (one, -one))
+        assert slope[g] == pytest.approx((more - fewer) / 2, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["resnet", "chain", "densenet"])

@@ -42,19 +42,33 @@ def test_it_learns_the_digits():
     assert accuracy(module, data.test) > 0.85
 
 
-def test_one_epoch_is_what_plain_torch_does():
-    """SGD with momentum and decay on the same batches."""
+@pytest.mark.parametrize(
+    ("own", "sgd", "smoothing", "clip"),
+    [
+        ({}, {}, 0.0, math.inf),
+        ({"nesterov": True}, {"nesterov": True}, 0.0, math.inf),
+        ({"nesterov": True, "momentum": 0.0}, {"momentum": 0.0}, 0.0, math.inf),
+        ({"smoothing": 0.3}, {}, 0.3, math.inf),
+        ({"clip": 0.05}, {}, 0.0, 0.05),
+        ({"weight_decay": 0.1}, {"weight_decay": 0.1}, 0.0, math.inf),
+    ],
+    ids=["plain", "nesterov", "no momentum to look ahead with", "label smoothing", "clipped gradients", "weight decay"],
+)
+def test_one_epoch_is_what_plain_torch_does(own, sgd, smoothing, clip):
+    """SGD with momentum and decay on the same batches, whatever the settings."""
     data = small_digits(64)
-    phase = Phase(epochs=3, lr=0.05, batch_size=64, schedule="step:2")
+    phase = Phase(epochs=3, lr=0.05, batch_size=64, schedule="step:2", **own)
     module = seeded(mlp)
     other = copy.deepcopy(module)
     run(module, data, phase).fit()
-    optimizer = torch.optim.SGD(other.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(other.parameters(), 0.05, **{"momentum": 0.9, "weight_decay": 5e-4} | sgd)
     x, y = (torch.from_numpy(a) for a in data.train.__getitems__(np.arange(64)))
     for epoch in range(3):
         optimizer.param_groups[0]["lr"] = 0.05 if epoch < 2 else 0.005
         optimizer.zero_grad()
-        F.cross_entropy(other(x), y).backward()
+        F.cross_entropy(other(x), y, label_smoothing=smoothing).backward()
+        norm = nn.utils.clip_grad_norm_(other.parameters(), clip)
+        assert clip == math.inf or norm > clip, "there is something to clip"
         optimizer.step()
     assert torch.allclose(weights(module), weights(other), atol=1e-6)
 
