@@ -17,6 +17,7 @@ from slimnet.graph.plan import Plan
 from slimnet.graph.units import Trace
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods import Scores, create
+from slimnet.methods.registry import canonical
 from slimnet.planning.budget import choose
 from slimnet.runtime.feeds import Feeds
 from slimnet.verification.verify import Verification
@@ -66,7 +67,7 @@ def plan(
         coupled=coupled,
         normalise=scorer.normalise,
     )
-    return trace.plan(removed, {"method": method, "ratio": ratio, "scope": scope, "round_to": round_to})
+    return trace.plan(removed, {"method": canonical(method), "ratio": ratio, "scope": scope, "round_to": round_to})
 
 
 def picker(

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from slimnet.cli import app
-from slimnet.methods import names
+from slimnet.methods.registry import Kind, names
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -33,10 +33,21 @@ def test_options_named_in_the_text_exist():
     assert named <= known | {"--help"}
 
 
-def test_every_verb_and_every_method_is_in_the_readme():
+def test_every_verb_is_in_the_readme():
     assert set(VERBS) == set("prune profile trace shrink slim verify bench train eval run analyze sap compare".split())
     assert all(f"`slimnet {verb} " in README for verb in VERBS)
-    assert all(f"{method}`" in README for method in names())
+
+
+def test_the_readme_lists_the_methods_of_the_registry():
+    from_weights, from_data = re.search(r"From the weights: (.*?)From data: (.*?)While training", README, re.S).groups()
+    table = README[README.index("| method | what it does") : README.index("They act on the traced groups")]
+    training = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    for text, kinds in (
+        (from_weights, [Kind.WEIGHTS]),
+        (from_data, [Kind.DATA]),
+        (" ".join(training), [Kind.TRAINING, Kind.SINGLE]),
+    ):
+        assert sorted(re.findall(r"`([^`]+)`", text)) == sorted(names(*kinds))
 
 
 def test_every_key_of_the_report_is_in_the_readme():

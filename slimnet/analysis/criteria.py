@@ -24,11 +24,12 @@ from slimnet.graph.op import Role
 from slimnet.graph.units import Group, Trace
 from slimnet.methods.base import Method, Scores, create
 from slimnet.methods.from_data import DataMethod
+from slimnet.methods.registry import compared
 
 Array = npt.NDArray[np.float64]
 
-#: In the order of the paper's Table 1.
-CRITERIA = ("l1", "l2", "fermat", "gm", "bn-gamma", "bn-beta", "apoz", "entropy", "taylor-l1", "taylor-l2")
+#: The criteria of the paper's Table 1, in its order.
+CRITERIA = tuple(compared())
 #: Criteria of which the spread over Gaussian filters is known.
 _EXPECTED = {"l1": gaussian.l1, "l2": gaussian.l2, "fermat": gaussian.l2}
 

@@ -1,29 +1,38 @@
 """Pruning methods: they rank units by named tensors and groups, and know no ONNX.
 
-The classes of methods that train (`GroupHS`, `GReg1`, ...) load torch, and are imported when they are first asked for.
+Everything here is imported when it is first asked for, for the classes of methods that train load torch.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slimnet.methods.base import Method, Params, Scores, by_mean, create, is_training, names, register, unranked
-from slimnet.methods.criteria import score
-from slimnet.methods.from_data import DataMethod, Maps
+from slimnet.methods.registry import catalog, names
 
-#: Classes for a training loop of one's own, and where they live.
+if TYPE_CHECKING:
+    from slimnet.methods.base import (
+        DataMethod,
+        Method,
+        Params,
+        Scores,
+        by_mean,
+        create,
+        is_training,
+        register,
+        unranked,
+    )
+    from slimnet.methods.criteria import score
+    from slimnet.methods.from_data import Maps
+    from slimnet.methods.training import TrainingMethod
+
+#: Public names and the modules they live in; the classes of the methods are in the registry.
 _HOME = {
-    "GReg1": "greg",
-    "GReg2": "greg",
-    "GroupHS": "group_hs",
-    "GroupLasso": "group_lasso",
-    "Hoyer": "hoyer",
-    "HoyerSquare": "hoyer",
-    "IncReg": "increg",
-    "SPP": "spp",
+    **dict.fromkeys(("DataMethod", "Method", "Params", "Scores"), "base"),
+    **dict.fromkeys(("by_mean", "create", "is_training", "register", "unranked"), "base"),
+    "Maps": "from_data",
     "TrainingMethod": "training",
-    "TransformedL1": "transformed_l1",
+    "score": "criteria",
 }
 
 __all__ = [
@@ -32,7 +41,9 @@ __all__ = [
     "Method",
     "Params",
     "Scores",
+    "TrainingMethod",
     "by_mean",
+    "catalog",
     "create",
     "is_training",
     "names",
@@ -43,6 +54,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    homes = _HOME | {cls: module for module, _, cls in (entry.home.partition(".") for entry in catalog())}
+    if name not in homes:
         raise AttributeError(f"module 'slimnet.methods' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"slimnet.methods.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"slimnet.methods.{homes[name]}"), name)

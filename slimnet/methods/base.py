@@ -1,4 +1,4 @@
-"""What a pruning method is, and the register that finds it by name."""
+"""What a pruning method is, and how it is found by name and made."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import dataclasses
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from slimnet.common.errors import BadInput
+from slimnet.methods import registry
+from slimnet.methods.registry import Kind
 
 if TYPE_CHECKING:
     from slimnet.graph.units import Group
@@ -40,6 +42,33 @@ class Method(ABC):
         return by_mean(groups, scores)
 
 
+class DataMethod(Method):
+    """A criterion that ranks by something measured on data.
+
+    Attributes:
+        needs: "maps" (group name -> `Maps`), "gradients" (parameter name -> mean gradient of the loss, in its shape)
+            or "fisher" (parameter name -> mean square of the gradients of single samples).
+        evidence: just that; to be set before `score` is called.
+    """
+
+    needs: ClassVar[str]
+    evidence: Mapping[str, Any] | None = None
+
+    def measured(self) -> Mapping[str, Any]:
+        """The evidence. Raises BadInput if there is none."""
+        if self.evidence is None:
+            raise BadInput("this method ranks by what it sees in data: it needs --data, such as --data digits")
+        return self.evidence
+
+    def evidence_options(self) -> dict[str, Any]:
+        """How the evidence is to be measured, as keyword arguments of the function that does."""
+        return {}
+
+    def normalise(self, groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]]) -> Scores:
+        """The scores themselves: they have the same unit in every layer."""
+        return list(scores)
+
+
 def by_mean(groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]]) -> Scores:
     """Scores relative to the mean of their group.
 
@@ -57,34 +86,20 @@ def unranked(groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]])
 #: Marks fields of a method that are no hyper-parameters: what it is bound to.
 CONTEXT = {"context": True}
 
-_METHODS: dict[str, type[Method]] = {}
-#: Methods that need torch, and the modules that register them when one is asked for.
-_LATER = {
-    "greg-1": "slimnet.methods.greg",
-    "greg-2": "slimnet.methods.greg",
-    "group-hs": "slimnet.methods.group_hs",
-    "group-lasso": "slimnet.methods.group_lasso",
-    "hoyer": "slimnet.methods.hoyer",
-    "hoyer-square": "slimnet.methods.hoyer",
-    "increg": "slimnet.methods.increg",
-    "spp": "slimnet.methods.spp",
-    "transformed-l1": "slimnet.methods.transformed_l1",
-}
+#: Classes that `register` has added.
+_REGISTERED: dict[str, type[Method]] = {}
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator: the method is available under this name."""
+    """Class decorator that makes a method of one's own available under a name, for the process it runs in."""
 
     def add(cls: type[Method]) -> type[Method]:
-        _METHODS[name] = cls
+        _REGISTERED[name] = cls
+        summary = (cls.__doc__ or "").strip().partition("\n")[0]
+        registry.add(registry.Entry(name, kind_of(cls), summary))
         return cls
 
     return add
-
-
-def names() -> list[str]:
-    """Names of all methods."""
-    return list(dict.fromkeys((*_METHODS, *_LATER)))
 
 
 def create(name: str, /, *context: Any, **options: Any) -> Method:
@@ -98,34 +113,53 @@ def create(name: str, /, *context: Any, **options: Any) -> Method:
     for option, value in options.items():
         if option not in known:
             raise BadInput(f"method {name!r} has no option {option!r}; it takes: {', '.join(known) or 'none'}")
-        kinds = _kinds(getattr(cls, option, value))
+        kinds = _types(getattr(cls, option, value))
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise BadInput(f"method {name!r}: option {option}={value} is not of type {kinds[0].__name__}")
     return cls(*context, **options)
 
 
-def _kinds(default: Any) -> tuple[type, ...]:
+def _types(default: Any) -> tuple[type, ...]:
     """What may be given where a hyper-parameter has this default."""
     return (float, int) if isinstance(default, float) else (type(default),)
 
 
 def is_training(name: str) -> bool:
     """Whether a method acts while the network trains. Raises BadInput for an unknown one."""
-    cls = find(name)
-    return len(hyperparameters(cls)) < len(_fields(cls))
+    return kind(name).trains
+
+
+def kind(name: str) -> Kind:
+    """What a method ranks by. Raises BadInput for an unknown one."""
+    entry = registry.entry_of(name)
+    return kind_of(find(name)) if entry is None else entry.kind
+
+
+def kind_of(cls: type[Method]) -> Kind:
+    """What methods of a class rank by."""
+    if issubclass(cls, DataMethod):
+        return Kind.DATA
+    if len(hyperparameters(cls)) == len(_fields(cls)):
+        return Kind.WEIGHTS
+    from slimnet.methods.elementwise import ElementWise  # bound to tensors, so torch is there
+
+    return Kind.SINGLE if issubclass(cls, ElementWise) else Kind.TRAINING
 
 
 def find(name: str) -> type[Method]:
-    """The class registered under a name.
+    """The class of a method.
 
     Raises:
         BadInput: no method has this name.
     """
-    if name in _LATER:
-        importlib.import_module(_LATER[name])
-    if name not in _METHODS:
-        raise BadInput(f"method {name!r} is not known; choose one of: {', '.join(names())}")
-    return _METHODS[name]
+    entry = registry.entry_of(name)
+    if entry is None:
+        raise BadInput(f"method {name!r} is not known; choose one of: {', '.join(registry.names())}")
+    if entry.name in _REGISTERED:
+        return _REGISTERED[entry.name]
+    module, _, cls = entry.home.partition(".")
+    found: type[Method] = getattr(importlib.import_module(f"slimnet.methods.{module}"), cls)
+    return found
 
 
 def hyperparameters(cls: type[Method]) -> list[str]:

@@ -17,7 +17,7 @@ from scipy.linalg.blas import dsyrk
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.units import Group, Member, Role
-from slimnet.methods.base import Method, Params, Scores, by_mean, create, find, hyperparameters, register
+from slimnet.methods.base import Method, Params, Scores, by_mean, create, find, hyperparameters
 
 Array = npt.NDArray[np.float64]
 
@@ -49,7 +49,6 @@ def score(method: str, params: Params, groups: Sequence[Group], seed: int = 0) -
     return create(method, **options).score(params, groups)
 
 
-@register("l1")
 @dataclass(frozen=True)
 class L1(Method):
     """Sum of the absolute weights of a filter: Li et al. 2017."""
@@ -58,7 +57,6 @@ class L1(Method):
         return _filter_sums(params, groups, np.absolute)
 
 
-@register("l2")
 @dataclass(frozen=True)
 class L2(Method):
     """Euclidean norm of a filter."""
@@ -67,7 +65,6 @@ class L2(Method):
         return [np.sqrt(squares) for squares in _filter_sums(params, groups, np.square)]
 
 
-@register("max")
 @dataclass(frozen=True)
 class LargestFirst(Method):
     """The filters with the largest l1 norms go first: a baseline that shows what a criterion is worth."""
@@ -80,7 +77,6 @@ class LargestFirst(Method):
         return [-norms for norms in by_mean(groups, [-values for values in scores])]
 
 
-@register("gm")
 @dataclass(frozen=True)
 class GeometricMedian(Method):
     """Sum of the distances from a filter to all others of its group: FPGM, He et al. 2019.
@@ -92,7 +88,6 @@ class GeometricMedian(Method):
         return [_distances(params, group).sum(axis=1) for group in groups]
 
 
-@register("fermat")
 @dataclass(frozen=True)
 class Fermat(Method):
     """Distance from a filter to the Fermat point (geometric median) of its group.
@@ -107,7 +102,6 @@ class Fermat(Method):
         return [_to_fermat_point(_distances(params, g), self.tolerance, self.iterations) for g in groups]
 
 
-@register("bn-gamma")
 @dataclass(frozen=True)
 class BatchNormScale(Method):
     """Absolute scale of the unit's batch norm, summed over all it passes: Network Slimming, Liu et al. 2017."""
@@ -120,7 +114,6 @@ class BatchNormScale(Method):
         return _per_entry(groups, scores, "BatchNormalization.scale")
 
 
-@register("bn-beta")
 @dataclass(frozen=True)
 class BatchNormBias(Method):
     """Absolute bias of the unit's batch norm, summed over all it passes."""
@@ -133,7 +126,6 @@ class BatchNormBias(Method):
         return _per_entry(groups, scores, "BatchNormalization.B")
 
 
-@register("random")
 @dataclass(frozen=True)
 class Random(Method):
     """Uniform numbers: the baseline every criterion has to beat."""

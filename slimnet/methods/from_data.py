@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.op import Role
-from slimnet.methods.base import Method, Params, Scores, register
+from slimnet.methods.base import DataMethod, Method, Params, Scores
 from slimnet.methods.criteria import L1, L2
 
 if TYPE_CHECKING:
@@ -36,37 +36,9 @@ class Maps:
     pooled: npt.NDArray[np.float32]
 
 
-class DataMethod(Method):
-    """A criterion that ranks by something measured on data.
-
-    Attributes:
-        needs: "maps" (group name -> `Maps`), "gradients" (parameter name -> mean gradient of the loss, in its shape)
-            or "fisher" (parameter name -> mean square of the gradients of single samples).
-        evidence: just that; to be set before `score` is called.
-    """
-
-    needs: ClassVar[str]
-    evidence: Mapping[str, Any] | None = None
-
-    def measured(self) -> Mapping[str, Any]:
-        """The evidence. Raises BadInput if there is none."""
-        if self.evidence is None:
-            raise BadInput("this method ranks by what it sees in data: it needs --data, such as --data digits")
-        return self.evidence
-
-    def evidence_options(self) -> dict[str, Any]:
-        """How the evidence is to be measured, as keyword arguments of the function that does."""
-        return {}
-
-    def normalise(self, groups: Sequence[Group], scores: Sequence[Array]) -> Scores:
-        """The scores themselves: they have the same unit in every layer."""
-        return list(scores)
-
-
 # -- what units put out ----------------------------------------------------------------------------------------------
 
 
-@register("apoz")
 @dataclass
 class ActiveFraction(DataMethod):
     """Fraction of a unit's activations that are larger than sigma: the complement of Hu et al.'s (2016) APoZ.
@@ -86,7 +58,6 @@ class ActiveFraction(DataMethod):
         return [maps[g.name].active if g.name in maps else _unknown(g) for g in groups]
 
 
-@register("entropy")
 @dataclass
 class Entropy(DataMethod):
     """Entropy, in nats, of a unit's mean activation over the samples: Luo and Wu 2017.
@@ -126,7 +97,6 @@ def _unknown(group: Group) -> Array:
 # -- what weights mean for the loss ----------------------------------------------------------------------------------
 
 
-@register("taylor-l1")
 @dataclass
 class TaylorL1(DataMethod):
     """Sum of |gradient * weight| over a filter: Huang et al. 2021, Table 1."""
@@ -137,7 +107,6 @@ class TaylorL1(DataMethod):
         return _ranked(L1(), groups, _products(params, self.measured(), groups, 1))
 
 
-@register("taylor-l2")
 @dataclass
 class TaylorL2(DataMethod):
     """Euclidean norm of gradient * weight over a filter: Huang et al. 2021, Table 1."""
@@ -148,7 +117,6 @@ class TaylorL2(DataMethod):
         return _ranked(L2(), groups, _products(params, self.measured(), groups, 1))
 
 
-@register("obd")
 @dataclass
 class OptimalBrainDamage(DataMethod):
     """Rise of the loss when a filter is set to zero, 1/2 sum h w^2: LeCun et al. 1990.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.op import Role
-from slimnet.methods.base import Params, register
+from slimnet.methods.base import Params
 from slimnet.methods.cells import by_unit
 from slimnet.methods.training import Masks, TrainingMethod
 
@@ -287,7 +287,6 @@ def _smallest(w: Tensor, fraction: float) -> Tensor:
     return stays.view(w.shape)
 
 
-@register("greg-1")
 @dataclass
 class GReg1(GReg):
     """GReg-1 (section 3.2): what goes is chosen at the start, by mean magnitude, and its penalty grows."""
@@ -303,7 +302,6 @@ class GReg1(GReg):
         return np.full(len(above), bool((above | idle).all()))
 
 
-@register("greg-2")
 @dataclass
 class GReg2(GReg):
     """GReg-2 (section 3.3): the penalty of all units grows a little, which tells them apart; then as in GReg-1.

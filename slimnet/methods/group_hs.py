@@ -9,7 +9,6 @@ from torch import Tensor
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.op import Role
-from slimnet.methods.base import register
 from slimnet.methods.cells import Cells, by_layer, by_unit
 from slimnet.methods.threshold import filled, masks_above
 from slimnet.methods.training import Masks, TrainingMethod
@@ -17,7 +16,6 @@ from slimnet.methods.training import Masks, TrainingMethod
 GROUPINGS = ("units", "layers")
 
 
-@register("group-hs")
 @dataclass
 class GroupHS(TrainingMethod):
     """Group-HS of filters and of channels: alpha * sum over partitions of (sum_g |w_g|)^2 / sum_g |w_g|^2.

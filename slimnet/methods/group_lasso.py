@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from slimnet.graph.op import Role
-from slimnet.methods.base import register
 from slimnet.methods.cells import by_unit
 from slimnet.methods.training import TrainingMethod
 
 
-@register("group-lasso")
 @dataclass
 class GroupLasso(TrainingMethod):
     """strength * sum over units of sqrt(elements) |w_g|, with w_g all filters of a unit.

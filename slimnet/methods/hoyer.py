@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slimnet.methods.base import register
 from slimnet.methods.cells import NOTHING
 from slimnet.methods.elementwise import ElementWise
 
@@ -39,7 +38,6 @@ class _Hoyer(ElementWise):
         return value
 
 
-@register("hoyer-square")
 @dataclass
 class HoyerSquare(_Hoyer):
     """alpha * sum over tensors of (sum |w|)^2 / sum w^2: between 1 and the number of elements.
@@ -54,7 +52,6 @@ class HoyerSquare(_Hoyer):
         return l1 * l1 / s, 2 * l1 / s
 
 
-@register("hoyer")
 @dataclass
 class Hoyer(_Hoyer):
     """alpha * sum over tensors of sum |w| / sqrt(sum w^2): Hoyer (2004), not normalised.

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from slimnet.common.errors import BadInput
-from slimnet.methods.base import register
 from slimnet.methods.spp import RankedPruning
 
 
-@register("increg")
 @dataclass
 class IncReg(RankedPruning):
     """IncReg: the level of a group is its own L2 penalty, grad += lambda_g w; a group that reaches `target` goes.

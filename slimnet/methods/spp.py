@@ -18,7 +18,7 @@ from torch import Tensor
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.op import Role
-from slimnet.methods.base import Params, register
+from slimnet.methods.base import Params
 from slimnet.methods.cells import by_column, by_unit
 from slimnet.methods.training import Masks, TrainingMethod
 
@@ -237,7 +237,6 @@ def _ranks(values: Floats) -> npt.NDArray[np.int64]:
     return ranks
 
 
-@register("spp")
 @dataclass
 class SPP(RankedPruning):
     """SPP: the level is the probability that a group is masked in a step; at 1 it is pruned for good.

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from slimnet.common.errors import BadInput
-from slimnet.methods.base import register
 from slimnet.methods.elementwise import ElementWise
 
 
-@register("transformed-l1")
 @dataclass
 class TransformedL1(ElementWise):
     """alpha * sum of (a + 1)|w| / (a + |w|): the number of weights as a goes to 0, their l1 norm as a grows.

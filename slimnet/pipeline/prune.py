@@ -19,6 +19,7 @@ from slimnet.graph.units import Trace
 from slimnet.methods import Method, by_mean, create, is_training, unranked
 from slimnet.methods.base import Normalise, Scores, find
 from slimnet.methods.from_data import DataMethod
+from slimnet.methods.registry import canonical
 from slimnet.pipeline.export import Decision, Delivery, Tuner, check_delivery, deliver
 from slimnet.pipeline.search import Aim, Hit, Problem, Stopwatch, problem
 from slimnet.planning.budget import choose
@@ -76,9 +77,9 @@ class Budget:
         if self.target is not None:
             own = {self.target.kind: self.target.asked, "macs_weight": self.target.macs_weight,
                    "round_to": self.round_to, "coupled": self.coupled}  # fmt: skip
-        more = {"rule": rule, "picks": self.picks, "ratio_for": dict(self.ratio_for), "ignore": list(self.ignore),
-                "options": dict(options)}  # fmt: skip
-        return {"method": method, **own, **{key: value for key, value in more.items() if value}}
+        more = {"rule": rule, "picks": self.picks and canonical(self.picks), "ratio_for": dict(self.ratio_for),
+                "ignore": list(self.ignore), "options": dict(options)}  # fmt: skip
+        return {"method": canonical(method), **own, **{key: value for key, value in more.items() if value}}
 
 
 def prune(
@@ -194,7 +195,7 @@ class _Job:
                 f"{budget.target.option}: --method {self.method} removes single weights and cannot aim at that"
             )
         if budget.picks is not None and is_training(budget.picks):
-            raise BadInput(f"--picks {budget.picks}: trains itself; name a criterion, such as l1, random or obd")
+            raise BadInput(f"--picks {budget.picks}: trains itself; name a criterion, such as l1, random or fisher")
         if budget.picks is not None or budget.target is not None:
             # Widths come from the network as it is; without --picks the method decides which units they are.
             scorer, scores = self.ranked

@@ -42,7 +42,7 @@ def test_exceptions_still_count(slimnet, uneven):
         (("--ratio", "auto", "--scope", "global"), "scope 'global': takes one ratio for all groups"),
         (("--ratio", "auto?gamma=much"), "gamma=much is not understood"),
         (("--ratio", "auto?p=3"), "0 < p <= 1 <= q"),
-        (("--ratio", "auto", "--method", "max"), "scores that are not negative"),
+        (("--ratio", "auto", "--method", "largest"), "scores that are not negative"),
         (("--ratio", "half"), "half is not a number"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",

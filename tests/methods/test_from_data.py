@@ -13,7 +13,7 @@ from slimnet.graph.units import Group, Member, Role
 from slimnet.methods import DataMethod, Maps, create
 from slimnet.methods.from_data import entropies
 
-NEEDS = {"apoz": "maps", "entropy": "maps", "taylor-l1": "gradients", "taylor-l2": "gradients", "obd": "fisher"}
+NEEDS = {"apoz": "maps", "entropy": "maps", "taylor-l1": "gradients", "taylor-l2": "gradients", "fisher": "fisher"}
 
 
 def group(tensor: str = "w", units: int = 1, axis: int = 0, role: Role = Role.OUT) -> Group:
@@ -37,9 +37,9 @@ def test_taylor_by_hand(name, want):
     assert ranked(name, {"w": g}, {"w": w}, [group()])[0] == pytest.approx([want], abs=1e-6)
 
 
-def test_obd_by_hand():
+def test_fisher_by_hand():
     h, w = np.array([[4.0], [1.0], [0.1]]), np.array([[1.0], [2.0], [-3.0]])
-    assert ranked("obd", {"w": h}, {"w": w}, [group(units=3)])[0] == pytest.approx([2, 2, 0.45])
+    assert ranked("fisher", {"w": h}, {"w": w}, [group(units=3)])[0] == pytest.approx([2, 2, 0.45])
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_apoz_ranks_by_the_active_fraction():
     assert create("apoz", sigma=0.5).evidence_options() == {"above": 0.5}
 
 
-def test_max_is_l1_upside_down_within_and_between_groups():
+def test_largest_is_l1_upside_down_within_and_between_groups():
     params = {"w": np.array([[1.0], [-3.0], [2.0]]), "v": np.array([[10.0], [30.0]])}
     groups = [group("w", 3), group("v", 2)]
-    largest, l1 = create("max"), create("l1")
+    largest, l1 = create("largest"), create("l1")
     low, norms = largest.score(params, groups), l1.score(params, groups)
     assert [values.tolist() for values in low] == [[-1, -3, -2], [-10, -30]]
     turned, straight = largest.normalise(groups, low), l1.normalise(groups, norms)
@@ -88,7 +88,7 @@ def test_without_evidence_the_user_is_told_what_is_needed(name, needs):
         made.score({"w": np.ones((1, 3))}, [group()])
 
 
-@pytest.mark.parametrize("name", ["taylor-l1", "taylor-l2", "obd"])
+@pytest.mark.parametrize("name", ["taylor-l1", "taylor-l2", "fisher"])
 def test_a_group_without_gradients_is_not_ranked(name):
     params = {"w": np.ones((2, 3)), "v": np.ones((2, 3))}
     first, second = ranked(name, {"w": np.ones((2, 3))}, params, [group("w", 2), group("v", 2)])
@@ -105,7 +105,7 @@ def test_a_group_without_maps_is_not_ranked():
 
 def test_gradients_of_another_network_are_refused():
     with pytest.raises(BadInput, match=r"tensor 'w': has shape \[2, 3\]"):
-        ranked("obd", {"w": np.ones((3, 3))}, {"w": np.ones((2, 3))}, [group("w", 2)])
+        ranked("fisher", {"w": np.ones((3, 3))}, {"w": np.ones((2, 3))}, [group("w", 2)])
 
 
 def test_an_empty_histogram_is_refused():
@@ -204,7 +204,7 @@ def test_the_module_is_left_as_it_is_and_tied_weights_have_both_names(measure):
     assert not found["unused"].any()
 
 
-@pytest.mark.parametrize(("name", "measure"), [("obd", fisher), ("taylor-l1", gradients), ("taylor-l2", gradients)])
+@pytest.mark.parametrize(("name", "measure"), [("fisher", fisher), ("taylor-l1", gradients), ("taylor-l2", gradients)])
 def test_a_unit_that_nobody_reads_has_the_lowest_score(name, measure):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))

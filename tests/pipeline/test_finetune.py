@@ -176,16 +176,16 @@ def test_a_criterion_may_choose_what_a_method_removes(tmp_path):
 
 
 def test_fine_tuning_does_not_go_on_from_another_plan_of_the_same_widths(tmp_path):
-    """l1 and max keep as many filters, but others; the weights of one would be wrong for the other."""
+    """l1 and largest keep as many filters, but others; the weights of one would be wrong for the other."""
     data, network = small_digits(), slimnet.load(trained(mlp), inputs="1x1x8x8")
     started = Training(data, QUICK, Phase(epochs=1, lr=0.02, batch_size=32), "cpu", tmp_path)
     budget, delivery = Budget(0.5, round_to=None), Delivery(bench_seconds=0, data=data)
     prune(network, "l1", budget, delivery, training=started)  # writes nothing, so its checkpoint stays
     with pytest.raises(BadInput, match="plan="):
-        prune(network, "max", budget, delivery, training=replace(started, resume=True))
+        prune(network, "largest", budget, delivery, training=replace(started, resume=True))
 
 
-@pytest.mark.parametrize("method", ["group-hs", "taylor-l1", "obd"])
+@pytest.mark.parametrize("method", ["group-hs", "taylor-l1", "fisher"])
 def test_labels_need_outputs(method):
     few = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
     network = slimnet.load(few, inputs="1x1x8x8")
