@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slimnet.graph.op import Role
+from slimnet.graph.op import Role, Use
+from slimnet.graph.registry import Trait
 from slimnet.graph.units import Trace
 
 
@@ -19,17 +20,22 @@ class Layer:
 
     Attributes:
         name: of the tensor.
-        op: the operator that reads it, such as "Conv".
+        use: what it is for the operator that reads it.
         filters: [N, d], one row per output channel or neuron; a view where the layout allows it.
     """
 
     name: str
-    op: str
+    use: Use
     filters: npt.NDArray[Any]
 
     @property
+    def op(self) -> str:
+        """Name of the operator, such as "Conv"."""
+        return self.use.op
+
+    @property
     def is_conv(self) -> bool:
-        return self.op in ("Conv", "ConvTranspose")
+        return Trait.CONVOLUTION in self.use.traits
 
 
 def layers(trace: Trace) -> Iterator[Layer]:
@@ -41,4 +47,4 @@ def layers(trace: Trace) -> Iterator[Layer]:
         tensor = params[slot.name]
         if tensor.dtype.kind == "f" and tensor.size:
             seen.add(slot.name)
-            yield Layer(slot.name, use.partition(".")[0], np.moveaxis(tensor, slot.axis, 0).reshape(len(slot.ids), -1))
+            yield Layer(slot.name, use, np.moveaxis(tensor, slot.axis, 0).reshape(len(slot.ids), -1))

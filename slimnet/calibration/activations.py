@@ -15,18 +15,12 @@ from slimnet.common.errors import BadInput
 from slimnet.data.load import Samples
 from slimnet.graph.axes import Ids, is_live
 from slimnet.graph.op import Traced
+from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.units import Trace
 from slimnet.methods.from_data import Maps
 from slimnet.runtime.feeds import input_dtypes
 from slimnet.runtime.session import tap
 
-#: Nodes that make an activation, of layers that have none inside.
-NONLINEAR = frozenset(
-    "Relu LeakyRelu PRelu ThresholdedRelu Elu Selu Celu Gelu Sigmoid HardSigmoid Tanh Softplus Softsign Clip Swish "
-    "HardSwish Mish Erf".split()
-)
-#: Between a gate, such as the sigmoid in x * sigmoid(x), and the product it is made for.
-_SCALING = ("Add", "Sub", "Mul", "Div", "Cast")
 #: Elements of all maps that are held at a time: 256 MiB of float32.
 _ELEMENTS = 1 << 26
 
@@ -161,7 +155,7 @@ def _activations(
     while queue:
         for node in queue.pop(0).consumers():
             outputs = [value for value in node.outputs if value in mine and value not in raw]
-            if node.op_type in NONLINEAR:
+            if Trait.NONLINEAR in traits_of(node):
                 found |= dict.fromkeys(_gated(value, raw, mine) for value in outputs)
             elif node not in layers:
                 raw |= dict.fromkeys(outputs)
@@ -172,7 +166,7 @@ def _activations(
 def _gated(value: ir.Value, raw: Mapping[ir.Value, None], mine: Mapping[ir.Value, int]) -> ir.Value:
     """The product of a nonlinear value with what it was made from, if that is where it goes; else the value itself."""
     follow = value
-    while len(users := follow.consumers()) == 1 and users[0].op_type in _SCALING:
+    while len(users := follow.consumers()) == 1 and Trait.SCALES in traits_of(users[0]):
         follow = users[0].outputs[0]
         if users[0].op_type == "Mul" and follow in mine and any(other in raw for other in users[0].inputs):
             return follow

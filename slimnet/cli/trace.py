@@ -59,7 +59,8 @@ def _content(traced: Trace, seconds: dict[str, float]) -> dict[str, Any]:
 
     groups = [
         {"name": g.name, "units": len(g), "kind": g.kind, "members": [
-            {"tensor": m.tensor, "axis": m.axis, "role": _roles(m.role), "use": m.use, "per_unit": m.index.shape[1]}
+            {"tensor": m.tensor, "axis": m.axis, "role": _roles(m.role), "use": str(m.use),
+             "per_unit": m.index.shape[1]}
             for m in g.members]}
         for g in traced.groups
     ]  # fmt: skip

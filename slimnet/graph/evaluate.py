@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from slimnet.graph.registry import Trait, traits_of
+
 Array = npt.NDArray[Any]
 #: No constant larger than this many elements is ever computed: a hostile file could ask for any size.
 MAX_ELEMENTS = 1 << 20
@@ -219,10 +221,6 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
 }
-#: Operators that move elements without computing: what is known of an element stays true where it lands.
-MOVES = frozenset(
-    "Cast CastLike Concat Gather GatherND Slice Split Squeeze Unsqueeze Reshape Expand Transpose Tile Identity".split()
-)
 _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 
@@ -246,8 +244,8 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
 
 
 def moved(node: ir.Node, inputs: Sequence[Array | None], flags: Sequence[Array]) -> list[Array]:
-    """Carry a flag per element of each input through a node: exactly for `MOVES`, else any input flags every output."""
-    if node.op_type in MOVES:
+    """A flag per element of each input, carried through a node that only moves elements; empty for any other node."""
+    if Trait.MOVES in traits_of(node):
         marked: list[Array | None] = [flags[0], *inputs[1:]] if node.op_type != "Concat" else list(flags)
         if node.op_type in ("Cast", "CastLike"):
             return [flags[0]]

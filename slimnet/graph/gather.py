@@ -14,19 +14,16 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Ids
+from slimnet.graph.rules.linear import Contraction, contraction
 from slimnet.graph.surgery import names_of
-
-_LAYERS = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
-class _Use:
-    """A layer that contracts an axis of its weight with an axis of its data, which is input `place`."""
+class _Reader:
+    """A layer and how it reads its data."""
 
     node: ir.Node
-    place: int
-    weight_axis: int
-    data_axis: int
+    how: Contraction
 
 
 def gather(model: ir.Model, least: float = 0.25) -> tuple[ir.Model, dict[str, tuple[int, int]]]:
@@ -47,19 +44,19 @@ def gather(model: ir.Model, least: float = 0.25) -> tuple[ir.Model, dict[str, tu
     copy = model.clone()
     reads = _Gathers(copy)
     cut: dict[str, tuple[int, int]] = {}
-    planned: dict[tuple[ir.Node, int], tuple[_Use, Ids]] = {}
+    planned: dict[tuple[ir.Node, int], tuple[_Reader, Ids]] = {}
     for weight in dict.fromkeys(value for node in copy.graph for value in node.inputs if value is not None):
-        uses = _uses(weight, copy.graph)
-        if not uses:
+        readers = _readers(weight, copy.graph)
+        if not readers:
             continue
-        array, axis = _tensor(weight).numpy(), uses[0].weight_axis
+        array, axis = _tensor(weight).numpy(), readers[0].how.weight_axis
         kept = _kept(array, axis)
         before = array.shape[axis]
         if len(kept) == before or before - len(kept) < least * before:
             continue
         _set_tensor(weight, array.take(kept, axis))
         cut[weight.name or ""] = before, len(kept)
-        planned |= {(use.node, use.place): (use, kept) for use in uses}
+        planned |= {(reader.node, reader.how.data): (reader, kept) for reader in readers}
     for node in list(copy.graph):
         for place in (0, 1):
             if (node, place) in planned:
@@ -82,14 +79,14 @@ class _Gathers:
         self.made: dict[tuple[ir.Value, int, bytes], ir.Value] = {}
         self.indices: dict[bytes, ir.Value] = {}
 
-    def of(self, use: _Use, kept: Ids) -> ir.Value:
+    def of(self, reader: _Reader, kept: Ids) -> ir.Value:
         """The kept indices of the data of a layer; layers have to come in the order of the graph."""
-        data = use.node.inputs[use.place]
+        data = reader.node.inputs[reader.how.data]
         assert data is not None
-        axis = use.data_axis if data.shape is None else use.data_axis % len(data.shape)
+        axis = reader.how.data_axis if data.shape is None else reader.how.data_axis % len(data.shape)
         key = data, axis, kept.tobytes()
         if key not in self.made:
-            self.made[key] = self._insert(use.node, data, axis, kept)
+            self.made[key] = self._insert(reader.node, data, axis, kept)
         return self.made[key]
 
     def _insert(self, reader: ir.Node, data: ir.Value, axis: int, kept: Ids) -> ir.Value:
@@ -122,42 +119,23 @@ class _Gathers:
 # -- layers and their weights ----------------------------------------------------------------------------------------
 
 
-def _uses(weight: ir.Value, graph: ir.Graph) -> list[_Use]:
-    """All uses of a constant weight; none if it is no weight, or if not all of them read it along the same axis."""
+def _readers(weight: ir.Value, graph: ir.Graph) -> list[_Reader]:
+    """All layers that use a constant weight; none if not every use is one, or if they sum over different axes of it."""
     producer = weight.producer()
     constant = weight.const_value is not None if producer is None else _is_constant(producer)
     if not constant or weight.is_graph_input() or weight.is_graph_output():
         return []
-    uses = [_use(node, place) if node.graph is graph else None for node, place in weight.uses()]
-    found = [use for use in uses if use is not None]
-    alike = len(found) == len(uses) and len({use.weight_axis for use in found}) == 1
+    readers = [_reader(node, place) if node.graph is graph else None for node, place in weight.uses()]
+    found = [reader for reader in readers if reader is not None]
+    alike = len(found) == len(readers) and len({reader.how.weight_axis for reader in found}) == 1
     return found if alike else []
 
 
-def _use(node: ir.Node, place: int) -> _Use | None:
-    """How a node contracts the constant that is its input `place`, if it is a layer with this weight."""
-    if node.op_type not in _LAYERS or node.domain not in ("", "ai.onnx") or place > 1:
-        return None
-    weight, data = node.inputs[place], node.inputs[1 - place]
-    if weight is None or data is None or _is_known(data):
-        return None
-    rank = len(_tensor(weight).shape)
-    if node.op_type == "Conv":
-        return _Use(node, 0, 1, 1) if place == 1 and _integer(node, "group", 1) == 1 else None
-    if rank != 2:
-        return None
-    if node.op_type == "MatMul":
-        if place == 1:
-            return _Use(node, 0, 0, -1)
-        return _Use(node, 1, 1, -2) if data.shape is not None and len(data.shape) > 1 else None
-    turned = {k: _integer(node, f"trans{'AB'[k]}", 0) != 0 for k in (0, 1)}
-    # Unturned, the left matrix is contracted along axis 1 and the right one along axis 0.
-    along = {k: int(turned[k] != (k == 0)) for k in (0, 1)}
-    return _Use(node, 1 - place, along[place], along[1 - place])
-
-
-def _integer(node: ir.Node, name: str, default: int) -> int:
-    return node.attributes[name].as_int() if name in node.attributes else default
+def _reader(node: ir.Node, place: int) -> _Reader | None:
+    """A layer with the constant in its input `place` as its weight, if it is one."""
+    how = contraction(node, place)
+    data = None if how is None else node.inputs[how.data]
+    return None if how is None or data is None or _is_known(data) else _Reader(node, how)
 
 
 def _is_constant(node: ir.Node) -> bool:

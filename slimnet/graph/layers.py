@@ -7,10 +7,8 @@ import re
 import onnx_ir as ir
 
 from slimnet.graph.axes import Bools
+from slimnet.graph.registry import names_a_layer
 from slimnet.graph.units import Trace
-
-_LAYER = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|Attention")
-
 
 _EXPORTER_NAME = re.compile(r"val_\d+")
 
@@ -36,7 +34,7 @@ def layer_name(node: ir.Node) -> str:
 
 def is_layer(op_type: str) -> bool:
     """Whether an op, the model's or the runtime's own, multiplies and sums: a layer, as opposed to glue."""
-    return _LAYER.search(op_type) is not None
+    return names_a_layer(op_type)
 
 
 def macs_by_layer(traced: Trace, removed: Bools | None = None) -> dict[str, int]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Bools, Ids, Relation, fixed, is_live, not_zero, signed
+from slimnet.graph.registry import STANDARD, Trait, opset_of, traits_of_operator
 
 if TYPE_CHECKING:
     from slimnet.graph.trace import Tracer
@@ -34,6 +35,36 @@ class Role(enum.IntFlag):
     ALONG = 4
     #: A scale, running variance or divisor: cut with the unit, but never set to zero by a mask.
     UNTOUCHED = 8
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a parameter is for an operator: the first or second input, the scale, ...
+
+    Attributes:
+        op: name of the operator, such as "Conv".
+        input: what its rule calls the input, such as "W".
+        groups: number of groups that the layer falls into.
+        domain: of the operator.
+    """
+
+    op: str
+    input: str
+    groups: int = 1
+    domain: str = STANDARD
+
+    @property
+    def traits(self) -> Trait:
+        """What is known of the operator."""
+        return traits_of_operator(self.op, self.domain)
+
+    def __str__(self) -> str:
+        """The form of it in JSON: "Conv.W", or "Conv.W[4]" with groups; empty for `NO_USE`."""
+        return f"{self.op}.{self.input}" + (f"[{self.groups}]" if self.groups > 1 else "") if self.op else ""
+
+
+#: A parameter that no rule has named.
+NO_USE = Use("", "")
 
 
 @dataclass(slots=True)
@@ -145,7 +176,7 @@ class Inexact:
 class Op:
     """One node, as its rule sees it."""
 
-    tracer: Tracer
+    _tracer: Tracer
     node: ir.Node
     values: list[Traced | None]
     #: Concrete output shapes as the ONNX standard infers them, None where unknown.
@@ -164,11 +195,12 @@ class Op:
 
     @property
     def name(self) -> str:
-        return self.tracer.node_name(self.node)
+        return self._tracer.node_name(self.node)
 
     @property
-    def version(self) -> int:
-        return self.tracer.opset
+    def opset(self) -> int:
+        """Version in which the graph imports the node's domain."""
+        return opset_of(self.node) or 1
 
     def has(self, i: int) -> bool:
         """Whether optional input i is given."""
@@ -212,7 +244,7 @@ class Op:
         if i not in self.used:
             value = self.values[i]
             assert value is not None, f"{self.kind} has no input {i}"
-            self.used[i] = self.tracer.use(self.node, i, value)
+            self.used[i] = self._tracer.use(self.node, i, value)
         return self.used[i]
 
     # -- taking ------------------------------------------------------------------------------------------------
@@ -243,13 +275,13 @@ class Op:
         """Index i of a and index i of b go together."""
         if len(a) != len(b):
             raise Unsupported(f"axes of lengths {len(a)} and {len(b)} do not fit together")
-        self.tracer.ledger.same(a, b, self.kind, self.name)
+        self._tracer.ledger.same(a, b, self.kind, self.name)
 
     def pin(self, ids: Ids, why: str) -> None:
-        self.tracer.ledger.pin(ids, self.kind, self.name, why)
+        self._tracer.ledger.pin(ids, self.kind, self.name, why)
 
     def fresh(self, length: int) -> Ids:
-        return self.tracer.ledger.fresh(length)
+        return self._tracer.ledger.fresh(length)
 
     def contract(self, a: Ids, b: Ids) -> None:
         """A sum over the product of two axes: they go together, and one side must be zero where they are removed."""
@@ -262,15 +294,39 @@ class Op:
         """A sum over an axis: exact only where removed entries are zero."""
         self.pin(ids[ids < 0], why)
 
-    def role(self, i: int, k: int, role: Role, use: str = "") -> None:
-        """What axis k of input i, if it is a parameter, does here."""
+    def role(self, i: int, k: int, role: Role, use: str = "", groups: int = 1) -> None:
+        """What axis k of input i, if it is a parameter, does here; `use` names the input of a layer of `groups`."""
         if self.parameter(i):
-            self.tracer.mark(self.peek(i)[k], role, use and f"{self.kind}.{use}")
+            named = Use(self.kind, use, groups, self.node.domain) if use else NO_USE
+            self._tracer.mark(self.peek(i)[k], role, named)
 
     def untouched(self, i: int) -> None:
         """A mask must not set this input to zero: a scale, a variance, a divisor."""
         for k in range(self.rank(i)):
-            self.tracer.mark(self.peek(i)[k], Role.UNTOUCHED, "")
+            self._tracer.mark(self.peek(i)[k], Role.UNTOUCHED, NO_USE)
+
+    def statistics(self, *inputs: int) -> None:
+        """These inputs are running statistics, which do not count as parameters."""
+        self._tracer.statistics |= {v.name or "" for v in (self.node.inputs[i] for i in inputs) if v is not None}
+
+    def zero_point(self, i: int, value: npt.NDArray[Any], along: int | None = None) -> None:
+        """What represents zero in input i, a quantised weight: one number, or one per index of an axis."""
+        weight = self.node.inputs[i]
+        if weight is not None:
+            self._tracer.zero_points[weight.name or ""] = (value, along)
+
+    def multiply_adds(self, *axes: Ids, factor: float = 1.0) -> None:
+        """The node takes as many multiply-adds as the product of the lengths of these axes, times a factor."""
+        self._tracer.macs.append((self.node, axes, factor))
+
+    def non_empty(self, *parts: Ids) -> None:
+        """Parts of an axis that must not become empty: the runtime refuses an output of length zero."""
+        for ids in parts:
+            self._tracer.piece(self.name, ids)
+
+    def filled(self, shape: Sequence[int]) -> Axes:
+        """Id vectors of the output, where every element of it is the same constant: a weight like any other."""
+        return self._tracer.filled(self.node, tuple(shape))
 
     def lengths(self, place: int | str, elements: Mapping[int, Ids]) -> None:
         """Integers in an input (by number) or attribute (by name) that are lengths of id vectors."""
@@ -295,7 +351,7 @@ class Op:
             old = None if value is None else np.atleast_1d(np.asarray(value, np.int64))
         if old is None or (old.size == 1 and len(elements) > 1):
             live = dict(elements)
-        self.tracer.edits.append(Recount(self.node, place, old, live, scalar))
+        self._tracer.edits.append(Recount(self.node, place, old, live, scalar))
 
     def relate(self, flat: Ids, shape: Sequence[int], axes: Sequence[Ids] | None = None) -> Axes:
         """See a flat axis as a grid of this shape, of whose axes one may stay live (decided after the trace).
@@ -309,7 +365,7 @@ class Op:
         if axes is None:
             axes = [self._split_axis(grid, k) for k in range(grid.ndim)]
         if is_live(flat) or any(is_live(a) for a in axes):
-            self.tracer.ledger.relations.append(Relation(grid, tuple(axes), self.name))
+            self._tracer.ledger.relations.append(Relation(grid, tuple(axes), self.name))
         return list(axes)
 
     def _split_axis(self, grid: Ids, k: int) -> Ids:
@@ -323,22 +379,22 @@ class Op:
         """Removing zeros from this axis changes the result: pin it, unless the user allowed inexact removal."""
         if not is_live(ids):
             return
-        if self.tracer.allow_inexact:
-            self.tracer.edits.append(Inexact(self.node, ids, tuple(gather), tuple(fill)))
+        if self._tracer.allow_inexact:
+            self._tracer.edits.append(Inexact(self.node, ids, tuple(gather), tuple(fill)))
         else:
             self.pin(ids, f"{why}; --allow-inexact would remove it")
 
     def restep(self, axis: int, positions: npt.NDArray[np.int64], ids: Ids) -> None:
-        self.tracer.edits.append(Restep(self.node, axis, positions, ids))
+        self._tracer.edits.append(Restep(self.node, axis, positions, ids))
 
     def renumber(self, place: int, ids: Ids) -> None:
         """The constant indices in this input are positions on an axis; their own axes must have been taken."""
         old = self.data(place)
         assert old is not None
-        self.tracer.edits.append(Renumber(self.node, place, old, ids, tuple(self.axes(place))))
+        self._tracer.edits.append(Renumber(self.node, place, old, ids, tuple(self.axes(place))))
 
     def freeze(self, place: int | str, value: float | list[int]) -> None:
-        self.tracer.edits.append(Freeze(self.node, place, value))
+        self._tracer.edits.append(Freeze(self.node, place, value))
 
 
 class Unsupported(Exception):

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from slimnet.graph.net import Net
+from slimnet.graph.registry import Trait, traits_of
 
 if TYPE_CHECKING:
     from slimnet.graph.op import Traced
@@ -19,8 +20,6 @@ _FAILURES = (
     *(onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError),
     onnx.checker.ValidationError,
 )
-#: Operators whose output is like their input; asking onnx takes a millisecond, and exporters leave these out.
-_POINTWISE = frozenset("Erf Exp Gelu HardSigmoid HardSwish Relu Sigmoid Softplus Sqrt Tanh".split())
 #: Constants up to this size are passed to the inference as data; shapes and axes are never longer.
 _DATA_ELEMENTS = 64
 
@@ -52,12 +51,14 @@ class Shapes:
 
     def _infer(self, node: ir.Node, inputs: Sequence[Traced | None]) -> list[tuple[int, ...] | None]:
         unknown: list[tuple[int, ...] | None] = [None] * len(node.outputs)
+        first = inputs[0] if inputs else None
+        if first is not None and first.shape is not None and Trait.POINTWISE in traits_of(node):
+            # Asking onnx takes a millisecond, and exporters leave out the shapes of activations.
+            assert node.inputs[0] is not None
+            self._types[node.outputs[0]] = self._type(node.inputs[0], first)
+            return [first.shape]
         if node.domain not in ("", "ai.onnx"):
             return unknown
-        if node.op_type in _POINTWISE and inputs[0] is not None and inputs[0].shape is not None:
-            assert node.inputs[0] is not None
-            self._types[node.outputs[0]] = self._type(node.inputs[0], inputs[0])
-            return [inputs[0].shape]
         types: dict[str, onnx.TypeProto] = {}
         data: dict[str, onnx.TensorProto] = {}
         for value, traced in zip(node.inputs, inputs, strict=True):

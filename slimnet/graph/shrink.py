@@ -19,6 +19,7 @@ from slimnet.graph.axes import Bools
 from slimnet.graph.evaluate import constant_of_shape
 from slimnet.graph.net import Net
 from slimnet.graph.op import Role
+from slimnet.graph.rules.linear import Contraction, contraction
 from slimnet.graph.trace import Tracer, cuts
 from slimnet.graph.units import Group, Slot, Trace, resolve
 
@@ -181,12 +182,15 @@ def absorb(net: Net, probe: Probe) -> tuple[Net, int]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """A layer that reads dead channels: the value it reads, and which input channels of its weight they are."""
+    """A layer that reads dead channels: the value it reads, and which input channels of its weight they are.
+
+    Without padding and groups, a channel that is constant gives a constant output.
+    """
 
     node: ir.Node
     source: str
     weight: str
-    axis: int
+    how: Contraction
     channels: npt.NDArray[np.int64]
 
 
@@ -207,30 +211,19 @@ def _readers_of(group: Group, units: Bools, slots: dict[tuple[str, int], Slot]) 
         if not member.role & Role.IN or member.role & Role.OUT or slot.value.producer() is not None:
             continue
         for node, place in slot.value.uses():
-            source = node.inputs[0]
-            if place == 1 and source is not None and _can_fold(node) and len(slot.value.uses()) == 1:
+            source, how = node.inputs[0], contraction(node, place)
+            if place != 1 or source is None or how is None:
+                continue
+            if not how.padded and len(slot.value.uses()) == 1:
                 channels = member.index[units].ravel()
-                readers.append(_Reader(node, source.name or "", member.tensor, member.axis, channels))
+                readers.append(_Reader(node, source.name or "", member.tensor, how, channels))
     return readers
-
-
-def _can_fold(node: ir.Node) -> bool:
-    """Whether a constant input channel gives a constant output: a matrix product, or a convolution without padding."""
-    if node.op_type in ("Gemm", "MatMul"):
-        weight = node.inputs[1]
-        return weight is not None and weight.shape is not None and len(weight.shape) == 2
-    attributes = node.attributes
-    if node.op_type != "Conv" or ("group" in attributes and attributes["group"].as_int() != 1):
-        return False
-    padded = "pads" in attributes and any(attributes["pads"].as_ints())
-    automatic = "auto_pad" in attributes and attributes["auto_pad"].as_string() not in ("NOTSET", "VALID")
-    return not padded and not automatic
 
 
 def _fold(copy: ir.Model, node: ir.Node, reader: _Reader, samples: list[npt.NDArray[Any]]) -> int:
     """Add what constant channels contribute to the bias of one layer, and set their weights to zero."""
-    channel_axis = 1 if node.op_type == "Conv" else 0 if _flag(node, "transA") else -1
-    lines = [np.moveaxis(s, channel_axis, 0).reshape(s.shape[channel_axis], -1)[reader.channels] for s in samples]
+    how = reader.how
+    lines = [np.moveaxis(s, how.data_axis, 0).reshape(s.shape[how.data_axis], -1)[reader.channels] for s in samples]
     level = lines[0][:, :1]
     constant = np.logical_and.reduce([(line == level).all(axis=1) for line in lines])
     channels, level = reader.channels[constant], level[constant, 0]
@@ -239,23 +232,15 @@ def _fold(copy: ir.Model, node: ir.Node, reader: _Reader, samples: list[npt.NDAr
     if not len(channels) or tensor is None:
         return 0
     weight = np.array(tensor.numpy())
-    taken = weight.take(channels, reader.axis)
-    outside = tuple(k for k in range(weight.ndim) if k not in (reader.axis, _out_axis(node)))
+    taken = weight.take(channels, how.weight_axis)
+    outside = tuple(k for k in range(weight.ndim) if k not in (how.weight_axis, how.filter_axis))
     per_channel = taken.sum(axis=outside)
-    alpha = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 1.0
-    shift = alpha * (level @ per_channel if reader.axis < _out_axis(node) else per_channel @ level)
-    weight[(slice(None),) * reader.axis + (channels,)] = 0
+    alpha = node.attributes.get_float("alpha", 1.0)
+    shift = alpha * (level @ per_channel if how.weight_axis < how.filter_axis else per_channel @ level)
+    weight[(slice(None),) * how.weight_axis + (channels,)] = 0
     value.const_value = ir.Tensor(weight, tensor.dtype, name=value.name)
     _add_to_bias(copy, node, shift.astype(weight.dtype), tensor.dtype)
     return len(channels)
-
-
-def _flag(node: ir.Node, name: str) -> bool:
-    return name in node.attributes and bool(node.attributes[name].as_int())
-
-
-def _out_axis(node: ir.Node) -> int:
-    return 0 if node.op_type == "Conv" or _flag(node, "transB") else 1
 
 
 def _add_to_bias(copy: ir.Model, node: ir.Node, shift: npt.NDArray[Any], dtype: ir.DataType) -> None:
@@ -266,7 +251,7 @@ def _add_to_bias(copy: ir.Model, node: ir.Node, shift: npt.NDArray[Any], dtype: 
     if old is not None and (old.const_value is None or old.producer() is not None):
         _insert_add(copy, node, shift, dtype)
         return
-    beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
+    beta = node.attributes.get_float("beta", 1.0)
     base = 0.0 if old is None or old.const_value is None else beta * old.const_value.numpy()
     if "beta" in node.attributes:
         node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)

@@ -16,10 +16,10 @@ import onnx_ir as ir
 
 from slimnet.graph.axes import Bools, Ids, Ledger, fixed, is_live, signed
 from slimnet.graph.choice import PREFERENCES
-from slimnet.graph.evaluate import MOVES, CannotEvaluate, evaluate, moved
+from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved
 from slimnet.graph.net import Net
-from slimnet.graph.op import Axes, Freeze, Inexact, Op, Recount, Renumber, Restep, Role, Traced, Unsupported
-from slimnet.graph.rules import RULES
+from slimnet.graph.op import Axes, Freeze, Inexact, Op, Recount, Renumber, Restep, Role, Traced, Unsupported, Use
+from slimnet.graph.registry import Trait, entry_of, traits_of
 from slimnet.graph.shapes import Shapes
 from slimnet.graph.units import Slot, Trace, resolve
 
@@ -65,10 +65,9 @@ class Tracer:
         self.zeros = zeros
         self.graph = net.model.graph
         self.allow_inexact = allow_inexact
-        self.opset = self.graph.opset_imports.get("", self.graph.opset_imports.get("ai.onnx", 1))
         self.ledger = Ledger()
         self.slots: list[Slot] = []
-        self.marks: list[tuple[Ids, Role, str]] = []
+        self.marks: list[tuple[Ids, Role, Use]] = []
         self.edits: list[Edit] = []
         self.pieces: list[tuple[str, Ids]] = []
         self.computed: list[tuple[ir.Node, int]] = []
@@ -147,14 +146,14 @@ class Tracer:
         """Run the rule of a node; the reason why its inputs are pinned, if they are."""
         nothing: list[Axes | Traced | None] = [None] * len(op.node.outputs)
         domain = op.node.domain
-        rule = RULES.get(op.kind) if domain in ("", "ai.onnx") else None
+        entry = entry_of(op.node)
         if _has_subgraph(op.node):
             self.pin_captured(op)
             return nothing, "has a subgraph"
-        if rule is None:
+        if entry is None or entry.rule is None:
             return nothing, f"has no rule{f' (domain {domain})' if domain else ''}"
         try:
-            return rule(op), None
+            return entry.rule(op), None
         except Unsupported as reason:
             return nothing, str(reason)
 
@@ -274,7 +273,7 @@ class Tracer:
         for value, result, flag in zip(node.outputs, results, flags, strict=False):
             self.values[value] = Traced(data=result, dynamic=flag if flag.any() else None, parameter=True)
         if any(flag.any() for flag in flags):
-            passing = range(len(inputs)) if node.op_type == "Concat" else [0] if node.op_type in MOVES else []
+            passing = range(len(inputs)) if node.op_type == "Concat" else [0] if Trait.MOVES in traits_of(node) else []
             self.remember_computed(node, inputs, passing)
         return True
 
@@ -329,7 +328,7 @@ class Tracer:
 
     # -- bookkeeping -------------------------------------------------------------------------------------------
 
-    def mark(self, ids: Ids, role: Role, use: str) -> None:
+    def mark(self, ids: Ids, role: Role, use: Use) -> None:
         if is_live(ids):
             self.marks.append((np.abs(ids[ids != 0]), role, use))
 

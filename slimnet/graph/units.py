@@ -18,8 +18,9 @@ from slimnet.common.errors import BadInput
 from slimnet.graph.axes import Bools, Ids, Ledger, Pinning, components
 from slimnet.graph.choice import decide
 from slimnet.graph.evaluate import constant_of_shape
-from slimnet.graph.op import KERNEL, Role
+from slimnet.graph.op import KERNEL, NO_USE, Role, Use
 from slimnet.graph.plan import Plan
+from slimnet.graph.registry import Trait
 
 if TYPE_CHECKING:
     from slimnet.graph.net import Net
@@ -52,14 +53,14 @@ class Member:
     """One axis of one tensor as a group sees it.
 
     `index` is int64 [units, count]: the indices of that axis that belong to each unit. `use` names the operator and
-    its input ("BatchNormalization.scale").
+    its input.
     """
 
     tensor: str
     axis: int
     role: Role
     index: Ids
-    use: str = ""
+    use: Use = NO_USE
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Trace:
     unit_of_id: Ids
     slots: list[Slot]
     roles: list[Role]
-    uses: list[str]
+    uses: list[Use]
     edits: list[Edit]
     zero_points: Mapping[str, tuple[npt.NDArray[Any], int | None]]
     layers: list[tuple[ir.Node, tuple[Ids, ...], float]]
@@ -290,14 +291,13 @@ class Trace:
         return removed
 
 
-def _layout(use: str, slot: Slot) -> tuple[str, int]:
-    op, _, rest = use.partition(".")
-    if op in ("Conv", "ConvTranspose"):
-        if "[" not in rest:
+def _layout(use: Use, slot: Slot) -> tuple[str, int]:
+    traits = use.traits
+    if Trait.CONVOLUTION in traits:
+        if use.groups == 1:
             return "conv", 1
-        grouped = int(rest[rest.index("[") + 1 : -1])
-        return ("depthwise" if slot.shape[1] == 1 else "grouped"), grouped
-    return ("gemm", 1) if op in ("Gemm", "MatMul", "Einsum") else ("other", 1)
+        return ("depthwise" if slot.shape[1] == 1 else "grouped"), use.groups
+    return ("gemm", 1) if Trait.PRODUCT in traits else ("other", 1)
 
 
 def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
@@ -378,16 +378,16 @@ def _weights(tracer: Tracer, roles: Sequence[Role]) -> dict[str, tuple[int, ...]
     return found
 
 
-def _marks(count: int, marks: Sequence[tuple[Ids, Role, str]]) -> tuple[npt.NDArray[np.uint8], Ids, list[str]]:
+def _marks(count: int, marks: Sequence[tuple[Ids, Role, Use]]) -> tuple[npt.NDArray[np.uint8], Ids, list[Use]]:
     """Per id: the roles and the number of the use (the last one marked); and the names of the uses."""
     role_of_id = np.zeros(count, np.uint8)
     use_of_id = np.zeros(count, np.int64)
-    names = {"": 0}
+    names = {NO_USE: 0}
     with_role: dict[Role, list[Ids]] = {}
     with_use: list[tuple[Ids, int]] = []
     for ids, role, use in marks:
         with_role.setdefault(role, []).append(ids)
-        if use:
+        if use is not NO_USE:
             with_use.append((ids, names.setdefault(use, len(names))))
     for role, all_ids in with_role.items():
         role_of_id[np.concatenate(all_ids)] |= np.uint8(role)
@@ -427,7 +427,7 @@ def _group(row: _Row, labels: Ids, removable: Bools) -> tuple[Ids, Ids]:
 
 
 def _groups(
-    slots: Sequence[Slot], roles: Sequence[Role], uses: Sequence[str], row: _Row, unit_of_id: Ids, group_of_unit: Ids
+    slots: Sequence[Slot], roles: Sequence[Role], uses: Sequence[Use], row: _Row, unit_of_id: Ids, group_of_unit: Ids
 ) -> list[Group]:
     """The groups, each with its members in the order of the slots."""
     count = int(group_of_unit[-1]) + 1 if len(group_of_unit) else 0

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from slimnet.graph.op import Role
+from slimnet.graph.registry import Trait
 
 if TYPE_CHECKING:
     from slimnet.graph.units import Group
@@ -180,8 +181,8 @@ def by_column(groups: Sequence[Group], params: Mapping[str, Tensor]) -> Cells:
 
     The columns of a convolution are one partition. Grouped and transposed convolutions have no such columns.
     """
-    convs = [m.tensor for g in groups for m in g.members if m.role & Role.OUT and m.use.split(".")[0] == "Conv"
-             and "[" not in m.use and m.axis == 0 and m.tensor in params]  # fmt: skip
+    convs = [m.tensor for g in groups for m in g.members if m.role & Role.OUT and m.axis == 0 and m.tensor in params
+             and Trait.CONVOLUTION in m.use.traits and m.use.groups == 1]  # fmt: skip
     shapes = {name: (1, *params[name].shape[1:]) for name in convs}
     ranges, part = _ranges([math.prod(shape) for shape in shapes.values()])
     slices = [Slice(name, r.reshape(shape)) for (name, shape), r in zip(shapes.items(), ranges, strict=True)]

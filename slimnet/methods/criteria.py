@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy.linalg.blas import dsyrk
 
 from slimnet.common.errors import BadInput
+from slimnet.graph.op import Use
 from slimnet.graph.units import Group, Member, Role
 from slimnet.methods.base import Method, Params, Scores, by_mean, create, find, hyperparameters
 
@@ -107,11 +108,11 @@ class BatchNormScale(Method):
     """Absolute scale of the unit's batch norm, summed over all it passes: Network Slimming, Liu et al. 2017."""
 
     def score(self, params: Params, groups: Sequence[Group]) -> Scores:
-        return _batch_norm_sums(params, groups, "bn-gamma", "BatchNormalization.scale")
+        return _batch_norm_sums(params, groups, "bn-gamma", _SCALE)
 
     def normalise(self, groups: Sequence[Group], scores: Sequence[Array]) -> Scores:
         """The mean |gamma| of a unit: it is a gain, the same in every layer, and is compared as it is."""
-        return _per_entry(groups, scores, "BatchNormalization.scale")
+        return _per_entry(groups, scores, _SCALE)
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,11 @@ class BatchNormBias(Method):
     """Absolute bias of the unit's batch norm, summed over all it passes."""
 
     def score(self, params: Params, groups: Sequence[Group]) -> Scores:
-        return _batch_norm_sums(params, groups, "bn-beta", "BatchNormalization.B")
+        return _batch_norm_sums(params, groups, "bn-beta", _SHIFT)
 
     def normalise(self, groups: Sequence[Group], scores: Sequence[Array]) -> Scores:
         """The mean |beta| of a unit, in units of a normalised activation in every layer."""
-        return _per_entry(groups, scores, "BatchNormalization.B")
+        return _per_entry(groups, scores, _SHIFT)
 
 
 @dataclass(frozen=True)
@@ -277,8 +278,11 @@ def _length(square: Any) -> Any:
 
 # -- batch norm ----------------------------------------------------------------------------------------------------
 
+_SCALE = Use("BatchNormalization", "scale")
+_SHIFT = Use("BatchNormalization", "B")
 
-def _batch_norm_sums(params: Params, groups: Sequence[Group], method: str, use: str) -> Scores:
+
+def _batch_norm_sums(params: Params, groups: Sequence[Group], method: str, use: Use) -> Scores:
     scores = []
     for group in groups:
         total = np.full(len(group.units), np.nan)
@@ -296,11 +300,11 @@ def _batch_norm_sums(params: Params, groups: Sequence[Group], method: str, use: 
     return scores
 
 
-def _used_as(group: Group, use: str) -> list[Member]:
+def _used_as(group: Group, use: Use) -> list[Member]:
     return [member for member in group.members if member.use == use]
 
 
-def _per_entry(groups: Sequence[Group], scores: Sequence[Array], use: str) -> Scores:
+def _per_entry(groups: Sequence[Group], scores: Sequence[Array], use: Use) -> Scores:
     """Scores divided by how many batch norm entries a unit has."""
     entries = [sum(member.index.shape[1] for member in _used_as(group, use)) for group in groups]
     return [values / max(1, count) for values, count in zip(scores, entries, strict=True)]

@@ -155,7 +155,7 @@ def _ratios(
 def _producers(trace: Trace, group: Group) -> int:
     """Number of weights whose filters make up the units; a depthwise one only passes them on."""
     weights = {m.tensor: m.use for m in group.members if m.role & Role.OUT}
-    return sum("[" not in use or trace.param_sizes[tensor][1] > 1 for tensor, use in weights.items())
+    return sum(use.groups == 1 or trace.param_sizes[tensor][1] > 1 for tensor, use in weights.items())
 
 
 def _matches(pattern: str, names: Iterable[str]) -> bool:

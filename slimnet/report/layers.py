@@ -53,7 +53,7 @@ def weights(trace: Trace, removed: Bools) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for slot, role, use in zip(trace.slots, trace.roles, trace.uses, strict=True):
         if len(slot.shape) > 1 and role & (Role.OUT | Role.IN):
-            entry = found.setdefault(slot.name, {"name": slot.name, "op": use.partition(".")[0], "axes": []})
+            entry = found.setdefault(slot.name, {"name": slot.name, "op": use.op, "axes": []})
             entry["axes"].append(_axis(trace, slot, role, keep, owner))
     return list(found.values())
 

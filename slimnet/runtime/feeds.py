@@ -9,6 +9,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from slimnet.common.errors import BadInput
+from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.units import Trace
 
 Feeds = Mapping[str, npt.NDArray[Any]]
@@ -76,20 +77,17 @@ def index_bounds(trace: Trace) -> dict[str, int]:
     """For each integer input, the row count of the smallest table it indexes."""
     bounds: dict[str, int] = {}
     for node in trace.net.model.graph:
-        if node.op_type not in ("Gather", "GatherElements") or len(node.inputs) < 2:
+        if Trait.LOOKS_UP not in traits_of(node) or len(node.inputs) < 2:
             continue
         data, index = node.inputs[0], node.inputs[1]
         shape = None if data is None else trace.values[data].shape if data in trace.values else None
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
         source = index
         while source is not None and (producer := source.producer()) is not None:
-            if producer.op_type not in _PASSING:
+            if Trait.PASSES_INDICES not in traits_of(producer):
                 source = None
                 break
             source = producer.inputs[0]
         if source is not None and shape is not None and source.name in trace.net.inputs:
             bounds[source.name] = min(bounds.get(source.name, shape[axis]), shape[axis])
     return bounds
-
-
-_PASSING = frozenset("Cast Identity Reshape Squeeze Unsqueeze Transpose Slice Flatten Expand Gather Clip".split())

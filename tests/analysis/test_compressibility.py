@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from slimnet.analysis.compressibility import PAIRS, Rule, bound, compressibility, gini, measure, pq_index, prunable
 from slimnet.analysis.layers import Layer
 from slimnet.common.errors import BadInput
+from slimnet.graph.op import Use
 from slimnet.planning.pq import unit_ratios as ratios_of
 
+GEMM = Use("Gemm", "B")
 FOUR, TEN = np.array([4.0, 3, 2, 1]), np.array([10.0, *[1] * 9])
 HALF, TWO = Rule(0.5, 1.0), Rule(1.0, 2.0)
 vectors = st.lists(st.floats(0.001, 1000), min_size=1, max_size=40).map(np.array)
@@ -111,7 +113,7 @@ def test_rules_from_text():
 
 def test_a_network():
     rows = np.stack([np.r_[FOUR], [1.0, 1, 1, 1]]).astype(np.float32)
-    found = compressibility([Layer("a", "Gemm", rows), Layer("b", "Gemm", TEN[None])], ["g", "h"], [FOUR, TEN])
+    found = compressibility([Layer("a", GEMM, rows), Layer("b", GEMM, TEN[None])], ["g", "h"], [FOUR, TEN])
     assert found.whole == measure(np.r_[rows.ravel(), TEN])
     (a, b), units = found.layers, found.units
     assert (a.name, a.layer.size, a.neurons.neurons) == ("a", 8, 2)

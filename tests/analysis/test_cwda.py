@@ -7,12 +7,13 @@ from scipy.stats import t as student
 
 from slimnet.analysis.cwda import distribution, examine, gaussian, gaussian_sample, magnitude, mean, variance
 from slimnet.analysis.layers import Layer
+from slimnet.graph.op import Use
 
 RANDOM = np.random.default_rng
 
 
 def layer(filters, op="Conv"):
-    return Layer("w", op, np.asarray(filters, np.float32))
+    return Layer("w", Use(op, "W"), np.asarray(filters, np.float32))
 
 
 def test_gaussian_weights_pass_everything():

@@ -12,7 +12,8 @@ import pytest
 from slimnet.common.errors import SlimnetError
 from slimnet.graph.net import Net
 from slimnet.graph.op import Op
-from slimnet.graph.rules import FAMILIES, RULES
+from slimnet.graph.registry import entry_of
+from slimnet.graph.rules import FAMILIES
 from slimnet.graph.trace import trace
 from slimnet.verification.verify import verify
 from tests.networks.graphs import draw, net
@@ -195,11 +196,11 @@ def ignore(monkeypatch: pytest.MonkeyPatch, family: str, method: str) -> None:
     original = getattr(Op, method)
 
     def broken(op: Op, *args: object, **kwargs: object) -> object:
-        ledger = op.tracer.ledger
-        notes = (ledger.left, ledger.right, ledger.pinnings, ledger.relations, op.tracer.edits, op.tracer.marks)
+        ledger = op._tracer.ledger
+        notes = (ledger.left, ledger.right, ledger.pinnings, ledger.relations, op._tracer.edits, op._tracer.marks)
         before = [len(note) for note in notes]
         result = original(op, *args, **kwargs)
-        if RULES[op.kind].__module__ == MODULES[family].__name__:
+        if entry_of(op.node).rule.__module__ == MODULES[family].__name__:
             for note, length in zip(notes, before, strict=True):
                 del note[length:]
         return result

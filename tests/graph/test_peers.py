@@ -12,7 +12,7 @@ def ours(module) -> Sides:
     """Which sides of which convolutions and linear layers are cut together."""
     groups = set()
     for group in trace(load(module, inputs="1x3x64x64")).groups:
-        weights = [m for m in group.members if m.tensor.endswith(".weight") and "Norm" not in m.use]
+        weights = [m for m in group.members if m.tensor.endswith(".weight") and "Norm" not in m.use.op]
         sides = {(m.tensor.removesuffix(".weight"), "out" if m.axis == 0 else "in") for m in weights}
         groups.add(frozenset(sides))
     return groups

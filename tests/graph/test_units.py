@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from slimnet.common.errors import BadInput
+from slimnet.graph.op import Use
 from slimnet.graph.plan import Plan
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Pin, Trace
@@ -38,10 +39,10 @@ def test_groups_are_named_after_what_produces_them(found):
 
 def test_members_know_where_they_are_used(found):
     uses = {m.tensor: m.use for group in found.groups for m in group.members}
-    assert uses["ab"] == "Conv.B"
-    assert uses["d"] == "Conv.W[4]"
-    assert uses["scale"] == "BatchNormalization.scale"
-    assert uses["fc"] == "Gemm.B"
+    assert uses["ab"] == Use("Conv", "B")
+    assert uses["d"] == Use("Conv", "W", 4)
+    assert uses["scale"] == Use("BatchNormalization", "scale")
+    assert uses["fc"] == Use("Gemm", "B")
 
 
 def test_groups_of_the_same_structure_are_of_one_kind():

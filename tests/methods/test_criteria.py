@@ -9,13 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimnet.common.errors import BadInput
+from slimnet.graph.op import Use
 from slimnet.graph.units import Group, Member, Role
 from slimnet.methods import create, names, score, unranked
 
 CRITERIA = ["l1", "l2", "gm", "fermat", "bn-gamma", "bn-beta", "random"]
 
+CONV = Use("Conv", "W")
 
-def member(tensor: str, axis: int, units: int, role: Role = Role.OUT, use: str = "Conv.W", count: int = 1) -> Member:
+
+def member(tensor: str, axis: int, units: int, role: Role = Role.OUT, use: Use = CONV, count: int = 1) -> Member:
     return Member(tensor, axis, role, np.arange(units * count).reshape(units, count), use)
 
 
@@ -127,7 +130,7 @@ def test_a_filter_is_all_its_producers_together(method: str) -> None:
 
 def test_units_find_their_indices() -> None:
     w = np.arange(24.0).reshape(6, 4)
-    shuffled = Member("w", 0, Role.OUT, np.array([[4, 1], [0, 5]]), "Conv.W")
+    shuffled = Member("w", 0, Role.OUT, np.array([[4, 1], [0, 5]]), CONV)
     got = score("l1", {"w": w}, [Group("g", np.array([7, 3]), (shuffled,), "")])[0]
     assert got.tolist() == [w[4].sum() + w[1].sum(), w[0].sum() + w[5].sum()]
 
@@ -197,8 +200,8 @@ def test_weights_that_are_no_numbers_are_bad_input(method: str, value: float) ->
 def normed(name: str, *bns: str, units: int = 3) -> Group:
     members = [member(f"{name}.weight", 0, units)]
     for bn in bns:
-        members.append(member(f"{bn}.scale", 0, units, Role.ALONG, "BatchNormalization.scale"))
-        members.append(member(f"{bn}.bias", 0, units, Role.ALONG, "BatchNormalization.B"))
+        members.append(member(f"{bn}.scale", 0, units, Role.ALONG, Use("BatchNormalization", "scale")))
+        members.append(member(f"{bn}.bias", 0, units, Role.ALONG, Use("BatchNormalization", "B")))
     return group(*members, name=name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,25 @@ from slimnet.runtime.session import session
 Feeds = Mapping[str, npt.NDArray[Any]]
 
 
-def net(text: str, opset: int = 20, annotate: bool = True, seed: int = 0, n: int = 2, **weights: Any) -> Net:
+def net(
+    text: str,
+    opset: int = 20,
+    annotate: bool = True,
+    seed: int = 0,
+    n: int = 2,
+    domains: Sequence[str] = ("own",),
+    **weights: Any,
+) -> Net:
     """A network from onnx.parser's syntax.
 
     Values that are declared between the signature and the body and that nothing computes become weights: those given
     as keywords, else random ones (positive, where the name says var or scale). Symbolic input sizes are traced as
-    `n`. With `annotate`, all values state the shapes that onnx infers.
+    `n`. With `annotate`, all values state the shapes that onnx infers. `domains` are imported in version 1.
     """
-    header = f'<ir_version: {8 if opset < 19 else 10}, opset_import: ["": {opset}, "own": 1]>'
+    imports = ", ".join(
+        f'"{domain}": {version}' for domain, version in {"": opset, **dict.fromkeys(domains, 1)}.items()
+    )
+    header = f"<ir_version: {8 if opset < 19 else 10}, opset_import: [{imports}]>"
     proto = parser.parse_model(f"{header} g {text}")
     inferred = shape_inference.infer_shapes(proto, data_prop=True)
     if annotate:

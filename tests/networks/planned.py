@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from slimnet.graph.op import Use
 from slimnet.graph.units import Axis, Group, Member, Role
 
 
@@ -62,7 +63,7 @@ class Net:
                     index = np.flatnonzero((units >= starts[g]) & (units < starts[g] + width))
                     if len(index):
                         order = np.argsort(units[index], kind="stable")
-                        members[g].append(Member(name, k, role, index[order].reshape(width, -1), "Conv.W"))
+                        members[g].append(Member(name, k, role, index[order].reshape(width, -1), Use("Conv", "W")))
         for g, found in enumerate(members):
             name = next((m.tensor for m in found if m.role & Role.OUT), f"group{g}")
             kind = " ".join(sorted(f"{m.axis}/{m.index.shape[1]}" for m in found))

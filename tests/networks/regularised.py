@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import slimnet
+from slimnet.graph.op import Use
 from slimnet.graph.units import Group, Member, Role, Trace
 from slimnet.methods import Scores, create
 from slimnet.methods.training import TrainingMethod
@@ -58,7 +59,7 @@ def layer(weights: Any) -> tuple[nn.Parameter, list[Group]]:
     """One weight whose rows are the units of one group."""
     w = nn.Parameter(torch.tensor(np.asarray(weights), dtype=torch.float32))
     rows = np.arange(len(w))
-    return w, [Group("w", rows, (Member("w", 0, Role.OUT, rows[:, None], "Gemm.B"),), "kind")]
+    return w, [Group("w", rows, (Member("w", 0, Role.OUT, rows[:, None], Use("Gemm", "B")),), "kind")]
 
 
 def lowest(*counts: int) -> Callable[[Scores], Bools]:

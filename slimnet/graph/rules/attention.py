@@ -6,11 +6,11 @@ import numpy as np
 
 from slimnet.graph.axes import Ids, fixed, not_zero
 from slimnet.graph.op import Op, Result, Unsupported
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import Trait, rule
 from slimnet.graph.rules.shape import regroup
 
 
-@rule("Attention")
+@rule("Attention", traits=Trait.LAYER)
 def attention(op: Op) -> Result:
     """Q[B, h, T, d], K[B, h', S, d], V[B, h', S, e] (or the heads folded into the last axis) to Y[B, h, T, e]."""
     if len(op.node.outputs) > 1 or op.has(4) or op.has(5):
@@ -37,7 +37,7 @@ def attention(op: Op) -> Result:
         op.lengths("kv_num_heads", {0: k[1]})
     out_heads = np.repeat(v[1], repeat) if len(v[1]) != len(q[1]) else v[1]
     for pair in ((q[2], k[2], q[3]), (k[2], q[2], v[3])):
-        op.tracer.macs.append((op.node, (q[0], q[1], *pair), 1.0))
+        op.multiply_adds(q[0], q[1], *pair)
     if not folded:
         return [[q[0], out_heads, not_zero(q[2]), v[3]]]
     merged = regroup(op, [q[0], not_zero(q[2]), out_heads, v[3]], [len(q[0]), len(q[2]), len(q[1]) * len(v[3])])

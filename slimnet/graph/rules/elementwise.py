@@ -4,28 +4,38 @@ import numpy as np
 
 from slimnet.graph.axes import fixed, is_live, not_zero, signed
 from slimnet.graph.op import Op, Result, Traced, Unsupported, broadcast
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import Trait, rule
+
+#: Nonlinear and pointwise: what an activation function is.
+_ACTIVATION = Trait.NONLINEAR | Trait.POINTWISE
 
 
 @rule(
     *("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "HardSwish", "Swish", "ThresholdedRelu", "Softsign"),
-    *("Tanh", "Sin", "Tan", "Sinh", "Asin", "Atan", "Asinh", "Atanh", "Erf"),
-    *("Abs", "Neg", "Sign", "Sqrt", "Floor", "Ceil", "Round", "IsNaN", "IsInf"),
-    *("Identity", "Cast", "BitCast"),
+    *("Tanh", "Erf"),
+    traits=_ACTIVATION,
 )
+@rule(
+    *("Sin", "Tan", "Sinh", "Asin", "Atan", "Asinh", "Atanh", "Abs", "Neg", "Sign", "Sqrt", "Floor", "Ceil", "Round"),
+    traits=Trait.POINTWISE,
+)
+@rule("Identity", traits=Trait.POINTWISE | Trait.MOVES | Trait.PASSES_INDICES)
+@rule("Cast", traits=Trait.SCALES | Trait.MOVES | Trait.PASSES_INDICES)
+@rule("IsNaN", "IsInf", "BitCast")
 def keeps_zero(op: Op) -> Result:
     """f(0) = 0."""
     items = op.items(0)
     return [op.axes(0) if items is None else Traced(items=items)]
 
 
-@rule("Sigmoid", "HardSigmoid", "Exp", "Softplus", "Cos", "Cosh", "Acos", "Not")
+@rule("Sigmoid", "HardSigmoid", "Softplus", traits=_ACTIVATION)
+@rule("Exp", "Cos", "Cosh", "Acos", "Not", traits=Trait.POINTWISE)
 def loses_zero(op: Op) -> Result:
     """f(0) is some other finite number."""
     return [[not_zero(ids) for ids in op.axes(0)]]
 
 
-@rule("Log", "Reciprocal", "Acosh")
+@rule("Log", "Reciprocal", "Acosh", traits=Trait.POINTWISE)
 def undefined_at_zero(op: Op) -> Result:
     """f(0) is not finite, and would turn the zeros of later layers into NaN."""
     for ids in op.axes(0):
@@ -33,7 +43,7 @@ def undefined_at_zero(op: Op) -> Result:
     return [[not_zero(ids) for ids in op.axes(0)]]
 
 
-@rule("CastLike")
+@rule("CastLike", traits=Trait.MOVES)
 def cast_like(op: Op) -> Result:
     if op.known(1) and op.data(1) is None:
         op.axes(1)
@@ -46,29 +56,30 @@ def dropout(op: Op) -> Result:
     return [axes, [not_zero(ids) for ids in axes]][: len(op.node.outputs)]
 
 
-@rule("Clip")
+@rule("Clip", traits=_ACTIVATION | Trait.PASSES_INDICES)
 def clip(op: Op) -> Result:
     low, high = op.data(1), op.data(2)
-    if op.version < 11:
+    if op.opset < 11:
         low, high = op.attr("min", -np.inf), op.attr("max", np.inf)
     bounded = not (op.has(1) and low is None) and not (op.has(2) and high is None)
     keeps = bounded and (low is None or np.all(low <= 0)) and (high is None or np.all(high >= 0))
     return [op.axes(0) if keeps else [not_zero(ids) for ids in op.axes(0)]]
 
 
-@rule("Add", "Sub", "Sum", "Mean", "Max", "Min")
+@rule("Add", "Sub", traits=Trait.SCALES)
+@rule("Sum", "Mean", "Max", "Min")
 def additive(op: Op) -> Result:
     """Zero where every operand is."""
     return [broadcast(op, _operands(op), zero="all")]
 
 
-@rule("Mul")
+@rule("Mul", traits=Trait.SCALES)
 def mul(op: Op) -> Result:
     """Zero where one operand is."""
     return [broadcast(op, _operands(op), zero="any")]
 
 
-@rule("Div")
+@rule("Div", traits=Trait.SCALES)
 def div(op: Op) -> Result:
     """Zero where the numerator is; a denominator that a mask set to zero would give NaN."""
     _never_zero(op, 1, "is divided by, and would be zero")
@@ -87,7 +98,7 @@ def power(op: Op) -> Result:
     return [broadcast(op, _operands(op), zero="first")]
 
 
-@rule("PRelu")
+@rule("PRelu", traits=Trait.NONLINEAR)
 def prelu(op: Op) -> Result:
     return [broadcast(op, _operands(op), zero="first")]
 
@@ -106,7 +117,7 @@ def where(op: Op) -> Result:
 
 
 def _operands(op: Op) -> list[list[np.ndarray]]:
-    if op.version < 7 and op.attr("axis") is not None:
+    if op.opset < 7 and op.attr("axis") is not None:
         raise Unsupported("uses the broadcasting of opset 6")
     return [op.axes(i) for i in range(len(op.values))]
 

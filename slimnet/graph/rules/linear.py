@@ -1,15 +1,17 @@
 """Convolutions and matrix products: one side's channels are contracted, the other side's come out."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 
 from slimnet.graph.axes import Ids, fixed, is_live, signed
 from slimnet.graph.op import KERNEL, Op, Result, Role, Unsupported, broadcast
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import Trait, rule
 
 
-@rule("Conv", "ConvTranspose")
+@rule("Conv", "ConvTranspose", traits=Trait.LAYER | Trait.CONVOLUTION)
 def conv(op: Op) -> Result:
     """X[N, C, ...] with W[O, C/g, ...]; a ConvTranspose has W[C, O/g, ...]."""
     out_shape = op.out_shapes[0]
@@ -18,9 +20,8 @@ def conv(op: Op) -> Result:
     transposed = op.kind == "ConvTranspose"
     group = int(op.attr("group", 1))
     x, first, second = op.axis(0, 1), op.axis(1, 0), op.axis(1, 1)
-    use = "W" if group == 1 else f"W[{group}]"
-    op.role(1, 0, Role.IN if transposed else Role.OUT, use)
-    op.role(1, 1, Role.OUT if transposed else Role.IN, use)
+    op.role(1, 0, Role.IN if transposed else Role.OUT, "W", group)
+    op.role(1, 1, Role.OUT if transposed else Role.IN, "W", group)
     if group == 1:
         inner, out = (first, second) if transposed else (second, first)
         op.contract(x, inner)
@@ -39,7 +40,7 @@ def conv(op: Op) -> Result:
         op.pin(op.axis(1, k), KERNEL)
     kernel = math.prod(op.shape(1)[2:])
     positions = math.prod(out_shape[2:]) if not transposed else math.prod(op.shape(0)[2:])
-    op.tracer.macs.append((op.node, (first, second), float(kernel * positions * out_shape[0])))
+    op.multiply_adds(first, second, factor=float(kernel * positions * out_shape[0]))
     return [[op.axis(0, 0), out, *(fixed(n) for n in out_shape[2:])]]
 
 
@@ -52,7 +53,7 @@ def _depthwise(op: Op, x: Ids, out: Ids) -> Ids:
 
 
 def _depthwise_transposed(op: Op, x: Ids, first: Ids, second: Ids) -> Ids:
-    op.role(1, 0, Role.OUT, f"W[{len(x)}]")
+    op.role(1, 0, Role.OUT, "W", len(x))
     op.same(x, first)
     op.pin(second, "is the multiplier of a depthwise ConvTranspose")
     op.lengths("group", {0: x})
@@ -87,7 +88,7 @@ def _contract_offsets(op: Op, x: Ids, offsets: Ids, weights: Ids) -> None:
         op.pin(offsets[both], "is summed over although neither side becomes zero")
 
 
-@rule("Gemm")
+@rule("Gemm", traits=Trait.LAYER | Trait.PRODUCT)
 def gemm(op: Op) -> Result:
     a, b = op.axes(0), op.axes(1)
     if op.attr("transA", 0):
@@ -97,13 +98,13 @@ def gemm(op: Op) -> Result:
     _weight_roles(op, {0: 1 - op.attr("transA", 0), 1: op.attr("transB", 0)})
     op.contract(a[1], b[0])
     out = [a[0], b[1]]
-    op.tracer.macs.append((op.node, (a[0], a[1], b[1]), 1.0))
+    op.multiply_adds(a[0], a[1], b[1])
     if op.has(2):
         out = broadcast(op, [out, op.axes(2)], zero="all")
     return [out]
 
 
-@rule("MatMul")
+@rule("MatMul", traits=Trait.LAYER | Trait.PRODUCT)
 def matmul(op: Op) -> Result:
     """numpy's matmul: contract the last axis with the last but one, broadcast the batch axes before them."""
     a, b = op.axes(0), op.axes(1)
@@ -112,7 +113,7 @@ def matmul(op: Op) -> Result:
     batch = broadcast(op, [a[:-2], b[:-2]], zero="any") if len(a) > 2 or len(b) > 2 else []
     rows = a[-2:-1]
     columns = b[-1:] if len(b) > 1 else []
-    op.tracer.macs.append((op.node, (*batch, *rows, a[-1], *columns), 1.0))
+    op.multiply_adds(*batch, *rows, a[-1], *columns)
     return [[*batch, *rows, *columns]]
 
 
@@ -132,7 +133,7 @@ def _weight_roles(op: Op, contracted: dict[int, int]) -> None:
             op.role(i, k, Role.IN if k == contracted[i] else Role.OUT, "AB"[i])
 
 
-@rule("Einsum")
+@rule("Einsum", traits=Trait.LAYER | Trait.PRODUCT)
 def einsum(op: Op) -> Result:
     """Equal letters are equal axes; a letter missing in the output is summed over."""
     terms, output = _equation(op)
@@ -152,7 +153,7 @@ def einsum(op: Op) -> Result:
                 op.role(i, k, Role.OUT if letter in output else Role.IN, "W")
     for letter in set(axes) - set(output):
         op.vanish(signed(axes[letter], zero[letter]), "is summed over although no side becomes zero")
-    op.tracer.macs.append((op.node, tuple(axes.values()), 1.0))
+    op.multiply_adds(*axes.values())
     return [[signed(axes[c], zero[c]) if is_live(axes[c]) else axes[c] for c in output]]
 
 
@@ -171,3 +172,64 @@ def _equation(op: Op) -> tuple[list[str], str]:
             if lengths.setdefault(letter, n) != n:
                 raise Unsupported("an Einsum that broadcasts")
     return terms, output
+
+
+# -- layers at rest --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """How a layer without groups sums over the product of its data and a constant weight.
+
+    Attributes:
+        data: number of the input that holds the data.
+        data_axis: the axis of the data that is summed over, counted from the back where its rank is not known.
+        weight_axis: the axis of the weight that is summed over.
+        filter_axis: the axis of the weight that comes out.
+        padded: whether some sums also run over zeros put around the data.
+    """
+
+    data: int
+    data_axis: int
+    weight_axis: int
+    filter_axis: int
+    padded: bool = False
+
+
+def contraction(node: ir.Node, place: int) -> Contraction | None:
+    """What a layer does with the constant weight that is its input `place`; None if it is no such layer."""
+    weight = node.inputs[place] if place < len(node.inputs) else None
+    tensor = None if weight is None else ir.convenience.get_const_tensor(weight)
+    if tensor is None or node.domain:
+        return None
+    if node.op_type == "Conv":
+        return _of_conv(node) if place == 1 else None
+    if len(tensor.shape) != 2 or place > 1:
+        return None
+    if node.op_type == "Gemm":
+        return _of_gemm(node, place)
+    return _of_matmul(node, place) if node.op_type == "MatMul" else None
+
+
+def _of_conv(node: ir.Node) -> Contraction | None:
+    if node.attributes.get_int("group", 1) != 1:
+        return None
+    explicit = any(node.attributes.get_ints("pads", ()))
+    automatic = node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    return Contraction(0, 1, 1, 0, explicit or automatic)
+
+
+def _of_gemm(node: ir.Node, place: int) -> Contraction:
+    turned = [bool(node.attributes.get_int(name, 0)) for name in ("transA", "transB")]
+    # Unturned, the left matrix is summed over along axis 1 and the right one along axis 0.
+    along = [int(turned[0] != 1), int(turned[1])]
+    return Contraction(1 - place, along[1 - place], along[place], 1 - along[place])
+
+
+def _of_matmul(node: ir.Node, place: int) -> Contraction | None:
+    if place == 1:
+        return Contraction(0, -1, 0, 1)
+    data = node.inputs[1]
+    if data is None or data.shape is None or len(data.shape) < 2:
+        return None
+    return Contraction(1, -2, 1, 0)

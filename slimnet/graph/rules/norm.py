@@ -4,7 +4,7 @@ import numpy as np
 
 from slimnet.graph.axes import is_live, not_zero, signed
 from slimnet.graph.op import Axes, Op, Result, Role, Unsupported
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import rule
 
 _BATCH_NORM = {1: ("scale", Role.ALONG), 2: ("B", Role.ALONG), 3: ("mean", Role.UNTOUCHED), 4: ("var", Role.UNTOUCHED)}
 
@@ -14,7 +14,7 @@ def batch_norm(op: Op) -> Result:
     """Scale and bias of a masked channel are zero, and so is its output."""
     if op.attr("training_mode", 0):
         raise Unsupported("BatchNormalization in training mode")
-    op.tracer.statistics |= {v.name or "" for v in op.node.inputs[3:5] if v is not None}
+    op.statistics(3, 4)
     return _per_channel(op, _BATCH_NORM)
 
 
@@ -95,8 +95,8 @@ def lrn(op: Op) -> Result:
 @rule("Softmax", "LogSoftmax", "Hardmax")
 def softmax(op: Op) -> Result:
     axes = op.axes(0)
-    axis = op.attr("axis", -1 if op.version >= 13 else 1) % len(axes)
-    over = [axis] if op.version >= 13 else range(axis, len(axes))
+    axis = op.attr("axis", -1 if op.opset >= 13 else 1) % len(axes)
+    over = [axis] if op.opset >= 13 else range(axis, len(axes))
     for k in over:
         op.inexact(f"goes through {op.kind}", axes[k], [(0, k)], [(0, k)])
     return [[ids if k in over else not_zero(ids) for k, ids in enumerate(axes)]]

@@ -4,7 +4,7 @@ import numpy as np
 
 from slimnet.graph.axes import fixed, not_zero
 from slimnet.graph.op import Axes, Op, Result, Unsupported
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import rule
 
 
 @rule("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")

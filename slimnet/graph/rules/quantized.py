@@ -3,7 +3,7 @@
 import numpy as np
 
 from slimnet.graph.op import Op, Result, Role, Unsupported
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import rule
 
 
 @rule("QuantizeLinear", "DequantizeLinear")
@@ -30,9 +30,8 @@ def quantize(op: Op) -> Result:
 
 def _remember_zero_point(op: Op, along: int | None) -> None:
     """A mask writes the zero point, not the number 0, into a quantised weight."""
-    value = op.node.inputs[0]
-    if op.kind == "DequantizeLinear" and op.parameter(0) and value is not None:
+    if op.kind == "DequantizeLinear" and op.parameter(0):
         zero_point = op.data(2) if op.has(2) else np.zeros((), np.int8)
         if zero_point is None:
             raise Unsupported("its zero point is not constant")
-        op.tracer.zero_points[value.name or ""] = (zero_point, along)
+        op.zero_point(0, zero_point, along)

@@ -4,12 +4,12 @@ import numpy as np
 
 from slimnet.graph.axes import is_live, signed
 from slimnet.graph.op import Op, Result, Role
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import Trait, rule
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-@rule("LSTM", "GRU", "RNN")
+@rule("LSTM", "GRU", "RNN", traits=Trait.LAYER)
 def recurrent(op: Op) -> Result:
     """W[dirs, gates*h, in], R[dirs, gates*h, h], B[dirs, 2*gates*h], initial states [dirs, batch, h], P[dirs, 3*h].
 
@@ -42,9 +42,8 @@ def recurrent(op: Op) -> Result:
     batch_first = bool(op.attr("layout", 0))
     sequence = [first, second, directions, hidden] if batch_first else [first, directions, second, hidden]
     state = [first, directions, hidden] if batch_first else [directions, second, hidden]
-    steps = op.tracer.macs
     for i in (1, 2):
-        steps.append((op.node, (first, second, *op.peek(i)), 1.0))
+        op.multiply_adds(first, second, *op.peek(i))
     return [sequence, state, state][: len(op.node.outputs)]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from slimnet.graph.op import Op, Result, Traced, Unsupported
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import rule
 
 
 @rule("SplitToSequence")
@@ -21,8 +21,7 @@ def split_to_sequence(op: Op) -> Result:
         bounds = np.cumsum(sizes)[:-1].tolist()
     pieces = np.split(axes[axis], bounds)
     op.lengths(1, dict(enumerate(pieces)))
-    for piece in pieces:
-        op.tracer.piece(op.name, piece)
+    op.non_empty(*pieces)
     parameter = op.parameter(0)
     items = [Traced([*axes[:axis], piece, *axes[axis + 1 :]], parameter=parameter) for piece in pieces]
     return [Traced(items=items)]

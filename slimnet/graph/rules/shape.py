@@ -8,16 +8,19 @@ import numpy as np
 
 from slimnet.graph.axes import Ids, fixed, is_live, not_zero, signed
 from slimnet.graph.op import Axes, Op, Result, Role, Unsupported, broadcast
-from slimnet.graph.rules.registry import rule
+from slimnet.graph.registry import Trait, describe, rule
+
+#: Everything that reorders the elements of its first input.
+_MOVES = Trait.MOVES | Trait.PASSES_INDICES
 
 
-@rule("Transpose")
+@rule("Transpose", traits=_MOVES)
 def transpose(op: Op) -> Result:
     axes = op.axes(0)
     return [[axes[k] for k in op.attr("perm", range(len(axes))[::-1])]]
 
 
-@rule("Squeeze")
+@rule("Squeeze", traits=_MOVES)
 def squeeze(op: Op) -> Result:
     axes = op.axes(0)
     drop = op.ints(1, "axes", [k for k, ids in enumerate(axes) if len(ids) == 1])
@@ -26,11 +29,11 @@ def squeeze(op: Op) -> Result:
     gone = {k % len(axes) for k in drop}
     if not op.has(1) and op.attr("axes") is None:
         # An axis that is cut down to one channel must not be dropped too.
-        op.freeze(1 if op.version >= 13 else "axes", sorted(gone))
+        op.freeze(1 if op.opset >= 13 else "axes", sorted(gone))
     return [[ids for k, ids in enumerate(axes) if k not in gone]]
 
 
-@rule("Unsqueeze")
+@rule("Unsqueeze", traits=_MOVES)
 def unsqueeze(op: Op) -> Result:
     axes, new = op.axes(0), op.ints(1, "axes")
     if new is None:
@@ -41,7 +44,7 @@ def unsqueeze(op: Op) -> Result:
     return [[fixed(1) if k in added else next(rest) for k in range(rank)]]
 
 
-@rule("Reshape")
+@rule("Reshape", traits=_MOVES)
 def reshape(op: Op) -> Result:
     """Axes split into grids and grids merge into axes; see `regroup`. The target counts what is live."""
     axes = op.axes(0)
@@ -64,7 +67,7 @@ def _resolve(target: Sequence[int], lengths: Sequence[int], allow_zero: bool) ->
     return shape
 
 
-@rule("Flatten")
+@rule("Flatten", traits=_MOVES)
 def flatten(op: Op) -> Result:
     axes = op.axes(0)
     split = op.attr("axis", 1)
@@ -172,7 +175,7 @@ def _merge(op: Op, pieces: Axes) -> Ids:
     return flat
 
 
-@rule("Concat")
+@rule("Concat", traits=Trait.MOVES)
 def concat(op: Op) -> Result:
     operands = [op.axes(i) for i in range(len(op.values))]
     axis = op.attr("axis", 1) % len(operands[0])
@@ -183,7 +186,7 @@ def concat(op: Op) -> Result:
     return [out]
 
 
-@rule("Split")
+@rule("Split", traits=Trait.MOVES)
 def split(op: Op) -> Result:
     axes = op.axes(0)
     axis = op.attr("axis", 0) % len(axes)
@@ -195,13 +198,12 @@ def split(op: Op) -> Result:
         step = -(-length // count)
         sizes = [min(step, length - i * step) for i in range(count)]
     pieces = np.split(axes[axis], np.cumsum(sizes)[:-1])
-    op.lengths(1 if op.version >= 13 else "split", dict(enumerate(pieces)))
-    for piece in pieces:
-        op.tracer.piece(op.name, piece)
+    op.lengths(1 if op.opset >= 13 else "split", dict(enumerate(pieces)))
+    op.non_empty(*pieces)
     return [[*axes[:axis], piece, *axes[axis + 1 :]] for piece in pieces]
 
 
-@rule("Slice")
+@rule("Slice", traits=_MOVES)
 def slice_(op: Op) -> Result:
     axes = op.axes(0)
     starts, ends = op.ints(1, "starts"), op.ints(2, "ends")
@@ -218,7 +220,7 @@ def slice_(op: Op) -> Result:
         axes[k] = ids[slice(start, None if step < 0 and end < -len(ids) else end, step)]
         if not is_live(ids):
             continue
-        op.tracer.piece(op.name, axes[k])
+        op.non_empty(axes[k])
         if step != 1:
             if len(starts) > 1:
                 raise Unsupported("slices several axes with a step")
@@ -235,7 +237,10 @@ def slice_(op: Op) -> Result:
     return [axes]
 
 
-@rule("Gather")
+describe("GatherElements", traits=Trait.LOOKS_UP)
+
+
+@rule("Gather", traits=_MOVES | Trait.LOOKS_UP)
 def gather(op: Op) -> Result:
     axis = op.attr("axis", 0) % op.rank(0)
     before = [op.axis(0, k) for k in range(axis)]
@@ -249,7 +254,7 @@ def gather(op: Op) -> Result:
         return [[*before, *(fixed(n) for n in index.shape), *after]]
     picked = op.axis(0, axis)[index % len(ids)]
     op.renumber(1, ids)
-    op.tracer.piece(op.name, picked.ravel())
+    op.non_empty(picked.ravel())
     return [[*before, *_picked(op, picked), *after]]
 
 
@@ -268,7 +273,7 @@ def _picked(op: Op, picked: Ids) -> Axes:
     return axes
 
 
-@rule("GatherND")
+@rule("GatherND", traits=Trait.MOVES)
 def gather_nd(op: Op) -> Result:
     """Constant or computed coordinates pick from the leading axes; the trailing axes pass."""
     if op.attr("batch_dims", 0):
@@ -333,7 +338,7 @@ def pad(op: Op) -> Result:
     return [axes]
 
 
-@rule("Expand")
+@rule("Expand", traits=_MOVES)
 def expand(op: Op) -> Result:
     target = op.ints(1)
     if target is None:
@@ -353,7 +358,7 @@ def expand(op: Op) -> Result:
     return [axes]
 
 
-@rule("Tile")
+@rule("Tile", traits=Trait.MOVES)
 def tile(op: Op) -> Result:
     repeats = op.ints(1)
     if repeats is None:
@@ -368,12 +373,12 @@ def constant_of_shape(op: Op) -> Result:
     target = op.ints(0)
     if target is None:
         raise Unsupported("its shape is computed while the network runs")
-    axes = op.tracer.filled(op.node, tuple(target))
+    axes = op.filled(target)
     op.lengths(0, dict(enumerate(axes)))
     return [axes]
 
 
-@rule("DepthToSpace")
+@rule("DepthToSpace", traits=Trait.MOVES)
 def depth_to_space(op: Op) -> Result:
     """[N, b*b*C', H, W] (DCR) or [N, C'*b*b, H, W] (CRD) to [N, C', H*b, W*b]: all b*b copies of a channel go."""
     n, c, h, w = op.axes(0)
@@ -388,7 +393,7 @@ def depth_to_space(op: Op) -> Result:
     return [[n, np.where(zero, np.abs(grid[0]), -np.abs(grid[0])), fixed(len(h) * b), fixed(len(w) * b)]]
 
 
-@rule("SpaceToDepth")
+@rule("SpaceToDepth", traits=Trait.MOVES)
 def space_to_depth(op: Op) -> Result:
     """[N, C, H, W] to [N, b*b*C, H/b, W/b]."""
     n, c, h, w = op.axes(0)
