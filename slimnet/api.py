@@ -17,6 +17,7 @@ from slimnet.graph.plan import Plan
 from slimnet.graph.units import Trace
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods import Scores, create
+from slimnet.methods.base import scored
 from slimnet.methods.registry import canonical
 from slimnet.planning.budget import choose
 from slimnet.runtime.feeds import Feeds
@@ -43,7 +44,7 @@ def plan(
 
     Args:
         trace: of the dense network.
-        method: name of a criterion; `options` are its hyper-parameters.
+        method: name of a criterion, or FILE.py:CLASS for one of your own; `options` are its hyper-parameters.
         ratio: fraction of the removable channels to take, in (0, 1).
         scope: "layer", "global" or "isomorphic".
         round_to: N aligns widths to multiples of N, "auto" to what the runtime here likes, None leaves them.
@@ -55,7 +56,7 @@ def plan(
         The plan. Raises BadInput for options that do not fit the network.
     """
     scorer = create(method, **options)
-    scores = scorer.score(trace.params(), trace.groups)
+    scores = scored(scorer, trace.params(), trace.groups)
     removed = choose(
         trace,
         scores,

@@ -33,7 +33,7 @@ CORNER = (
     *("slimnet.pipeline.finetune", "slimnet.pipeline.iterative", "slimnet.pipeline.train"),
 )
 #: The methods that work on numpy arrays, for which pruning an ONNX file needs no torch.
-NUMPY = ("slimnet.methods.base", "slimnet.methods.criteria", "slimnet.methods.from_data")
+NUMPY = tuple(f"slimnet.methods.{name}" for name in ("base", "criteria", "from_data", "lookup", "registry"))
 
 
 def module_name(path: Path) -> str:

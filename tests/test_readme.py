@@ -50,6 +50,18 @@ def test_the_readme_lists_the_methods_of_the_registry():
         assert sorted(re.findall(r"`([^`]+)`", text)) == sorted(names(*kinds))
 
 
+def test_the_criterion_of_ones_own_in_the_readme_works(tmp_path):
+    import slimnet
+    from tests.networks.graphs import net
+
+    (example,) = re.findall(r"```python\n(# mine.py.*?)```", README, re.S)
+    (tmp_path / "mine.py").write_text(example)
+    text = "(float[1,4] x) => (y) <float[4,8] w, float[8,3] v> { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
+    trace = slimnet.trace(net(text))
+    found, l1 = (slimnet.plan(trace, method=method).kept for method in (f"{tmp_path / 'mine.py'}:MeanPower", "l1"))
+    assert all((found[t][axis] == l1[t][axis]).all() for t in l1 for axis in l1[t])
+
+
 def test_every_key_of_the_report_is_in_the_readme():
     from slimnet.pipeline.prune import prune
     from tests.networks.graphs import net

@@ -22,7 +22,8 @@ from slimnet.common.errors import BadInput
 from slimnet.data.load import Data
 from slimnet.graph.op import Role
 from slimnet.graph.units import Group, Trace
-from slimnet.methods.base import Method, Scores, create
+from slimnet.methods import create
+from slimnet.methods.base import Method, Scores
 from slimnet.methods.from_data import DataMethod
 from slimnet.methods.registry import compared
 

@@ -1,4 +1,4 @@
-"""Run a Python file that the user has named."""
+"""Run a Python file that the user has named, such as FILE.py:NAME for something in it."""
 
 import importlib.util
 import re
@@ -12,8 +12,24 @@ from slimnet.common.errors import BadInput
 from slimnet.common.files import essence
 
 
+def is_spec(text: str) -> bool:
+    """Whether a text has the form FILE.py:NAME."""
+    file, name = split(text)
+    return file.endswith(".py") and bool(name)
+
+
+def split(text: str) -> tuple[str, str]:
+    """FILE.py and NAME of FILE.py:NAME."""
+    file, _, name = text.rpartition(":")
+    return file, name
+
+
 def executed(file: Path) -> ModuleType:
-    """Run a Python file as a module of a private name, so that it hides no installed package."""
+    """Run a Python file as a module of a private name, so that it hides no installed package.
+
+    Raises:
+        BadInput: The file fails.
+    """
     name = "_slimnet_arch_" + re.sub(r"\W", "_", str(file.absolute()))
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None, "a .py file always has a spec"

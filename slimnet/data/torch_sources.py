@@ -47,9 +47,9 @@ def from_python(spec: Spec) -> Mapping[str, Samples]:
     Raises:
         BadInput: the file or the callable fails, or returns something else.
     """
-    from slimnet.common.python_file import executed, importable
+    from slimnet.common.python_file import executed, importable, split
 
-    where, _, name = spec.place.rpartition(":")
+    where, name = split(spec.place)
     file = existing_file(Path(where).expanduser())
     with importable(file.absolute().parent):
         make = getattr(executed(file), name, None)

@@ -11,28 +11,19 @@ from typing import TYPE_CHECKING, Any
 from slimnet.methods.registry import catalog, names
 
 if TYPE_CHECKING:
-    from slimnet.methods.base import (
-        DataMethod,
-        Method,
-        Params,
-        Scores,
-        by_mean,
-        create,
-        is_training,
-        register,
-        unranked,
-    )
-    from slimnet.methods.criteria import score
+    from slimnet.methods.base import DataMethod, Method, Params, Scores, by_mean, unranked
+    from slimnet.methods.criteria import filters, score
     from slimnet.methods.from_data import Maps
+    from slimnet.methods.lookup import create, is_training, register
     from slimnet.methods.training import TrainingMethod
 
 #: Public names and the modules they live in; the classes of the methods are in the registry.
 _HOME = {
-    **dict.fromkeys(("DataMethod", "Method", "Params", "Scores"), "base"),
-    **dict.fromkeys(("by_mean", "create", "is_training", "register", "unranked"), "base"),
+    **dict.fromkeys(("DataMethod", "Method", "Params", "Scores", "by_mean", "unranked"), "base"),
+    **dict.fromkeys(("create", "is_training", "register"), "lookup"),
     "Maps": "from_data",
     "TrainingMethod": "training",
-    "score": "criteria",
+    **dict.fromkeys(("filters", "score"), "criteria"),
 }
 
 __all__ = [
@@ -45,6 +36,7 @@ __all__ = [
     "by_mean",
     "catalog",
     "create",
+    "filters",
     "is_training",
     "names",
     "register",

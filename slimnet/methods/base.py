@@ -1,9 +1,8 @@
-"""What a pruning method is, and how it is found by name and made."""
+"""What a pruning method is: a criterion that ranks by weights, or one that ranks by statistics of data."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -12,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from slimnet.common.errors import BadInput
-from slimnet.methods import registry
-from slimnet.methods.registry import Kind
 
 if TYPE_CHECKING:
     from slimnet.graph.units import Group
@@ -26,11 +23,16 @@ Scores: TypeAlias = list[npt.NDArray[np.float64]]
 Normalise: TypeAlias = Callable[["Sequence[Group]", Sequence[npt.NDArray[np.float64]]], Scores]
 
 
-class Method(ABC):
-    """Ranks units from named tensors and groups; it never sees ONNX.
+#: What a `DataMethod` may need to see.
+NEEDS = ("maps", "gradients", "fisher")
 
-    A method is a dataclass, registered under the name the user types; its fields are its hyper-parameters and become
-    options of the command line. One that acts while the network trains is a `training.TrainingMethod`.
+
+class Method(ABC):
+    """A criterion: it ranks units from named tensors and groups, and never sees ONNX.
+
+    A method is a dataclass; its fields are its hyper-parameters, which `--option NAME=VALUE` sets. The built-in ones
+    have a name each (`registry`), others are found by FILE.py:CLASS. A method that looks at data is a `DataMethod`, one
+    that acts while the network trains a `training.TrainingMethod`.
     """
 
     @abstractmethod
@@ -69,6 +71,22 @@ class DataMethod(Method):
         return list(scores)
 
 
+def scored(method: Method, params: Params, groups: Sequence[Group]) -> Scores:
+    """The scores that a method gives, as float64.
+
+    Raises:
+        BadInput: They are not one vector [units] per group, as `Method.score` has to give them.
+    """
+    who = f"{type(method).__name__}.score()"
+    found = list(method.score(params, groups))
+    if len(found) != len(groups):
+        raise BadInput(f"{who}: gives {len(found)} vectors for {len(groups)} groups; give one for each")
+    for group, values in zip(groups, found, strict=True):
+        if np.shape(values) != (len(group),):
+            raise BadInput(f"{who}: gives shape {list(np.shape(values))} for group {group.name}; give [{len(group)}]")
+    return [np.asarray(values, np.float64) for values in found]
+
+
 def by_mean(groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]]) -> Scores:
     """Scores relative to the mean of their group.
 
@@ -86,86 +104,12 @@ def unranked(groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]])
 #: Marks fields of a method that are no hyper-parameters: what it is bound to.
 CONTEXT = {"context": True}
 
-#: Classes that `register` has added.
-_REGISTERED: dict[str, type[Method]] = {}
-
-
-def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator that makes a method of one's own available under a name, for the process it runs in."""
-
-    def add(cls: type[Method]) -> type[Method]:
-        _REGISTERED[name] = cls
-        summary = (cls.__doc__ or "").strip().partition("\n")[0]
-        registry.add(registry.Entry(name, kind_of(cls), summary))
-        return cls
-
-    return add
-
-
-def create(name: str, /, *context: Any, **options: Any) -> Method:
-    """A method with some of its hyper-parameters set; `context` is what a training method is bound to.
-
-    Raises:
-        BadInput: no method has this name, or it has no such hyper-parameter.
-    """
-    cls = find(name)
-    known = hyperparameters(cls)
-    for option, value in options.items():
-        if option not in known:
-            raise BadInput(f"method {name!r} has no option {option!r}; it takes: {', '.join(known) or 'none'}")
-        kinds = _types(getattr(cls, option, value))
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise BadInput(f"method {name!r}: option {option}={value} is not of type {kinds[0].__name__}")
-    return cls(*context, **options)
-
-
-def _types(default: Any) -> tuple[type, ...]:
-    """What may be given where a hyper-parameter has this default."""
-    return (float, int) if isinstance(default, float) else (type(default),)
-
-
-def is_training(name: str) -> bool:
-    """Whether a method acts while the network trains. Raises BadInput for an unknown one."""
-    return kind(name).trains
-
-
-def kind(name: str) -> Kind:
-    """What a method ranks by. Raises BadInput for an unknown one."""
-    entry = registry.entry_of(name)
-    return kind_of(find(name)) if entry is None else entry.kind
-
-
-def kind_of(cls: type[Method]) -> Kind:
-    """What methods of a class rank by."""
-    if issubclass(cls, DataMethod):
-        return Kind.DATA
-    if len(hyperparameters(cls)) == len(_fields(cls)):
-        return Kind.WEIGHTS
-    from slimnet.methods.elementwise import ElementWise  # bound to tensors, so torch is there
-
-    return Kind.SINGLE if issubclass(cls, ElementWise) else Kind.TRAINING
-
-
-def find(name: str) -> type[Method]:
-    """The class of a method.
-
-    Raises:
-        BadInput: no method has this name.
-    """
-    entry = registry.entry_of(name)
-    if entry is None:
-        raise BadInput(f"method {name!r} is not known; choose one of: {', '.join(registry.names())}")
-    if entry.name in _REGISTERED:
-        return _REGISTERED[entry.name]
-    module, _, cls = entry.home.partition(".")
-    found: type[Method] = getattr(importlib.import_module(f"slimnet.methods.{module}"), cls)
-    return found
-
 
 def hyperparameters(cls: type[Method]) -> list[str]:
     """Names of a method's hyper-parameters."""
-    return [f.name for f in _fields(cls) if "context" not in f.metadata]
+    return [f.name for f in fields(cls) if "context" not in f.metadata]
 
 
-def _fields(cls: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
+def fields(cls: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
+    """All fields of a method, those of what it is bound to included; none where it is no dataclass."""
     return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()

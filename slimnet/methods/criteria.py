@@ -18,7 +18,8 @@ from scipy.linalg.blas import dsyrk
 from slimnet.common.errors import BadInput
 from slimnet.graph.op import Use
 from slimnet.graph.units import Group, Member, Role
-from slimnet.methods.base import Method, Params, Scores, by_mean, create, find, hyperparameters
+from slimnet.methods.base import Method, Params, Scores, by_mean, hyperparameters, scored
+from slimnet.methods.lookup import create, find
 
 Array = npt.NDArray[np.float64]
 
@@ -47,7 +48,7 @@ def score(method: str, params: Params, groups: Sequence[Group], seed: int = 0) -
         BadInput: unknown method, weights that are not finite, or no batch norm for a method that ranks by it.
     """
     options = {"seed": seed} if "seed" in hyperparameters(find(method)) else {}
-    return create(method, **options).score(params, groups)
+    return scored(create(method, **options), params, groups)
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,15 @@ def _filter_sums(params: Params, groups: Sequence[Group], of: np.ufunc) -> Score
 
 def _filters(group: Group) -> Iterator[Member]:
     return (member for member in group.members if member.role & Role.OUT)
+
+
+def filters(params: Params, group: Group) -> Array:
+    """The filters of a group as the rows of a float64 matrix [units, weights], for a criterion of one's own."""
+    rows = [
+        np.take(np.moveaxis(params[m.tensor], m.axis, 0), m.index, axis=0).reshape(len(group), -1)
+        for m in _filters(group)
+    ]
+    return np.concatenate([np.empty((len(group), 0)), *rows], axis=1, dtype=np.float64)
 
 
 def _axis_sums(tensor: npt.NDArray[Any], axis: int, of: np.ufunc) -> Array:

@@ -1,6 +1,6 @@
 """All pruning methods by name: the one list from which help texts, the README's tables and the studies are made.
 
-Nothing heavy is imported here; a method's class is loaded when the method is used (see `base.find`).
+Nothing heavy is imported here; a method's class is loaded when the method is used (see `lookup.find`).
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ from slimnet.graph.units import Trace
 from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_follow import CannotSlim
 from slimnet.io.torch_slim import slim_module, slim_module_survives
-from slimnet.methods.base import Scores, create
+from slimnet.methods import create
+from slimnet.methods.base import Scores, scored
 from slimnet.methods.training import Masks, Pick, TrainingMethod
 from slimnet.pipeline.export import Tuned, Tuner
 from slimnet.runtime.feeds import random_inputs
@@ -113,7 +114,7 @@ def sparsify(
     trained, masks, removed, scores = refreshed(net, module), bound.masks(), None, None
     if masks is None:
         now = trace(trained, traced.allow_inexact, traced.prefer)
-        scores = bound.score(now.params(), now.groups)
+        scores = scored(bound, now.params(), now.groups)
         removed = traced.from_groups(bound.removed(now.params()) or [])
     notes = bound.notes()
     if bound.unfinished is not None and not bound.finished:

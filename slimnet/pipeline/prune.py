@@ -17,8 +17,9 @@ from slimnet.graph.shrink import shrinkable
 from slimnet.graph.trace import cuts, trace
 from slimnet.graph.units import Trace
 from slimnet.methods import Method, by_mean, create, is_training, unranked
-from slimnet.methods.base import Normalise, Scores, find
+from slimnet.methods.base import Normalise, Scores, scored
 from slimnet.methods.from_data import DataMethod
+from slimnet.methods.lookup import find
 from slimnet.methods.registry import canonical
 from slimnet.pipeline.export import Decision, Delivery, Tuner, check_delivery, deliver
 from slimnet.pipeline.search import Aim, Hit, Problem, Stopwatch, problem
@@ -233,7 +234,7 @@ class _Job:
             except BadInput as error:
                 raise BadInput(f"--method {method}: {error}") from error
         with self.clock("score"):
-            return scorer, scorer.score(self.traced.params(), self.traced.groups)
+            return scorer, scored(scorer, self.traced.params(), self.traced.groups)
 
     def tuner(self, traced: Trace, removed: Bools) -> Tuner | None:
         """What fine-tunes the slim network, if anything is to."""

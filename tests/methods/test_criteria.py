@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from slimnet.common.errors import BadInput
 from slimnet.graph.op import Use
 from slimnet.graph.units import Group, Member, Role
-from slimnet.methods import create, names, score, unranked
+from slimnet.methods import create, filters, names, score, unranked
 
 CRITERIA = ["l1", "l2", "gm", "fermat", "bn-gamma", "bn-beta", "random"]
 
@@ -183,6 +183,18 @@ def test_a_tensor_is_read_once_however_many_groups_share_it() -> None:
     ]
     assert [s.tolist() for s in score("l1", params, halves)] == [[2, 2, 2], [2, 2, 2]]
     assert params.reads == {"w": 1, "unused": 0}
+
+
+def test_filters_are_the_rows_that_the_norms_are_taken_of() -> None:
+    """Two layers that make the same three units: rows of one, and columns of the other in another order."""
+    params = {"w": np.arange(6, dtype=np.float32).reshape(3, 2), "v": -np.arange(9, dtype=np.float16).reshape(3, 3)}
+    columns = Member("v", 1, Role.OUT, np.array([[2], [0], [1]]))
+    both = group(member("w", 0, 3), columns, Member("w", 1, Role.IN, np.arange(3)[:, None]))
+    rows = filters(params, both)
+    assert rows.tolist() == [[0, 1, -2, -5, -8], [2, 3, 0, -3, -6], [4, 5, -1, -4, -7]]
+    assert rows.dtype == np.float64
+    assert np.array_equal(np.abs(rows).sum(axis=1), score("l1", params, [both])[0])
+    assert filters({}, group(member("w", 0, 3, Role.ALONG))).shape == (3, 0)
 
 
 @pytest.mark.parametrize("method", ["l1", "l2", "gm", "fermat"])

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from slimnet.common.errors import BadInput
-from slimnet.methods.base import create, find
+from slimnet.methods import create
 from slimnet.methods.elementwise import ElementWise
+from slimnet.methods.lookup import find
 
 VALUES = {
     "hoyer": lambda w: w.abs().sum() / w.square().sum().sqrt(),

@@ -10,8 +10,8 @@ import pytest
 import slimnet
 from slimnet.common.errors import BadInput
 from slimnet.graph.plan import Plan
-from slimnet.methods import Method, base, catalog, create, is_training, names, register, registry
-from slimnet.methods.base import find, kind_of
+from slimnet.methods import Method, catalog, create, is_training, lookup, names, register, registry
+from slimnet.methods.lookup import find, kind_of
 from slimnet.methods.registry import Kind, canonical, choices, compared
 from slimnet.methods.training import TrainingMethod
 from tests.networks.graphs import net
@@ -87,7 +87,7 @@ def test_a_plan_made_by_an_old_name_records_the_present_one(tmp_path):
 @pytest.fixture
 def mine(monkeypatch):
     """A criterion that keeps the last units, registered as `mine` for one test."""
-    monkeypatch.setattr(base, "_REGISTERED", {})
+    monkeypatch.setattr(lookup, "_REGISTERED", {})
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
 
     @register("mine")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from slimnet.common.errors import BadInput
-from slimnet.methods.base import create
+from slimnet.methods import create
 
 
 def after(w, **options):
