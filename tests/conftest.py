@@ -1,5 +1,7 @@
 """Fixtures that several folders of tests share, and the machine that all of them plan for."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -7,7 +9,8 @@ import onnx_ir as ir
 import pytest
 
 from slimnet.planning import machine
-from tests.networks.timed import conv_net, from_text
+from tests.networks.named import conv_net
+from tests.networks.timed import from_text
 
 #: Blocks of the fast layout that processors have.
 BLOCKS = (8, 16)
@@ -34,6 +37,23 @@ def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     size: int = request.param
     monkeypatch.setattr(machine, "native_block", lambda: size)
     return size
+
+
+@pytest.fixture
+def imported() -> Callable[..., set[str]]:
+    """Names of everything a run of the command line imports, in a process of its own."""
+    script = (
+        "import sys; from slimnet.cli import main; sys.argv = ['slimnet', *sys.argv[1:]]\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+
+    def run(*words: object) -> set[str]:
+        done = subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return set(done.stderr.split())
+
+    return run
 
 
 @pytest.fixture

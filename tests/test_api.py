@@ -19,9 +19,9 @@ import slimnet
 from slimnet.data.load import load_digits_split
 from slimnet.pipeline.export import Delivery
 from slimnet.pipeline.prune import Budget
+from tests.networks.files import ROOT
 from tests.networks.graphs import feeds, net, run
 
-ROOT = Path(__file__).parents[1]
 TEXT = """(float[2,3,6,6] x) => (y) <float[8,3,3,3] w, float[8] b, float[4,8,1,1] v>
     { a = Conv(x, w, b) c = Relu(a) y = Conv(c, v) }"""
 FUNCTIONS = [

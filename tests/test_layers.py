@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.networks.files import ROOT
+
 SOURCES = sorted((ROOT / "slimnet").rglob("*.py"))
 
 #: A package imports only packages that stand before it, late and type-checking imports included.

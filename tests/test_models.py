@@ -1,7 +1,6 @@
 """The reference networks are the published ones: parameters, multiply-adds and names as the papers' code has them."""
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,7 @@ from models.cnn import cnn
 from models.mlp import mlp
 from models.resnet_cifar import PadShortcut, resnet20
 from slimnet.data.load import load_digits_split
-
-CHECKPOINT = Path(__file__).parents[1] / "models" / "digits_resnet.pt"
+from tests.networks.files import DIGITS
 
 
 def build(name: str) -> nn.Module:
@@ -90,7 +88,7 @@ def test_option_a_shortcut_subsamples_and_pads_both_sides() -> None:
 
 
 def test_bundled_checkpoint_has_the_accuracy_it_states() -> None:
-    checkpoint = torch.load(CHECKPOINT, weights_only=True)
+    checkpoint = torch.load(DIGITS, weights_only=True)
     assert checkpoint["arch"] == "models:digits_resnet"
     assert tuple(checkpoint["input"]) == INPUTS["digits_resnet"]
     model = build("digits_resnet")

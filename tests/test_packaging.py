@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-hatchling = pytest.importorskip("hatchling.build", reason="the wheel is built with hatchling")
+from tests.networks.files import ROOT
 
-ROOT = Path(__file__).parents[1]
+hatchling = pytest.importorskip("hatchling.build", reason="the wheel is built with hatchling")
 
 
 def build(kind: str, source: Path, target: Path) -> Path:

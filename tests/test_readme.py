@@ -1,15 +1,15 @@
 """What the README says about commands, options and keys exists."""
 
 import re
-from pathlib import Path
 
 import pytest
 import typer
 
 from slimnet.cli import app
 from slimnet.methods.registry import Kind, names
+from tests.networks.files import ROOT
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -65,9 +65,9 @@ def test_the_criterion_of_ones_own_in_the_readme_works(tmp_path):
 def test_every_key_of_the_report_is_in_the_readme():
     from slimnet.pipeline.prune import prune
     from tests.networks.graphs import net
+    from tests.networks.named import MLP
 
-    text = "(float[1,4] x) => (y) <float[4,8] w, float[8,3] v> { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
-    report = prune(net(text)).content
+    report = prune(net(MLP)).content
     section = README[README.index("## report.json") : README.index("## Measured")]
     assert all(f"`{key}`" in section for key in report)
     documented = {

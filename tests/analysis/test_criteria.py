@@ -1,7 +1,6 @@
 """Ten criteria on whole networks, and what is said about them."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +17,10 @@ from slimnet.common.errors import BadInput
 from slimnet.data.load import Data, Samples, load_data
 from slimnet.methods import create
 from slimnet.pipeline.analyze import analyze
+from tests.networks.files import DIGITS
 from tests.networks.graphs import net
+from tests.networks.named import PINNED
 
-DIGITS = Path(__file__).parents[2] / "models" / "digits_resnet.pt"
 FROM_DATA = {"apoz", "entropy", "taylor-l1", "taylor-l2"}
 
 #: Two layers of filters, no batch norm.
@@ -225,7 +225,7 @@ def test_an_analysis_is_json():
 
 def test_nothing_to_analyse():
     with pytest.raises(BadInput, match="nothing can be removed"):
-        study(slimnet.trace(net("(float[1,4] x) => (y) <float[4,3] w> { y = MatMul(x, w) }")))
+        study(slimnet.trace(net(PINNED)))
 
 
 def test_weights_that_are_not_finite():

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tests.cli.conftest import CNN, DIGITS, saved, tree
-from tests.test_speed_of_start import modules
+from tests.networks.files import DIGITS, saved, tree
+from tests.networks.named import CNN, PINNED
 
 
 def test_a_graph_without_data(slimnet, cnn, tmp_path):
@@ -47,8 +47,8 @@ def test_keys_of_the_file(slimnet):
     assert {notice["kind"] for notice in content["notices"]} >= {"erased", "alike"}
 
 
-def test_a_graph_without_data_needs_no_torch(cnn, tmp_path):
-    loaded = modules("analyze", cnn, "-o", tmp_path / "out")
+def test_a_graph_without_data_needs_no_torch(imported, cnn, tmp_path):
+    loaded = imported("analyze", cnn, "-o", tmp_path / "out")
     assert "statsmodels" in loaded
     assert loaded.isdisjoint(("torch", "torchvision", "sklearn"))
 
@@ -84,7 +84,7 @@ def test_what_cannot_be_analysed(slimnet, cnn, tmp_path, words, says):
 
 
 def test_a_network_in_which_everything_is_pinned(slimnet, tmp_path):
-    saved(tmp_path / "in" / "pinned.onnx", "(float[1,4] x) => (y) <float[4,3] w> { y = MatMul(x, w) }")
+    saved(tmp_path / "in" / "pinned.onnx", PINNED)
     assert "nothing can be removed" in slimnet("analyze", "in/pinned.onnx", "-o", "out").line
 
 

@@ -1,20 +1,23 @@
 """Everything a user can get wrong: exit code 2, one line that says what and what to do, and nothing written."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
-from tests.cli.conftest import CNN, DIGITS, Slimnet, saved, tree
+from tests.networks.files import DIGITS, saved, tree
+from tests.networks.modules import mlp
+from tests.networks.named import CNN, PINNED
 
 QUICK = ("--bench-seconds", "0")
 
 
-def refused(slimnet: Slimnet, *words: object) -> str:
+def refused(slimnet: Callable[..., Any], *words: object) -> str:
     """The line a command is refused with; nothing may have been written."""
     before = tree(Path.cwd())
     outcome = slimnet(*words)
@@ -67,32 +70,23 @@ def test_missing_external_data(slimnet, tmp_path, cnn):
 # -- checkpoints -----------------------------------------------------------------------------------------------------
 
 
-class Tiny(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(self.first(x).relu())
-
-
 def test_checkpoint_without_arch(slimnet, tmp_path):
-    torch.save(Tiny().state_dict(), tmp_path / "tiny.pt")
-    line = refused(slimnet, "prune", "tiny.pt", "--input", "1x4")
+    torch.save(mlp().state_dict(), tmp_path / "tiny.pt")
+    line = refused(slimnet, "prune", "tiny.pt", "--input", "1x1x8x8")
     assert "tiny.pt" in line
     assert "--arch" in line
 
 
 def test_state_dict_that_does_not_fit(slimnet, tmp_path):
-    torch.save(Tiny().state_dict(), tmp_path / "tiny.pt")
+    torch.save(mlp().state_dict(), tmp_path / "tiny.pt")
     line = refused(slimnet, "prune", "tiny.pt", "--arch", "models:lenet5", "--input", "1x1x28x28")
-    assert "first.weight" in line
+    assert "1.weight" in line
     assert "models:lenet5" in line
 
 
 def test_pickle_without_the_flag(slimnet, tmp_path):
-    torch.save(Tiny(), tmp_path / "tiny.pt")
-    line = refused(slimnet, "prune", "tiny.pt", "--input", "1x4")
+    torch.save(mlp(), tmp_path / "tiny.pt")
+    line = refused(slimnet, "prune", "tiny.pt", "--input", "1x1x8x8")
     assert "tiny.pt" in line
     assert "--unsafe-pickle" in line
 
@@ -169,7 +163,7 @@ def test_data_that_does_not_fit(slimnet, cnn, tmp_path, verb):
 
 
 def test_nothing_to_prune(slimnet, tmp_path):
-    file = saved(tmp_path / "one.onnx", "(float[1,4] x) => (y) <float[4,3] w> { y = MatMul(x, w) }")
+    file = saved(tmp_path / "one.onnx", PINNED)
     assert "nothing can be removed" in refused(slimnet, "prune", file)
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from slimnet.common.errors import LatencyRegression
-from tests.cli.conftest import CNN, saved
+from tests.networks.files import saved
+from tests.networks.named import CNN
 
 
 def test_json_has_the_keys_of_a_report(slimnet, cnn):

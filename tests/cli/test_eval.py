@@ -6,7 +6,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from tests.cli.conftest import CNN, DIGITS, saved
+from tests.networks.files import DIGITS, saved
+from tests.networks.named import CNN
 
 
 @pytest.fixture

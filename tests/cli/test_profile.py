@@ -5,7 +5,8 @@ import json
 import pytest
 
 from slimnet.pipeline import search as aiming
-from tests.cli.test_speedup import WIDE, saved
+from tests.networks.files import saved
+from tests.networks.named import WIDE
 
 
 @pytest.fixture

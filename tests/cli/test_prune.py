@@ -12,7 +12,8 @@ import torch
 
 import slimnet as package
 from slimnet.graph import surgery
-from tests.cli.conftest import CNN, DIGITS, ROOT, saved, tree
+from tests.networks.files import DIGITS, ROOT, saved, tree
+from tests.networks.named import CNN
 
 QUICK = ("--bench-seconds", "0")
 FILES = ("slim.onnx", "plan.json", "report.json", "report.html")

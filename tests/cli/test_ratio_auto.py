@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tests.cli.conftest import CNN, saved
+from tests.networks.files import saved
+from tests.networks.named import CNN
 
 QUICK = ("--bench-seconds", 0, "--no-prove", "--round-to", "none", "--json")
 

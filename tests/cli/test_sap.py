@@ -1,15 +1,13 @@
 """slimnet sap: from an architecture and data to a sparse network in a file."""
 
 import json
-from pathlib import Path
 
 import onnx
 import pytest
 
-from tests.cli.conftest import tree
+from tests.networks.files import MODULES, tree
 
-NETS = Path(__file__).parents[1] / "networks" / "modules.py"
-QUICK = ("--arch", f"{NETS}:mlp", "--data", "digits?augment=none&limit=256", "--iterations", 2, "--epochs", 1,
+QUICK = ("--arch", f"{MODULES}:mlp", "--data", "digits?augment=none&limit=256", "--iterations", 2, "--epochs", 1,
          "--batch-size", 32, "--bench-seconds", 0, "--device", "cpu")  # fmt: skip
 
 

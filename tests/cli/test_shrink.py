@@ -6,52 +6,36 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 from torch.nn.utils import prune
 
-from tests.cli.conftest import CNN, saved, tree
+from tests.networks.files import MODULES, saved, tree
+from tests.networks.modules import valid_cnn
+from tests.networks.named import CNN, HEADS
 
 QUICK = ("--bench-seconds", "0")
-
-
-class Small(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.norm, self.second = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3)
-        self.last = nn.Linear(6 * 16, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.second(self.norm(self.first(x)).relu()).relu().flatten(1))
 
 
 @pytest.fixture
 def masked(tmp_path):
     """What torch.nn.utils.prune leaves: three of eight filters zero, biases and batch norm as they were."""
     torch.manual_seed(0)
-    module = Small().eval()
-    module.norm.bias.data.uniform_(0.5, 1)
-    prune.ln_structured(module.first, "weight", amount=3, n=1, dim=0)
-    prune.remove(module.first, "weight")
+    module = valid_cnn().eval()
+    module[1].bias.data.uniform_(0.5, 1)
+    prune.ln_structured(module[0], "weight", amount=3, n=1, dim=0)
+    prune.remove(module[0], "weight")
     (tmp_path / "in").mkdir()
     torch.save(module.state_dict(), tmp_path / "in" / "small.pt")
-    (tmp_path / "in" / "small.py").write_text(
-        "import torch\nfrom torch import nn\n\n\nclass Small(nn.Module):\n    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.first, self.norm, self.second = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3)\n"
-        "        self.last = nn.Linear(6 * 16, 4)\n\n    def forward(self, x):\n"
-        "        return self.last(self.second(self.norm(self.first(x)).relu()).relu().flatten(1))\n"
-    )
-    return ("in/small.pt", "--arch", "in/small.py:Small", "--input", "1x3x8x8")
+    return ("in/small.pt", "--arch", f"{MODULES}:valid_cnn", "--input", "1x3x8x8")
 
 
 def test_masks_of_torch_are_told_absorbed_or_assumed(slimnet, masked, tmp_path):
     before = tree(tmp_path)
     refused = slimnet("shrink", *masked, *QUICK)
     assert refused.code == 2
-    assert "first.weight: 3 zero filters leave a constant" in refused.line
+    assert "0.weight: 3 zero filters leave a constant" in refused.line
     assert "--absorb" in refused.line
     assert "--assume-masked" in refused.line
-    assert {k: v for k, v in tree(tmp_path).items() if "__pycache__" not in k} == before
+    assert tree(tmp_path) == before
 
     absorbed = json.loads(slimnet("shrink", *masked, "--absorb", "-o", "absorbed", "--json", *QUICK).out)
     assert [g["after"] for g in absorbed["groups"]] == [5, 6]
@@ -79,8 +63,6 @@ def test_zero_slices_go_and_the_outputs_stay(slimnet, tmp_path):
 
 def test_whole_heads_go(slimnet, tmp_path):
     """Cutting head dims would let more go if anything were zero there; the plan remembers that heads were cut."""
-    from tests.graph.test_shrink import HEADS
-
     wo = np.random.default_rng(0).standard_normal((12, 8)).astype(np.float32)
     wo[4:8] = 0
     file = saved(tmp_path / "in" / "heads.onnx", HEADS, wo=wo)

@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.cli.conftest import CNN, saved, tree
+from tests.networks.files import saved, tree
+from tests.networks.named import CNN
 
 QUICK = ("--bench-seconds", "0")
 

@@ -7,13 +7,10 @@ import pytest
 
 from slimnet.pipeline import search as aiming
 from slimnet.timing.latency import cores
-from tests.cli.conftest import DIGITS, saved, tree
+from tests.networks.files import DIGITS, saved, tree
+from tests.networks.named import WIDE
 
 SHORT = ("--bench-seconds", "0.1", "--no-prove", "--threads", "1")
-#: Wide enough to have blocks to choose from.
-WIDE = """(float[N,3,8,8] x) => (y) <float[64,3,3,3] conv1, float[96,64,3,3] conv2, float[96,5] fc>
-    { a = Conv(x, conv1) b = Relu(a) c = Conv(b, conv2) d = Relu(c) e = GlobalAveragePool(d) f = Flatten(e)
-      y = MatMul(f, fc) }"""
 
 
 @pytest.fixture(autouse=True)

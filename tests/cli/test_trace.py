@@ -2,7 +2,8 @@
 
 import json
 
-from tests.cli.conftest import DIGITS, saved
+from tests.networks.files import DIGITS, saved
+from tests.networks.named import PINNED
 
 LONG = "backbone.stages.0.blocks.1.mixer.depthwise.convolution.reparametrised.weight"
 NAMES = f"""(float[1,3,8,8] x) => (y)
@@ -50,9 +51,7 @@ def test_long_lists_are_cut_and_say_so(slimnet, tmp_path):
 
 
 def test_a_network_with_nothing_to_remove_says_why(slimnet, tmp_path):
-    outcome = slimnet(
-        "trace", saved(tmp_path / "one.onnx", "(float[1,4] x) => (y) <float[4,3] w> { y = MatMul(x, w) }")
-    )
+    outcome = slimnet("trace", saved(tmp_path / "one.onnx", PINNED))
     assert outcome.code == 0
     assert "0 removable units" in outcome.out
     assert "is an output of the network" in outcome.out

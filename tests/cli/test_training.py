@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import ROOT
+from tests.networks.files import ROOT
 
 NETWORK = """
 from torch import nn

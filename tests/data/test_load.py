@@ -13,8 +13,8 @@ from PIL import Image
 from slimnet.common.errors import BadInput
 from slimnet.data import folder as data_folder
 from slimnet.data.load import Data, Samples, load_data, load_digits_split
+from tests.networks.files import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 
 

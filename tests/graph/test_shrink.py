@@ -12,6 +12,7 @@ from slimnet.graph.shrink import absorb, shrinkable
 from slimnet.graph.surgery import slim
 from slimnet.pipeline.shrink import _probe
 from tests.networks.graphs import feeds, net, run
+from tests.networks.named import HEADS
 
 rng = np.random.default_rng(0)
 
@@ -186,15 +187,6 @@ def test_hidden_units_of_an_lstm_that_nobody_reads_go():
     left = shrunk(net(text, r=weights(1, 16, 4, zero=(1,), axis=2), fc=weights(1, 4, 5, zero=(1,), axis=1)))
     assert left["w"] == (1, 12, 3)
     assert left["fc"] == (1, 3, 5)
-
-
-HEADS = """(float[1,5,8] x) => (y) <float[8,12] wq, float[8,12] wk, float[8,12] wv, float[12,8] wo,
-        int64[4] split = {0, 0, 3, 4}, int64[3] merge = {0, 0, 12}>
-    { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
-      qs = Reshape(q, split) ks = Reshape(k, split) vs = Reshape(v, split)
-      qh = Transpose<perm=[0,2,1,3]>(qs) kh = Transpose<perm=[0,2,3,1]>(ks) vh = Transpose<perm=[0,2,1,3]>(vs)
-      s = MatMul(qh, kh) p = Softmax(s) o = MatMul(p, vh)
-      t = Transpose<perm=[0,2,1,3]>(o) m = Reshape(t, merge) y = MatMul(m, wo) }"""
 
 
 def test_attention_heads_go():

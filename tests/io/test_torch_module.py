@@ -14,9 +14,9 @@ from slimnet.common.errors import BadInput
 from slimnet.io.load import load
 from slimnet.io.torch_arch import build
 from slimnet.io.torch_module import load_torch
+from tests.networks.files import DIGITS
 
 ARCH = "models:lenet_300_100"
-BUNDLED = Path(__file__).parents[2] / "models" / "digits_resnet.pt"
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_truncated_safetensors(weights: dict[str, torch.Tensor], tmp_path: Path)
 
 
 def test_bundled_checkpoint_names_its_architecture_and_input() -> None:
-    source = load_torch(BUNDLED)
+    source = load_torch(DIGITS)
     assert (source.arch, source.inputs) == ("models:digits_resnet", ("1x1x8x8",))
     assert source.notes["data"] == "digits"
 

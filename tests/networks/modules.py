@@ -4,7 +4,6 @@ import numpy as np
 from torch import nn
 
 from slimnet.data.load import Data, load_data
-from slimnet.data.samples import Samples
 
 
 def small_digits(count: int = 256) -> Data:
@@ -28,6 +27,9 @@ def cnn() -> nn.Sequential:
     )  # fmt: skip
 
 
-def random_samples(count: int, *shape: int, classes: int = 10) -> Samples:
-    random = np.random.default_rng(0)
-    return Samples(random.random((count, *shape), np.float32), random.integers(0, classes, count))
+def valid_cnn() -> nn.Sequential:
+    """Two convolutions without padding, one with batch norm, and a classifier, for images of 3x8x8."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(),
+        nn.Flatten(), nn.Linear(6 * 16, 4),
+    )  # fmt: skip

@@ -22,6 +22,7 @@ from slimnet.training.loop import Run, accelerator_for
 from slimnet.training.phase import Phase
 from tests.networks.graphs import net
 from tests.networks.modules import cnn, mlp, small_digits
+from tests.networks.named import MLP
 
 QUICK = Phase(epochs=2, lr=0.02, batch_size=32)
 
@@ -145,7 +146,7 @@ def test_weights_are_written_by_name():
 
 
 def test_a_method_that_trains_needs_a_module():
-    graph = net("(float[1,4] x) => (y) <float[4,8] w, float[8,3] v> { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }")
+    graph = net(MLP)
     with pytest.raises(BadInput, match=r"--data"):
         prune(graph, "group-hs")
     samples = Data("d", small_digits().train, None, small_digits().test, "none")

@@ -1,7 +1,6 @@
 """Iterative pruning of single weights with rewinding."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +14,12 @@ from slimnet.pipeline.export import Delivery
 from slimnet.pipeline.iterative import Mask, Search, prune_single, search
 from slimnet.runtime.accuracy import accuracy_of
 from slimnet.training.phase import Phase
+from tests.networks.files import MODULES
 from tests.networks.modules import mlp, small_digits
 
 QUICK = Phase(epochs=1, lr=0.1, batch_size=32, best=True)
 LOTTERY = Search("lottery", iterations=2)
 TEN = np.array([10.0, *[1.0] * 9], np.float32)
-#: The architecture of the tests, as `--arch` names it.
-NETS = f"{Path(__file__).parents[1] / 'networks' / 'modules.py'}"
 
 
 def seeded():
@@ -194,7 +192,7 @@ def result(tmp_path_factory):
     data = small_digits()
     delivery = Delivery(folder, bench_seconds=0, data=data)
     how = Search("lottery", "global", 5, fraction=0.5)
-    return folder, prune_single(f"{NETS}:mlp", None, data, how, replace(QUICK, epochs=4), delivery, "cpu").content
+    return folder, prune_single(f"{MODULES}:mlp", None, data, how, replace(QUICK, epochs=4), delivery, "cpu").content
 
 
 def test_the_file_has_the_zeros_of_the_mask(result):
@@ -227,7 +225,7 @@ def test_accuracies_are_those_of_the_files(result):
 def test_empty_filters_that_leave_a_constant_are_named(tmp_path):
     how = Search("lottery", "global", 2, fraction=0.85)
     data = small_digits()
-    report = prune_single(f"{NETS}:cnn", None, data, how, QUICK, Delivery(tmp_path, bench_seconds=0), "cpu").content
+    report = prune_single(f"{MODULES}:cnn", None, data, how, QUICK, Delivery(tmp_path, bench_seconds=0), "cpu").content
     assert any("leave a constant" in note for note in report["notes"])
 
 

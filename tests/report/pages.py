@@ -11,8 +11,8 @@ import pytest
 
 from slimnet.pipeline.export import Delivery
 from slimnet.pipeline.prune import prune
-from tests.cli.conftest import CNN
 from tests.networks.graphs import net
+from tests.networks.named import CNN
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")

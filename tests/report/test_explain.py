@@ -7,8 +7,8 @@ import pytest
 from slimnet.pipeline.export import Delivery
 from slimnet.pipeline.prune import Budget, prune
 from slimnet.report.explain import stories
-from tests.cli.conftest import CNN
 from tests.networks.graphs import net
+from tests.networks.named import CNN
 from tests.report.pages import LAYERS, bare
 
 #: Two convolutions whose outputs are added, and a classifier.

@@ -137,8 +137,8 @@ def test_runs_side_by_side(tmp_path):
 def test_an_analysis_is_shown(tmp_path):
     from slimnet.graph.trace import trace
     from slimnet.pipeline.analyze import analyze
-    from tests.cli.conftest import CNN
     from tests.networks.graphs import net
+    from tests.networks.named import CNN
 
     content = analyze(trace(net(CNN))).to_json()
     write_analysis(content, tmp_path / "analysis.html")

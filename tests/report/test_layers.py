@@ -6,8 +6,8 @@ import pytest
 from slimnet.graph.trace import trace
 from slimnet.report.charts import cut
 from slimnet.report.layers import BINS, histogram, weights
-from tests.cli.conftest import CNN
 from tests.networks.graphs import net
+from tests.networks.named import CNN
 
 
 def test_a_histogram_counts_every_unit_once():
