@@ -35,6 +35,7 @@ from slimnet.pipeline.export import Decision, Delivery, deliver
 from slimnet.pipeline.finetune import Training, trainable, tuner
 from slimnet.pipeline.search import Aim, Problem, Stopwatch, problem
 from slimnet.planning.target import Target
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.training.phase import phase
 
 FILE = harness.RESULTS / "latency_accuracy.json"
@@ -58,7 +59,7 @@ def main() -> None:
     traced = trace(net)
     chosen = problem(traced, score("l1", traced.params(), traced.groups))
     asked, weights = ([float(word) for word in text.split(",")] for text in (given.asked, given.weights))
-    watch, data = Stopwatch(traced, given.threads, given.seconds), load_data(given.data)
+    watch, data = Stopwatch(traced, OnnxRuntime(threads=given.threads), given.seconds), load_data(given.data)
     pruned = list(at_speedups(chosen, watch, asked, weights))
     for seed in range(given.seeds):
         for row, removed in pruned:

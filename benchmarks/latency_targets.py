@@ -114,9 +114,11 @@ def targets(
     from slimnet.common.clock import Clock
     from slimnet.pipeline.search import Aim, Stopwatch, problem
     from slimnet.planning.target import Target
+    from slimnet.runtime.onnxruntime import OnnxRuntime
 
-    aim, problems, rows = Aim(lambda t: Stopwatch(t, threads)), [problem(*pair) for pair in scored], []
-    fresh = Stopwatch(scored[0][0], threads, seconds)
+    backend = OnnxRuntime(threads=threads)
+    aim, problems, rows = Aim(lambda t: Stopwatch(t, backend)), [problem(*pair) for pair in scored], []
+    fresh = Stopwatch(scored[0][0], backend, seconds)
     for asked, weight in plans:
         started, target = time.perf_counter(), Target("speedup", asked, best=True, macs_weight=weight)
         chosen = problems[aim.best(problems, target, Clock())]
@@ -151,8 +153,9 @@ def peer(
     from slimnet.graph.optimise import optimise
     from slimnet.io.load import load
     from slimnet.pipeline.search import Stopwatch
+    from slimnet.runtime.onnxruntime import OnnxRuntime
 
-    watch, rows = Stopwatch(scored[0][0], threads, seconds), []
+    watch, rows = Stopwatch(scored[0][0], OnnxRuntime(threads=threads), seconds), []
     for ratio in RATIOS:
         slim = torch_pruned(module, shape, ratio)
         small = load(slim, inputs="x".join(map(str, shape)))

@@ -26,7 +26,7 @@ from torchvision.models import segmentation
 from slimnet.graph.net import Net
 from slimnet.io.load import load
 from slimnet.runtime.feeds import random_inputs
-from slimnet.runtime.session import session
+from slimnet.runtime.onnxruntime import DEFAULT
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 #: From timm: what torchvision's zoo has no example of.
@@ -264,9 +264,8 @@ def calibrate(net: Net, masked: ir.Model, seeds: Iterable[int] = range(100, 104)
         _normalise_itself(model, node)
     if not norms:
         return
-    runner = session(model)
-    outputs = [value.name for value in model.graph.outputs[-2 * len(norms) :]]
-    samples = [runner.run(outputs, random_inputs(net, net.inputs, seed)) for seed in seeds]
+    session = DEFAULT.session(model)
+    samples = [session.run(random_inputs(net, net.inputs, seed))[-2 * len(norms) :] for seed in seeds]
     for k, names in enumerate(wanted):
         means = np.stack([sample[2 * k] for sample in samples])
         variances = np.stack([sample[2 * k + 1] for sample in samples])

@@ -21,6 +21,7 @@ from peers import classifiers
 import slimnet
 from slimnet.graph.optimise import optimise
 from slimnet.runtime.feeds import random_inputs
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing.latency import compare
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
@@ -57,7 +58,8 @@ def measure(name: str, threads: int, seconds: float) -> dict[str, Any]:
     for variant, rounding in (("torch-pruning", None), ("torch-pruning round_to=16", 16)):
         models[variant], left[variant] = torch_pruned(name, rounding)
     names = {variant: _renamed(model) for variant, model in models.items()}
-    timed = compare(names, random_inputs(names["dense"], {"x": (1, 3, 224, 224)}), threads, 50, seconds, tight=0.005)
+    feed, backend = random_inputs(names["dense"], {"x": (1, 3, 224, 224)}), OnnxRuntime(threads=threads)
+    timed = compare(names, feed, backend, 50, seconds, tight=0.005)
     out: dict[str, Any] = {"dense_ms": timed.timing("dense").median}
     for variant in left:
         ratio = timed.ratio("dense", to=variant)

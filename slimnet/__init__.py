@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from slimnet.io.load import load
     from slimnet.io.torch_slim import load_slim
     from slimnet.pipeline.prune import prune
+    from slimnet.runtime.onnxruntime import OnnxRuntime
     from slimnet.timing.run import bench
     from slimnet.verification.verify import Verification
 
@@ -48,6 +49,7 @@ _HOME = {
     "Group": "slimnet.graph.units",
     "LatencyRegression": "slimnet.common.errors",
     "Net": "slimnet.graph.net",
+    "OnnxRuntime": "slimnet.runtime.onnxruntime",
     "Plan": "slimnet.graph.plan",
     "SlimnetError": "slimnet.common.errors",
     "Trace": "slimnet.graph.units",
@@ -60,6 +62,7 @@ __all__ = [
     "Group",
     "LatencyRegression",
     "Net",
+    "OnnxRuntime",
     "Plan",
     "SlimnetError",
     "Trace",

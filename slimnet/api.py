@@ -20,7 +20,8 @@ from slimnet.methods import Scores, create
 from slimnet.methods.base import scored
 from slimnet.methods.registry import canonical
 from slimnet.planning.budget import choose
-from slimnet.runtime.feeds import Feeds
+from slimnet.runtime.backend import Backend, Feeds
+from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.verification.verify import Verification
 from slimnet.verification.verify import verify as verify_units
 
@@ -127,7 +128,7 @@ def verify(
     inputs: Iterable[Feeds] | None = None,
     *,
     runs: int = 3,
-    threads: int | None = None,
+    backend: Backend = DEFAULT,
     prove: bool = True,
 ) -> Verification:
     """Compare a slim network with the masked one.
@@ -137,14 +138,14 @@ def verify(
         plan: what was removed.
         model: the slim network or its file; what `slim` makes of the plan if None.
         inputs: real inputs by name; `runs` random ones if None.
-        threads: of onnxruntime.
+        backend: what runs both; onnxruntime on the CPU if not given.
         prove: also show, group by group, that zeroing a kept unit would have been noticed.
 
     Returns:
         What was measured. Raises VerifyFailed if the outputs differ.
     """
     candidate = model if model is None or isinstance(model, ir.Model) else Path(model)
-    return verify_units(trace, trace.removed(plan), candidate, inputs, runs, threads, prove)
+    return verify_units(trace, trace.removed(plan), candidate, inputs, runs, backend, prove)
 
 
 def export(model: ir.Model, path: str | os.PathLike[str]) -> None:

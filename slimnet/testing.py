@@ -1,6 +1,5 @@
 """Helpers for your own tests."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,25 +7,25 @@ import onnx_ir as ir
 
 from slimnet.common.errors import BadInput, LatencyRegression
 from slimnet.common.inputs import Inputs
+from slimnet.runtime.backend import Backend, Model
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing.baseline import check
-from slimnet.timing.conditions import Conditions, as_net, this_machine
+from slimnet.timing.conditions import Conditions, as_net
 from slimnet.timing.gate import gate, parse_tolerance
-
-Model = ir.Model | str | os.PathLike[str]
 
 
 def assert_latency(
     candidate: Model,
     baseline: Model,
     tolerance: str | float = 0.05,
-    threads: int | None = None,
+    backend: Backend | None = None,
     *,
     inputs: Inputs = None,
     batch: int | None = None,
     bounds: Mapping[str, int] | None = None,
     seconds: float = 10.0,
 ) -> None:
-    """Assert that a model runs no slower than its baseline, with onnxruntime on this machine's CPU.
+    """Assert that a model runs no slower than its baseline, on this machine.
 
     Both run now, interleaved, so it does not matter how fast the machine is or what else it does. The assertion fails
     only if the ratio of the median times exceeds `tolerance` with its whole 95 % interval, and does so again in fresh
@@ -41,7 +40,8 @@ def assert_latency(
         candidate: an ONNX file or model.
         baseline: what `slimnet bench --save base.json` wrote, or an ONNX file or model.
         tolerance: how much slower the candidate may be: 0.05 or "5%".
-        threads: size of the thread pool; None takes the one a base.json was measured with, else 1.
+        backend: what runs both; None takes what a base.json was measured with, else one thread of onnxruntime on the
+            CPU. A number of threads that it leaves open is filled in alike.
         inputs: input shapes, where the models leave them open; a base.json knows its own.
         batch: size of the inputs' first axis, likewise.
         bounds: exclusive upper bounds of integer inputs, such as the row count of the table they index; likewise.
@@ -56,12 +56,15 @@ def assert_latency(
         if (inputs, batch, bounds) != (None, None, None):
             raise BadInput(f"{baseline}: knows its inputs; leave out inputs, batch and bounds")
         try:
-            check(candidate, baseline, tolerance, threads, seconds)
+            check(candidate, baseline, tolerance, backend, seconds)
         except LatencyRegression as slower:
             raise AssertionError(str(slower)) from None
         return
     old = as_net(baseline, inputs, batch)
     new = as_net(candidate, old.inputs)
-    conditions = Conditions(old.inputs, dict(bounds or {}), 0, threads or 1, this_machine())
-    verdict = gate(new.model, old.model, conditions, parse_tolerance(tolerance), seconds)
+    backend = backend or OnnxRuntime()
+    if backend.threads is None:
+        backend = backend.with_threads(1)
+    conditions = Conditions(old.inputs, dict(bounds or {}), 0, backend.describe())
+    verdict = gate(new.model, old.model, conditions, backend, parse_tolerance(tolerance), seconds)
     assert not verdict.slower, str(verdict)

@@ -5,9 +5,12 @@ import pytest
 from onnx import parser
 
 from slimnet.common.errors import BadInput
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.testing import assert_latency
 from slimnet.timing import baseline
 from slimnet.timing.run import bench
+
+ONE = OnnxRuntime(threads=1)
 
 
 def products(count: int) -> ir.Model:
@@ -29,7 +32,7 @@ def test_a_slower_model_fails_with_its_numbers():
 
 
 def test_a_saved_baseline_serves_as_well(tmp_path):
-    baseline.save(tmp_path / "base.json", products(2), bench(products(4), products(2), threads=1, seconds=0.2))
+    baseline.save(tmp_path / "base.json", products(2), bench(products(4), products(2), backend=ONE, seconds=0.2))
     assert_latency(products(2), tmp_path / "base.json", seconds=0.4)
     with pytest.raises(AssertionError, match=r"slower than .*base\.json"):
         assert_latency(products(4), tmp_path / "base.json", seconds=0.4)

@@ -26,6 +26,8 @@ from slimnet.methods import create
 from slimnet.methods.base import Method, Scores
 from slimnet.methods.from_data import DataMethod
 from slimnet.methods.registry import compared
+from slimnet.runtime.backend import Backend
+from slimnet.runtime.onnxruntime import DEFAULT
 
 Array = npt.NDArray[np.float64]
 
@@ -116,7 +118,13 @@ class Study:
     normalised: AcrossGroups
 
 
-def study(trace: Trace, data: Data | None = None, ratio: float = 0.5, clock: Clock | None = None) -> Study:
+def study(
+    trace: Trace,
+    data: Data | None = None,
+    ratio: float = 0.5,
+    clock: Clock | None = None,
+    backend: Backend = DEFAULT,
+) -> Study:
     """Rank the units of a network by all ten criteria and compare the rankings.
 
     Args:
@@ -125,13 +133,14 @@ def study(trace: Trace, data: Data | None = None, ratio: float = 0.5, clock: Clo
             criteria look at; without it they are skipped.
         ratio: fraction of lowest units whose sets are compared.
         clock: times the steps.
+        backend: what runs the network on the data.
 
     Raises:
         BadInput: nothing can be removed, or the weights are not finite.
     """
     if not trace.groups:
         raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
-    found, skipped = _scored(trace, data, clock or Clock())
+    found, skipped = _scored(trace, data, clock or Clock(), backend)
     names, scores = tuple(found), {name: scores for name, (_, scores) in found.items()}
     comparable = {name: method.normalise(trace.groups, _zeroed(values)) for name, (method, values) in found.items()}
     unknown = {name: [bool(np.isnan(v).any()) for v in values] for name, values in scores.items()}
@@ -147,9 +156,11 @@ def study(trace: Trace, data: Data | None = None, ratio: float = 0.5, clock: Clo
 # -- scores ----------------------------------------------------------------------------------------------------------
 
 
-def _scored(trace: Trace, data: Data | None, clock: Clock) -> tuple[dict[str, tuple[Method, Scores]], dict[str, str]]:
+def _scored(
+    trace: Trace, data: Data | None, clock: Clock, backend: Backend
+) -> tuple[dict[str, tuple[Method, Scores]], dict[str, str]]:
     """Method and scores of every criterion that can rank something, and why the others cannot."""
-    measured = _evidence(trace, data, clock)
+    measured = _evidence(trace, data, clock, backend)
     params = trace.params()
     found: dict[str, tuple[Method, Scores]] = {}
     skipped: dict[str, str] = {}
@@ -167,14 +178,16 @@ def _scored(trace: Trace, data: Data | None, clock: Clock) -> tuple[dict[str, tu
     return found, skipped
 
 
-def _evidence(trace: Trace, data: Data | None, clock: Clock) -> Callable[[DataMethod], Mapping[str, Any]]:
+def _evidence(
+    trace: Trace, data: Data | None, clock: Clock, backend: Backend
+) -> Callable[[DataMethod], Mapping[str, Any]]:
     """Measures what the criteria have to see, each kind once; raises BadInput where that is not possible."""
     seen: dict[str, Mapping[str, Any]] = {}
 
     def measure(method: DataMethod) -> Mapping[str, Any]:
         if method.needs not in seen:
             with clock("evidence"):
-                seen[method.needs] = evidence(method, trace, data)
+                seen[method.needs] = evidence(method, trace, data, backend)
         return seen[method.needs]
 
     return measure

@@ -1,4 +1,4 @@
-"""What units put out on data, measured with onnxruntime on any ONNX network."""
+"""What units put out on data, measured by running any ONNX network."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from slimnet.graph.op import Traced
 from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.units import Trace
 from slimnet.methods.from_data import Maps
+from slimnet.runtime.backend import Backend, tap
 from slimnet.runtime.feeds import input_dtypes
-from slimnet.runtime.session import tap
+from slimnet.runtime.onnxruntime import DEFAULT
 
 #: Elements of all maps that are held at a time: 256 MiB of float32.
 _ELEMENTS = 1 << 26
@@ -35,7 +36,14 @@ class Carrier:
     unit: Ids
 
 
-def maps(trace: Trace, samples: Samples, above: float = 1e-4, batch: int = 64, limit: int = 5000) -> dict[str, Maps]:
+def maps(
+    trace: Trace,
+    samples: Samples,
+    above: float = 1e-4,
+    batch: int = 64,
+    limit: int = 5000,
+    backend: Backend = DEFAULT,
+) -> dict[str, Maps]:
     """Statistics of the activations of every unit, over all values that `carriers` finds for it.
 
     Args:
@@ -45,6 +53,7 @@ def maps(trace: Trace, samples: Samples, above: float = 1e-4, batch: int = 64, l
         batch: samples at a time, fewer where their maps would not fit into memory; a network whose file fixes the
             batch size runs with that.
         limit: so many of the samples are used at most, evenly spaced.
+        backend: what runs the network.
 
     Returns:
         `Maps` by group name; groups that no value carries are left out.
@@ -58,7 +67,7 @@ def maps(trace: Trace, samples: Samples, above: float = 1e-4, batch: int = 64, l
     values = list(dict.fromkeys(part.value for parts in found.values() for part in parts))
     samples.check(trace.net)
     few = evenly(samples, limit)
-    for count, arrays in _run(trace, few, values, batch) if values else ():
+    for count, arrays in _run(trace, few, values, batch, backend) if values else ():
         for part in sums.values():
             part.add(count, arrays, above)
     return {name: part.result() for name, part in sums.items()}
@@ -185,7 +194,7 @@ def _carrier(trace: Trace, value: ir.Value, axis: int, units: Ids) -> Carrier:
 
 
 def _run(
-    trace: Trace, samples: Samples, values: Sequence[str], batch: int
+    trace: Trace, samples: Samples, values: Sequence[str], batch: int, backend: Backend
 ) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
     """The values, batch by batch, with the number of samples; of a fixed batch size what is left over is left out."""
     ((name, shape),) = trace.net.inputs.items()
@@ -193,11 +202,11 @@ def _run(
     step = shape[0] if fixed else _batch_size(trace, values, batch, shape[0])
     if fixed and len(samples) < step:
         raise BadInput(f"--data: has {len(samples)} samples, fewer than one batch of {step}; give more")
-    runner = tap(trace.net.model, values)
-    kind = input_dtypes(runner)[name].numpy()
+    session = tap(trace.net.model, values, backend)
+    kind = input_dtypes(trace.net)[name].numpy()
     for x, _ in samples.batches(step):
         if len(x) == step or not fixed:
-            yield len(x), dict(zip(values, runner.run(None, {name: x.astype(kind)}), strict=True))
+            yield len(x), dict(zip(values, session.run({name: x.astype(kind)}), strict=True))
 
 
 def _is_fixed(trace: Trace, name: str) -> bool:

@@ -9,10 +9,12 @@ from slimnet.common.errors import BadInput
 from slimnet.data.load import Data
 from slimnet.graph.units import Trace
 from slimnet.methods.from_data import DataMethod
+from slimnet.runtime.backend import Backend
+from slimnet.runtime.onnxruntime import DEFAULT
 
 
-def evidence(method: DataMethod, trace: Trace, data: Data | None) -> Mapping[str, Any]:
-    """Measure what a method needs on the training split, or the test split where there is no other.
+def evidence(method: DataMethod, trace: Trace, data: Data | None, backend: Backend = DEFAULT) -> Mapping[str, Any]:
+    """Measure what a method needs on the training split, or the test split if it is the only one; `backend` runs it.
 
     Raises:
         BadInput: there is no data or it does not fit, or the method needs a module and there is only a graph.
@@ -26,7 +28,7 @@ def evidence(method: DataMethod, trace: Trace, data: Data | None) -> Mapping[str
     if source is None or method.needs == "maps":
         from slimnet.calibration.activations import maps
 
-        return maps(trace, samples, **method.evidence_options())
+        return maps(trace, samples, **method.evidence_options(), backend=backend)
     from slimnet.calibration.gradients import check_classes, fisher, gradients
 
     check_classes(source.module, samples, data.name)

@@ -39,10 +39,13 @@ def bench(
 
     with o.watched() as clock:
         from slimnet.pipeline.bench import bench_files
+        from slimnet.runtime.onnxruntime import OnnxRuntime
         from slimnet.timing.table import bench_table
 
         with clock("bench"):
-            result = bench_files(dense, slim or dense, input_, threads, batch, seconds, layers, save)
+            result = bench_files(
+                dense, slim or dense, input_, OnnxRuntime(threads=threads), batch, seconds, layers, save
+            )
     if json:
         print(encoder.dumps(result.to_json(), indent=2))
     else:
@@ -53,8 +56,9 @@ def bench(
 def _check(candidate: Path, baseline: Path, tolerance: str, threads: int | None, seconds: float, json: bool) -> None:
     import json as encoder
 
-    from slimnet.timing.baseline import check
+    from slimnet.timing.baseline import check, load
 
     with o.watched() as clock, clock("bench"):
-        verdict = check(candidate, baseline, tolerance, threads, seconds)
-    print(encoder.dumps(verdict.to_json(), indent=2) if json else f"fine: {verdict}")
+        stored = load(baseline)
+        verdict = check(candidate, stored, tolerance, stored.backend(threads=threads), seconds)
+    print(encoder.dumps(verdict.to_json(), indent=2) if json else "\n".join([f"fine: {verdict}", *verdict.remarks]))

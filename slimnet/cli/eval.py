@@ -40,7 +40,7 @@ def eval(
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
         from slimnet.data.load import load_data
         from slimnet.runtime.accuracy import correct_of
-        from slimnet.runtime.session import RUNTIME_ERRORS, reason
+        from slimnet.runtime.backend import RunFailed
 
         with clock("data"):
             loaded = load_data(data)
@@ -52,10 +52,12 @@ def eval(
         with clock("accuracy"):
             try:
                 correct = correct_of(net.model, net, samples)
-            except RUNTIME_ERRORS as error:
+            except (RunFailed, ValueError) as error:
                 (shape,) = net.inputs.values()
                 advice = "try --batch 1; the first output must hold one score per class"
-                raise BadInput(f"{model}: does not run on batches of {shape[0]} ({reason(error)}); {advice}") from error
+                raise BadInput(
+                    f"{model}: does not run on batches of {shape[0]} ({getattr(error, 'reason', error)}); {advice}"
+                ) from error
     _show(str(model), data, split, correct, len(samples), json)
 
 

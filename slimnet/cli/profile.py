@@ -38,10 +38,10 @@ def profile(
         net = o.load_net(model, arch, input_, unsafe_pickle, clock, batch)
         from slimnet.graph.trace import trace as run
         from slimnet.pipeline.search import Aim, Stopwatch, survey
-        from slimnet.runtime.session import provider_named
+        from slimnet.runtime.registry import backend
 
-        runner = provider_named(provider)
-        aim = Aim(lambda traced: Stopwatch(traced, threads, provider=runner))
+        runtime = backend(provider, threads)
+        aim = Aim(lambda traced: Stopwatch(traced, runtime))
         with clock("trace"):
             traced = run(net, allow_inexact, prefer)
         found = survey(traced, aim, clock)

@@ -132,9 +132,9 @@ def prune(
         from slimnet.pipeline.prune import Budget
         from slimnet.pipeline.prune import prune as run
         from slimnet.pipeline.search import Aim, Stopwatch
-        from slimnet.runtime.session import provider_named
+        from slimnet.runtime.registry import backend
 
-        runner = provider_named(provider)
+        runtime = backend(provider, threads)
         split = o.data_for(net, data)
         count = epochs if epochs is not None else 10 if is_training(method) else 0
         training = None
@@ -151,11 +151,11 @@ def prune(
             raise BadInput(f"--epochs {count}: fine-tuning needs --data")
         elif idle := [*o.typed(lr=lr, sparse_lr=sparse_lr, distill=distill), *(f"--train {t}" for t in train or ())]:
             raise BadInput(f"{idle[0]}: nothing is trained; give --data and --epochs")
-        delivery = Delivery(target, threads, bench_seconds, prove, split, o.command_line(), runner)
+        delivery = Delivery(target, runtime, bench_seconds, prove, split, o.command_line())
         if not o.is_main_process():
             delivery = Delivery(data=split, bench_seconds=0, prove=False)
         budget = Budget(amount, scope, rounding, ratios, tuple(ignore or ()), not skip_coupled, picks)
-        aim = Aim(lambda traced: Stopwatch(traced, threads, bench_seconds or Stopwatch.seconds, runner))
+        aim = Aim(lambda traced: Stopwatch(traced, runtime, bench_seconds or Stopwatch.seconds))
         reports = {}
         for goal in targets:
             # The hardest comes first: if it cannot be reached, nothing is written.

@@ -61,6 +61,7 @@ def sap(
         from slimnet.data.load import load_data
         from slimnet.pipeline.export import Delivery
         from slimnet.pipeline.iterative import TRAIN, Search, prune_single
+        from slimnet.runtime.onnxruntime import OnnxRuntime
         from slimnet.training.phase import phase
 
         how = Search(method, scope, iterations, Rule(p, q, eta, gamma, beta), fraction)
@@ -68,7 +69,7 @@ def sap(
         settings = phase(settings, **o.settings(train, ("train",))["train"])
         with clock("data"):
             split = load_data(data)
-        delivery = Delivery(out, threads, bench_seconds, prove, split, command=o.command_line())
+        delivery = Delivery(out, OnnxRuntime(threads=threads), bench_seconds, prove, split, command=o.command_line())
         report = prune_single(arch, weights, split, how, settings, delivery, device, resume, clock)
     if not json:
         from rich.console import Console

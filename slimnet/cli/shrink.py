@@ -40,7 +40,10 @@ def shrink(
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
         from slimnet.pipeline.export import Delivery
         from slimnet.pipeline.shrink import shrink as run
+        from slimnet.runtime.onnxruntime import OnnxRuntime
 
-        delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data), o.command_line())
+        delivery = Delivery(
+            target, OnnxRuntime(threads=threads), bench_seconds, prove, o.data_for(net, data), o.command_line()
+        )
         report = run(net, delivery, fold=absorb, assume_masked=assume_masked, skip_inputs=gather, clock=clock)
     o.show_report(report, json, target)

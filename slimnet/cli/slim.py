@@ -36,8 +36,11 @@ def slim(
         net = o.load_net(model, arch, input_, unsafe_pickle, clock)
         from slimnet.pipeline.apply import slim_masked, slim_planned
         from slimnet.pipeline.export import Delivery
+        from slimnet.runtime.onnxruntime import OnnxRuntime
 
-        delivery = Delivery(target, threads, bench_seconds, prove, o.data_for(net, data), o.command_line())
+        delivery = Delivery(
+            target, OnnxRuntime(threads=threads), bench_seconds, prove, o.data_for(net, data), o.command_line()
+        )
         if plan is not None:
             report = slim_planned(net, plan, delivery, clock)
         else:

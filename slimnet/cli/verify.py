@@ -27,8 +27,9 @@ def verify(
     with o.watched() as clock:
         net = o.load_net(dense, arch, input_, unsafe_pickle, clock)
         from slimnet.pipeline.apply import verify_files
+        from slimnet.runtime.onnxruntime import OnnxRuntime
 
-        found = verify_files(net, slim, plan, o.data_for(net, data), runs, threads, prove, clock)
+        found = verify_files(net, slim, plan, o.data_for(net, data), runs, OnnxRuntime(threads=threads), prove, clock)
     if json:
         import json as encoder
 

@@ -27,7 +27,8 @@ from slimnet.io.torch_arch import build, vet
 from slimnet.io.torch_follow import ATTRIBUTES, Kept, follow
 from slimnet.io.torch_forward import ForwardFailed, forward
 from slimnet.io.torch_module import metadata
-from slimnet.runtime.session import session
+from slimnet.runtime.backend import Backend, Feeds
+from slimnet.runtime.onnxruntime import DEFAULT
 
 FILE_NAME = "slim.safetensors"
 Attributes = dict[str, dict[str, Any]]
@@ -54,19 +55,22 @@ def slim_module(source: TorchSource, plan: Plan) -> tuple[nn.Module, Attributes]
     return module.eval(), attributes
 
 
-def slim_module_survives(module: nn.Module, slim_model: ir.Model, inputs: Mapping[str, np.ndarray]) -> tuple[bool, str]:
+def slim_module_survives(
+    module: nn.Module, slim_model: ir.Model, inputs: Feeds, backend: Backend = DEFAULT
+) -> tuple[bool, str]:
     """Whether a slim module computes what the slim graph computes.
 
     Args:
         module: what `slim_module` or `load_slim` gave.
         slim_model: the graph.
         inputs: an array for every input of the graph.
+        backend: what runs the graph.
 
     Returns:
         True and "", or False and which submodule raises or by how much the outputs differ. A difference up to 1e-4
         (half precision: 1e-2) of the largest value counts as rounding.
     """
-    expected = session(slim_model).run(None, dict(inputs))
+    expected = backend.session(slim_model).run(inputs)
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
     # The exporter names a graph's inputs after the arguments of forward, except those of *args.
     by_name = tensors.keys() <= inspect.signature(module.forward).parameters.keys()

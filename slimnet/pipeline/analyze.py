@@ -17,6 +17,8 @@ from slimnet.common.plain import plain
 from slimnet.common.version import __version__
 from slimnet.data.load import Data
 from slimnet.graph.units import Trace
+from slimnet.runtime.backend import Backend
+from slimnet.runtime.onnxruntime import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def analyze(
     ratio: float = 0.5,
     clock: Clock | None = None,
     command: str | None = None,
+    backend: Backend = DEFAULT,
 ) -> Analysis:
     """Analyse a network.
 
@@ -55,12 +58,13 @@ def analyze(
         ratio: fraction of lowest units whose sets are compared.
         clock: times the steps.
         command: the command line that asked for it, for the record.
+        backend: what runs the network on the data.
 
     Raises:
         BadInput: nothing can be removed, or the weights are not finite.
     """
     clock = clock or Clock()
-    found = study(trace, data, ratio, clock)
+    found = study(trace, data, ratio, clock, backend)
     with clock("distribution"):
         every = list(layers(trace))
         tests = distribution(every)

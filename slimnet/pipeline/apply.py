@@ -17,6 +17,8 @@ from slimnet.pipeline.export import Decision, Delivery, check_delivery, deliver,
 from slimnet.pipeline.masks import masked_units, read_masks
 from slimnet.report.summary import Report
 from slimnet.runtime.accuracy import real_inputs
+from slimnet.runtime.backend import Backend
+from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.verification.verify import Verification, verify
 
 
@@ -44,7 +46,7 @@ def verify_files(
     plan: Path,
     data: Data | None = None,
     runs: int = 3,
-    threads: int | None = None,
+    backend: Backend = DEFAULT,
     prove: bool = True,
     clock: Clock | None = None,
 ) -> Verification:
@@ -55,7 +57,7 @@ def verify_files(
     if data is not None:
         data.test.check(net)
     with clock("verify") as progress, explained(f"is {slim} what {plan} makes of {net.source or net.name}?"):
-        return verify(traced, removed, candidate, real_inputs(net, data), runs, threads, prove, progress=progress)
+        return verify(traced, removed, candidate, real_inputs(net, data), runs, backend, prove, progress=progress)
 
 
 def _traced_for(net: Net, path: Path, clock: Clock) -> tuple[Trace, Bools, Plan]:

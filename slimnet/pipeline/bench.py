@@ -9,6 +9,7 @@ from pathlib import Path
 from slimnet.graph.layers import macs_by_layer
 from slimnet.graph.optimise import optimise
 from slimnet.graph.trace import trace
+from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import index_bounds
 from slimnet.timing.baseline import save as save_baseline
 from slimnet.timing.conditions import as_net
@@ -20,7 +21,7 @@ def bench_files(
     dense: Path,
     slim: Path,
     inputs: Sequence[str] | None,
-    threads: int | None,
+    backend: Backend,
     batch: int | None,
     seconds: float,
     layers: bool,
@@ -34,7 +35,7 @@ def bench_files(
     macs = (macs_by_layer(traces[0]), macs_by_layer(traces[1]))
     bounds = index_bounds(traces[0])
     result = bench(
-        models[0].model, models[1].model, nets[0].inputs, threads, None, seconds, layers, macs=macs, bounds=bounds
+        models[0].model, models[1].model, nets[0].inputs, backend, None, seconds, layers, macs=macs, bounds=bounds
     )
     if save is not None:
         save_baseline(save, models[1].model, result)

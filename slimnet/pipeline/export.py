@@ -32,8 +32,9 @@ from slimnet.planning.target import MEASURED, Target
 from slimnet.report.html import write_report
 from slimnet.report.summary import Measured, Report, summarise
 from slimnet.runtime.accuracy import accuracy_of, real_inputs
+from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import index_bounds, random_inputs
-from slimnet.runtime.session import CPU
+from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.timing.result import AFTER, BenchResult
 from slimnet.timing.run import bench
 from slimnet.verification.verify import Verification, verify
@@ -52,16 +53,15 @@ class Delivery:
 
     `bench_seconds` of 0 skips timing, `data` measures accuracy on its test split, `prove` shows that verification
     could have failed, `command` is the command line to report, if one asked for it,
-    `provider` what of onnxruntime runs the networks that are timed.
+    `backend` runs every network: to verify it, to measure its accuracy and to time it.
     """
 
     out: Path | None = None
-    threads: int | None = None
+    backend: Backend = DEFAULT
     bench_seconds: float = 3.0
     prove: bool = True
     data: Data | None = None
     command: str | None = None
-    provider: str = CPU
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def deliver(decision: Decision, delivery: Delivery, clock: Clock, tune: Tuner | 
             save_onnx(after, folder / SLIM)
         _accuracy(measured, "after", after, net, delivery, clock)
         plan.save(folder / PLAN)
-        torch_side = _save_torch(net, plan, after, folder / TENSORS, tensors) if net.torch is not None else None
+        torch_side = _save_torch(net, plan, after, folder / TENSORS, tensors, delivery.backend) if net.torch else None
         _count(measured, traced, removed, after if skipped else None)
         if decision.unchanged:
             measured.sparsity = _sparsity(net.model, thin)
@@ -166,7 +166,7 @@ def _verified(decision: Decision, removed: Bools, file: Path, delivery: Delivery
             removed,
             file,
             real_inputs(decision.traced.net, delivery.data),
-            threads=delivery.threads,
+            backend=delivery.backend,
             prove=delivery.prove,
             original=decision.original,
             unchanged=decision.unchanged,
@@ -186,12 +186,11 @@ def _timed(
             before,
             after,
             traced.net.inputs,
-            delivery.threads,
+            delivery.backend,
             seconds=delivery.bench_seconds,
             layers=True,
             macs=macs,
             bounds=bounds,
-            provider=delivery.provider,
         )
 
 
@@ -214,7 +213,7 @@ def _doubts(target: Mapping[str, Any] | None, timed: BenchResult | None) -> list
 def _accuracy(measured: Measured, when: str, model: ir.Model, net: Net, delivery: Delivery, clock: Clock) -> None:
     if delivery.data is not None:
         with clock("accuracy"):
-            measured.accuracy[when] = accuracy_of(model, net, delivery.data.test)
+            measured.accuracy[when] = accuracy_of(model, net, delivery.data.test, delivery.backend)
 
 
 def _count(measured: Measured, traced: Trace, removed: Bools, gathered: ir.Model | None) -> None:
@@ -260,7 +259,7 @@ def explained(advice: str) -> Iterator[None]:
 
 
 def _save_torch(
-    net: Net, plan: Plan, slim: ir.Model, path: Path, tensors: Mapping[str, np.ndarray] | None
+    net: Net, plan: Plan, slim: ir.Model, path: Path, tensors: Mapping[str, np.ndarray] | None, backend: Backend
 ) -> dict[str, Any]:
     """Write the slim module if the original class can carry the widths; else say which module cannot."""
     from slimnet.io.torch_follow import CannotSlim
@@ -271,7 +270,7 @@ def _save_torch(
         module, _ = slim_module(net.torch, plan)
         if tensors is not None:
             load_tensors(module, tensors)
-        survives, why = slim_module_survives(module, slim, random_inputs(net, net.inputs))
+        survives, why = slim_module_survives(module, slim, random_inputs(net, net.inputs), backend)
         if survives:
             save_slim(net, plan, path, tensors)
     except (CannotSlim, BadInput) as error:

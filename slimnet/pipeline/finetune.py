@@ -32,6 +32,7 @@ from slimnet.methods import create
 from slimnet.methods.base import Scores, scored
 from slimnet.methods.training import Masks, Pick, TrainingMethod
 from slimnet.pipeline.export import Tuned, Tuner
+from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import random_inputs
 from slimnet.training import checkpoint
 from slimnet.training.graph import arrays_of, refreshed, with_weights
@@ -138,7 +139,9 @@ def finetune_masked(
     return refreshed(net, module), {"finetune": record | {"module": "masked"}}
 
 
-def tuner(traced: Trace, removed: Bools, teacher: nn.Module, training: Training, clock: Clock) -> Tuner:
+def tuner(
+    traced: Trace, removed: Bools, teacher: nn.Module, training: Training, backend: Backend, clock: Clock
+) -> Tuner:
     """Fine-tunes the slim module, which is faster; the masked dense one where its class cannot have the widths."""
 
     def tune(plan: Plan, thin: ir.Model) -> Tuned:
@@ -146,18 +149,25 @@ def tuner(traced: Trace, removed: Bools, teacher: nn.Module, training: Training,
         assert net.torch is not None
         try:
             module, _ = slim_module(net.torch, plan)
-            survives, why = slim_module_survives(module, thin, random_inputs(net, net.inputs))
+            survives, why = slim_module_survives(module, thin, random_inputs(net, net.inputs), backend)
         except (CannotSlim, BadInput) as error:
             survives, why = False, essence(error)
         if survives:
-            return _tune_slim(net, module, thin, teacher, plan, training, clock)
-        return _tune_masked(traced, removed, teacher, plan, why, training, clock)
+            return _tune_slim(net, module, thin, teacher, plan, training, backend, clock)
+        return _tune_masked(traced, removed, teacher, plan, why, training, backend, clock)
 
     return tune
 
 
 def _tune_slim(
-    net: Net, module: nn.Module, thin: ir.Model, teacher: nn.Module, plan: Plan, training: Training, clock: Clock
+    net: Net,
+    module: nn.Module,
+    thin: ir.Model,
+    teacher: nn.Module,
+    plan: Plan,
+    training: Training,
+    backend: Backend,
+    clock: Clock,
 ) -> Tuned:
     assert net.torch is not None
     module = module.train()
@@ -165,17 +175,24 @@ def _tune_slim(
     record = _finetune(module, teacher, None, training, settings, clock)
     arrays, inputs = arrays_of(module), random_inputs(net, net.inputs)
     model = with_weights(thin, arrays)
-    same, why = slim_module_survives(module, model, inputs)
+    same, why = slim_module_survives(module, model, inputs, backend)
     if not same:  # some weights are in the graph only as what they made
         model = export_torch(replace(net.torch, module=module.eval()), net.name).model
-        same, why = slim_module_survives(module, model, inputs)
+        same, why = slim_module_survives(module, model, inputs, backend)
     if not same:
         raise VerifyFailed(f"{net.name}: the fine-tuned module is not what the graph computes: {why}")
     return Tuned(model, arrays, None, {"finetune": record | {"module": "slim"}})
 
 
 def _tune_masked(
-    traced: Trace, removed: Bools, teacher: nn.Module, plan: Plan, why: str, training: Training, clock: Clock
+    traced: Trace,
+    removed: Bools,
+    teacher: nn.Module,
+    plan: Plan,
+    why: str,
+    training: Training,
+    backend: Backend,
+    clock: Clock,
 ) -> Tuned:
     net = traced.net
     assert net.torch is not None
@@ -185,7 +202,7 @@ def _tune_masked(
     record = _finetune(module, teacher, masks, training, settings, clock)
     now = trace(refreshed(net, module), traced.allow_inexact, traced.prefer)
     model = surgery.slim(now, removed)
-    checked = verify(now, removed, model)
+    checked = verify(now, removed, model, backend=backend)
     return Tuned(model, None, checked, {"finetune": record | {"module": "masked", "why": why}})
 
 

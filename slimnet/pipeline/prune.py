@@ -119,7 +119,7 @@ def prune(
     open_cut = prefer is None and budget.target is not None and budget.target.kind in MEASURED
     with clock("trace"):
         traces = cuts(net, allow_inexact) if open_cut else [trace(net, allow_inexact, prefer)]
-    aim = aim or Aim(lambda t: Stopwatch(t, delivery.threads, provider=delivery.provider))
+    aim = aim or Aim(lambda t: Stopwatch(t, delivery.backend))
     job = _best([_Job(t, method, options or {}, budget, delivery, training, aim, clock) for t in traces])
     report = job.while_training() if is_training(method) else job.as_it_is()
     if training is not None and delivery.out is not None:
@@ -230,7 +230,7 @@ class _Job:
             data = self.training.data if self.training is not None else self.delivery.data
             try:
                 with self.clock("evidence"):
-                    scorer.evidence = evidence(scorer, self.traced, data)
+                    scorer.evidence = evidence(scorer, self.traced, data, self.delivery.backend)
             except BadInput as error:
                 raise BadInput(f"--method {method}: {error}") from error
         with self.clock("score"):
@@ -243,7 +243,7 @@ class _Job:
         from slimnet.pipeline.finetune import trainable, tuner
 
         teacher = trainable(self.traced.net, self.training, "fine-tuning")
-        return tuner(traced, removed, teacher, self.training, self.clock)
+        return tuner(traced, removed, teacher, self.training, self.delivery.backend, self.clock)
 
 
 def _best(jobs: Sequence[_Job]) -> _Job:

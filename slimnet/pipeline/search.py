@@ -23,8 +23,9 @@ from slimnet.planning.latency_model import LatencyModel, fit
 from slimnet.planning.solve import Choices, aligned, choices, solve
 from slimnet.planning.target import MEASURED, TOLERANCE, Attempt, Reached, Target, reach
 from slimnet.planning.widths import Bools, Counts
+from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import index_bounds, random_inputs
-from slimnet.runtime.session import CPU
+from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.timing.latency import Comparison, compare
 from slimnet.timing.profile import profile
 
@@ -92,15 +93,13 @@ class Stopwatch:
 
     Attributes:
         trace: of the dense network.
-        threads: of onnxruntime.
+        backend: what runs the networks.
         seconds: to measure a network in at most; a speedup, of two of them, takes twice as long.
-        provider: of onnxruntime, "CPUExecutionProvider" or another one that is installed.
     """
 
     trace: Trace
-    threads: int | None = None
+    backend: Backend = DEFAULT
     seconds: float = 3.0
-    provider: str = CPU
 
     def dense_ms(self) -> float:
         """Median time of the dense network."""
@@ -122,11 +121,11 @@ class Stopwatch:
     def layers(self, models: Sequence[ir.Model]) -> list[dict[str, float]]:
         """Milliseconds by layer of each network."""
         named = {str(k): model for k, model in enumerate(models)}
-        found = profile(named, self._feed, self.threads, _PROFILE_RUNS, _PROFILE_SECONDS, self.provider)
+        found = profile(named, self._feed, self.backend, _PROFILE_RUNS, _PROFILE_SECONDS)
         return [found[name].layers for name in named]
 
     def _compare(self, models: Mapping[str, ir.Model], seconds: float) -> Comparison:
-        return compare(models, self._feed, self.threads, min_runs=_RUNS, max_seconds=seconds, provider=self.provider)
+        return compare(models, self._feed, self.backend, min_runs=_RUNS, max_seconds=seconds)
 
     @cached_property
     def _dense(self) -> ir.Model:

@@ -13,8 +13,8 @@ from slimnet.graph.net import Net
 from slimnet.graph.shrink import absorb, shrinkable
 from slimnet.pipeline.export import Decision, Delivery, check_delivery, deliver
 from slimnet.report.summary import Report
+from slimnet.runtime.backend import Backend, tap
 from slimnet.runtime.feeds import random_inputs
-from slimnet.runtime.session import tap
 
 
 def shrink(
@@ -42,7 +42,7 @@ def shrink(
     original = net.model
     if fold:
         with clock("absorb"):
-            net, count = absorb(net, _probe(net))
+            net, count = absorb(net, _probe(net, delivery.backend))
         notes.append(f"absorbed {count} constant input channels into biases")
     with clock("trace"):
         found = shrinkable(net, assume_masked)
@@ -57,11 +57,11 @@ def shrink(
     return deliver(decision, delivery, clock)
 
 
-def _probe(net: Net) -> Any:
+def _probe(net: Net, backend: Backend) -> Any:
     """Runs a model for some of its inner values on two random inputs."""
 
     def run(model: ir.Model, names: list[str]) -> list[list[npt.NDArray[Any]]]:
-        runner = tap(model, names)
-        return [runner.run(None, random_inputs(net, net.inputs, seed)) for seed in (0, 1)]
+        session = tap(model, names, backend)
+        return [session.run(random_inputs(net, net.inputs, seed)) for seed in (0, 1)]
 
     return run

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from slimnet.graph.plan import Plan
 from slimnet.graph.units import Group, Trace
 from slimnet.methods.base import Scores
 from slimnet.report.layers import histogram, weights
+from slimnet.runtime.onnxruntime import NAME, VERSION
 from slimnet.timing.result import BenchResult
 from slimnet.verification.verify import Verification
 
@@ -109,8 +109,7 @@ def summarise(
             "notes": list(notes),
             "command": figures.command,
             "timing_s": {step: round(s, 4) for step, s in seconds.items()},
-            "versions": {"slimnet": __version__, "onnxruntime": onnxruntime.__version__,
-                         "python": platform.python_version()},
+            "versions": {"slimnet": __version__, NAME: VERSION, "python": platform.python_version()},
         }
     )  # fmt: skip
 

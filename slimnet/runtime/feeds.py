@@ -1,18 +1,15 @@
 """Inputs to feed a network with: their types, their ranges, random ones."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime as ort
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.units import Trace
-
-Feeds = Mapping[str, npt.NDArray[Any]]
+from slimnet.runtime.backend import Feeds as Feeds
 
 
 class HasModel(Protocol):
@@ -23,7 +20,7 @@ class HasModel(Protocol):
 
 
 def random_inputs(
-    source: ort.InferenceSession | ir.Model | HasModel,
+    source: ir.Model | HasModel,
     shapes: Mapping[str, Sequence[int]],
     seed: int = 0,
     bounds: Mapping[str, int] | None = None,
@@ -49,12 +46,9 @@ def random_inputs(
     return feed
 
 
-def input_dtypes(source: ort.InferenceSession | ir.Model | HasModel) -> dict[str, ir.DataType]:
+def input_dtypes(source: ir.Model | HasModel) -> dict[str, ir.DataType]:
     """The element type of every input that has to be fed. Raises BadInput where that is no number or boolean."""
-    if isinstance(source, ort.InferenceSession):
-        kinds = {i.name: i.type for i in source.get_inputs()}
-    else:
-        kinds = {name: repr(value.type).lower() for name, value in fed_inputs(source).items()}
+    kinds = {name: repr(value.type).lower() for name, value in fed_inputs(source).items()}
     for name, kind in kinds.items():
         if kind not in _DTYPES:
             raise BadInput(f"input {name} is of type {kind}: only tensors of numbers and booleans can be fed")

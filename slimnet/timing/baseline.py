@@ -15,10 +15,10 @@ from slimnet.common.errors import BadInput, LatencyRegression
 from slimnet.common.files import essence, existing_file, replacing
 from slimnet.graph.net import Net
 from slimnet.io.onnx_file import load_onnx, save_onnx
-from slimnet.runtime.session import title
+from slimnet.runtime.backend import Backend, Model, RuntimeInfo, title
+from slimnet.runtime.registry import backend as named
 from slimnet.timing.conditions import Conditions, as_net
 from slimnet.timing.gate import Verdict, gate, parse_tolerance
-from slimnet.timing.latency import Model
 from slimnet.timing.result import AFTER, BenchResult
 
 FORMAT = 1
@@ -26,10 +26,21 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Baseline:
-    """A stored model and the conditions it was measured under."""
+    """A stored model and the conditions it was measured under, from the JSON file `path`."""
 
+    path: Path
     net: Net
     conditions: Conditions
+
+    def backend(self, provider: str | None = None, threads: int | None = None) -> Backend:
+        """The backend that the model was measured with, except for what is given.
+
+        Raises:
+            BadInput: it is not installed here.
+        """
+        then = self.conditions.runtime
+        stored = then.name if then.provider is None else f"{then.name}:{then.provider}"
+        return named(provider or stored, then.threads if threads is None else threads)
 
 
 def save(path: str | os.PathLike[str], model: Model, result: BenchResult) -> None:
@@ -52,7 +63,7 @@ def save(path: str | os.PathLike[str], model: Model, result: BenchResult) -> Non
             "format": FORMAT,
             "model": stored.name,
             "sha256": hashes,
-            "conditions": asdict(result.conditions),
+            "conditions": result.conditions.to_json(),
             "latency_ms": asdict(result.comparison.timing(AFTER)),
         }
         temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -72,34 +83,50 @@ def load(path: str | os.PathLike[str]) -> Baseline:
             raise BadInput(
                 f"{file.parent / name}: is not the model {file.name} was made with; write it anew with --save"
             )
-    return Baseline(load_onnx(model, conditions.inputs), conditions)
+    return Baseline(file, load_onnx(model, conditions.inputs), conditions)
 
 
 def check(
     candidate: Model,
-    path: str | os.PathLike[str],
+    baseline: Baseline | str | os.PathLike[str],
     tolerance: str | float = 0.05,
-    threads: int | None = None,
+    backend: Backend | None = None,
     seconds: float = 10.0,
 ) -> Verdict:
-    """Measure `candidate` against the model of the baseline at `path`, under its conditions.
+    """Measure `candidate` against the model of a baseline, under its conditions.
 
-    `tolerance` is how much slower it may be, "5%" or 0.05; `threads` replaces the baseline's number of threads.
-    Raises LatencyRegression when it is slower beyond noise and tolerance, BadInput for bad files and options.
+    Args:
+        candidate: an ONNX file or model.
+        baseline: what `load` has read, or the JSON file.
+        tolerance: how much slower the candidate may be, "5%" or 0.05.
+        backend: what runs both; the baseline's own if None. One without a number of threads takes the baseline's.
+        seconds: time to measure; a candidate that looks slower gets as much again.
+
+    Raises:
+        LatencyRegression: it is slower beyond noise and tolerance.
+        BadInput: bad files and options.
     """
     allowed = parse_tolerance(tolerance)
-    baseline = load(path)
-    conditions = baseline.conditions
-    if threads is not None:
-        conditions = replace(conditions, threads=threads)
+    stored = baseline if isinstance(baseline, Baseline) else load(baseline)
+    conditions, then = stored.conditions, stored.conditions.runtime
+    backend = backend or stored.backend()
+    if backend.threads is None:
+        backend = backend.with_threads(then.threads)
     try:
         net = as_net(candidate, conditions.inputs)
     except BadInput as error:
-        raise BadInput(f"{error} (those are the inputs of {path})") from error
-    verdict = gate(net.model, baseline.net.model, conditions, allowed, seconds)
+        raise BadInput(f"{error} (those are the inputs of {stored.path})") from error
+    verdict = gate(net.model, stored.net.model, conditions, backend, allowed, seconds)
+    verdict = replace(verdict, remarks=_changes(then, backend.describe()))
     if verdict.slower:
-        raise LatencyRegression(f"{title(candidate)} is slower than {path}: {verdict}")
+        raise LatencyRegression(f"{title(candidate)} is slower than {stored.path}: {verdict}")
     return verdict
+
+
+def _changes(then: RuntimeInfo, now: RuntimeInfo) -> tuple[str, ...]:
+    """A remark where a baseline was stored with another runtime, version or provider; an old one names no provider."""
+    same = (then.name, then.version) == (now.name, now.version) and then.provider in (None, now.provider)
+    return () if same else (f"measured with {now}, but the baseline was stored with {then}",)
 
 
 def _check_replaceable(file: Path, stored: Path) -> None:

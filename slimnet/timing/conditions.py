@@ -1,68 +1,76 @@
-"""What a latency depends on beside the model: what is fed, and the machine."""
+"""What a latency depends on beside the model: what is fed, the runtime and the machine."""
 
-import platform
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 
 from slimnet.common.errors import BadInput
 from slimnet.common.inputs import Inputs, parse_inputs
 from slimnet.graph.net import Net
 from slimnet.io.onnx_file import concrete_inputs, load_onnx
+from slimnet.runtime.backend import Model, RuntimeInfo, title
 from slimnet.runtime.feeds import random_inputs
-from slimnet.runtime.session import title
-from slimnet.timing.latency import Model, cores
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The runtime's version, the processor and the cores this process may use."""
-
-    onnxruntime: str
-    cpu: str
-    cores: int
+from slimnet.runtime.onnxruntime import NAME
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Concrete input shapes, exclusive upper bounds of integer inputs, the seed they are drawn with, threads, machine.
+    """What was fed, and what it was run with.
 
-    `threads` is None where the choice was left to onnxruntime.
+    Attributes:
+        inputs: concrete input shapes.
+        bounds: exclusive upper bounds of integer inputs; 2 for those that are not named.
+        seed: that the inputs are drawn with.
+        runtime: the runtime, its settings and the machine.
     """
 
     inputs: dict[str, tuple[int, ...]]
     bounds: dict[str, int]
     seed: int
-    threads: int | None
-    machine: Machine
+    runtime: RuntimeInfo
 
     def feed(self, model: ir.Model) -> dict[str, np.ndarray]:
         """The inputs themselves, in the types that `model` takes."""
         return random_inputs(model, self.inputs, self.seed, self.bounds)
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the runtime's version stands under its name, beside the machine it ran on."""
+        runtime = self.runtime
+        return {
+            "inputs": self.inputs,
+            "bounds": self.bounds,
+            "seed": self.seed,
+            "threads": runtime.threads,
+            "runtime": runtime.name,
+            "provider": runtime.provider,
+            "machine": {runtime.name: runtime.version, "cpu": runtime.cpu, "cores": runtime.cores},
+        }
+
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Conditions":
-        """The inverse of `dataclasses.asdict`. Raises KeyError, TypeError or ValueError for anything else."""
+    def from_json(cls, document: Mapping[str, Any]) -> Conditions:
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else.
+
+        What was written before other runtimes could be chosen names none: it was onnxruntime.
+        """
+        machine, name = document["machine"], str(document.get("runtime", NAME))
         return cls(
             inputs={str(name): tuple(int(n) for n in shape) for name, shape in document["inputs"].items()},
             bounds={str(name): int(bound) for name, bound in document["bounds"].items()},
             seed=int(document["seed"]),
-            threads=None if document["threads"] is None else int(document["threads"]),
-            machine=Machine(**document["machine"]),
+            runtime=RuntimeInfo(
+                name=name,
+                version=str(machine[name]),
+                provider=document.get("provider"),
+                threads=None if document["threads"] is None else int(document["threads"]),
+                cpu=str(machine["cpu"]),
+                cores=int(machine["cores"]),
+            ),
         )
-
-
-def this_machine() -> Machine:
-    """The machine this runs on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return Machine(ort.__version__, names[0] if names else platform.processor() or platform.machine(), cores())
 
 
 def as_net(model: Model, inputs: Inputs = None, batch: int | None = None) -> Net:

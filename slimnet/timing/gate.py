@@ -1,11 +1,12 @@
 """Has a model become slower? A verdict that noise does not change."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import onnx_ir as ir
 
 from slimnet.common.errors import BadInput
+from slimnet.runtime.backend import Backend
 from slimnet.timing.conditions import Conditions
 from slimnet.timing.latency import Comparison, Interval, compare
 
@@ -14,10 +15,19 @@ CANDIDATE, BASELINE = "candidate", "baseline"
 
 @dataclass(frozen=True)
 class Verdict:
-    """A candidate measured against its baseline; `tolerance` is the fraction it may be slower."""
+    """A candidate measured against its baseline.
+
+    Attributes:
+        comparison: the times of both.
+        conditions: what both were run with.
+        tolerance: the fraction that the candidate may be slower.
+        remarks: for the user, beside those of the comparison.
+    """
 
     comparison: Comparison
+    conditions: Conditions
     tolerance: float
+    remarks: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> Interval:
@@ -29,6 +39,11 @@ class Verdict:
         """Whether the candidate is slower beyond both the tolerance and the noise."""
         return self.ratio.low > 1 + self.tolerance
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All remarks for the user, one line each."""
+        return (*self.remarks, *self.comparison.notes)
+
     def to_json(self) -> dict[str, Any]:
         """The verdict in plain values."""
         ratio = self.ratio
@@ -39,7 +54,8 @@ class Verdict:
             "ratio_interval": [ratio.low, ratio.high],
             "tolerance": self.tolerance,
             "latency_ms": times,
-            "notes": list(self.comparison.notes),
+            "conditions": self.conditions.to_json(),
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
@@ -57,20 +73,22 @@ def gate(
     candidate: ir.Model,
     baseline: ir.Model,
     conditions: Conditions,
+    backend: Backend,
     tolerance: float = 0.05,
     seconds: float = 10.0,
     attempts: int = 2,
 ) -> Verdict:
-    """Measure `candidate` against `baseline`, interleaved, for at most `seconds` an attempt.
+    """Measure `candidate` against `baseline` with `backend`, interleaved, for at most `seconds` an attempt.
 
     A candidate that looks slower is measured again in fresh sessions made in the other order, because where a session's
     memory happens to lie can cost a few per cent all its life. It is slower only if all attempts say so.
     """
     models = [(BASELINE, baseline), (CANDIDATE, candidate)]
     feed = conditions.feed(baseline)
+    now = replace(conditions, runtime=backend.describe())
     for attempt in range(attempts):
         ordered = dict(models[:: -1 if attempt % 2 else 1])
-        verdict = Verdict(compare(ordered, feed, conditions.threads, max_seconds=seconds), tolerance)
+        verdict = Verdict(compare(ordered, feed, backend, max_seconds=seconds), now, tolerance)
         if not verdict.slower:
             break
     return verdict

@@ -1,19 +1,15 @@
 """Latencies of networks against each other, measured so that a noisy machine disturbs all of them alike."""
 
 import math
-import os
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_ir as ir
-import onnxruntime as ort
 
 from slimnet.common.errors import BadInput
-from slimnet.runtime.session import CPU, RUNTIME_ERRORS, reason, session
-
-Model = ir.Model | str | os.PathLike[str]
+from slimnet.runtime.backend import Backend, Feeds, Model, RunFailed, Session
+from slimnet.runtime.onnxruntime import DEFAULT
 
 _TOO_FAST_S = 50e-6
 _SAMPLE_S = 500e-6
@@ -74,25 +70,24 @@ class Comparison:
 
 
 def compare(
-    models: Mapping[str, Model | ort.InferenceSession],
-    inputs: Mapping[str, np.ndarray],
-    threads: int | None = None,
+    models: Mapping[str, Model],
+    inputs: Feeds,
+    backend: Backend = DEFAULT,
     min_runs: int = 20,
     max_seconds: float = 10.0,
     tight: float = 0.01,
-    provider: str = CPU,
 ) -> Comparison:
     """Time `models` on the same `inputs`, interleaved run by run, every second round in reverse order.
 
     Measures at least `min_runs` rounds, then goes on until every ratio of medians to the first model is known within
-    the fraction `tight`, or `max_seconds` are over. Models faster than 50 us are run in loops, which a note tells.
-    `threads` and `provider` are for models that are not sessions yet. Raises BadInput when a model cannot be loaded or
-    run on `inputs`.
+    the fraction `tight`, or they have run for `max_seconds`. Models faster than 50 us are run in loops, which a note
+    tells. Raises BadInput when a model cannot be loaded or run on `inputs`.
     """
-    runners = {name: Runner(name, model, inputs, threads, provider) for name, model in models.items()}
+    runners = {name: Runner(name, backend.session(model), inputs) for name, model in models.items()}
     notes = [note for runner in runners.values() if (note := runner.warm_up())]
-    if threads is not None and threads > cores():
-        notes.insert(0, f"{threads} threads share {cores()} cores: fewer threads are likely faster")
+    threads, cores = backend.threads, backend.describe().cores
+    if threads is not None and threads > cores:
+        notes.insert(0, f"{threads} threads share {cores} cores: fewer threads are likely faster")
     samples = _rounds(list(runners.values()), min_runs, max_seconds, tight)
     spread = _spread(samples)
     if spread > _NOISY:
@@ -100,32 +95,18 @@ def compare(
     return Comparison(tuple(runners), samples, {n: r.loops for n, r in runners.items()}, tuple(notes))
 
 
-def cores() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Runner:
-    """One model with its inputs bound, so that a run costs as little Python as possible."""
+    """One model with its inputs bound, and the time it has run for."""
 
-    def __init__(
-        self,
-        name: str,
-        model: Model | ort.InferenceSession,
-        inputs: Mapping[str, np.ndarray],
-        threads: int | None,
-        provider: str = CPU,
-    ) -> None:
+    def __init__(self, name: str, session: Session, inputs: Feeds) -> None:
         self.name = name
         self.loops = 1
-        self._session = model if isinstance(model, ort.InferenceSession) else session(model, threads, provider=provider)
-        self._binding = self._session.io_binding()
-        for needed in self._session.get_inputs():
-            if needed.name not in inputs:
-                raise BadInput(f"{name}: its input {needed.name} is not among the given ones: {', '.join(inputs)}")
-            self._binding.bind_cpu_input(needed.name, np.ascontiguousarray(inputs[needed.name]))
-        for output in self._session.get_outputs():
-            self._binding.bind_output(output.name)
+        self.spent = 0.0
+        for needed in session.inputs:
+            if needed not in inputs:
+                raise BadInput(f"{name}: its input {needed} is not among the given ones: {', '.join(inputs)}")
+        with self._named():
+            self._timed = session.bind(inputs)
 
     def warm_up(self) -> str | None:
         """Run until the caches are warm and choose `loops`; the note to make when that is more than one."""
@@ -140,24 +121,29 @@ class Runner:
 
     def sample(self) -> float:
         """Seconds per run, the mean over one loop."""
-        start = time.perf_counter()
+        with self._named():
+            seconds = self._timed(self.loops)
+        self.spent += seconds
+        return seconds / self.loops
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say of a failure which model it is."""
         try:
-            for _ in range(self.loops):
-                self._session.run_with_iobinding(self._binding)
-        except RUNTIME_ERRORS as error:
-            raise BadInput(f"{self.name}: onnxruntime cannot run it on these inputs: {reason(error)}") from error
-        return (time.perf_counter() - start) / self.loops
+            yield
+        except RunFailed as failure:
+            raise BadInput(f"{self.name}: {failure}") from failure
 
 
 def _rounds(runners: list[Runner], min_runs: int, max_seconds: float, tight: float) -> np.ndarray:
     """Seconds per run [rounds, models]."""
     rows: list[list[float]] = []
-    deadline = time.perf_counter() + max_seconds
+    deadline = max_seconds + sum(runner.spent for runner in runners)
     check = min_runs
     while len(rows) < max(min_runs, _MAX_ROUNDS):
         step = -1 if len(rows) % 2 else 1
         rows.append([runner.sample() for runner in runners[::step]][::step])
-        if len(rows) >= min_runs and time.perf_counter() > deadline:
+        if len(rows) >= min_runs and sum(runner.spent for runner in runners) > deadline:
             break
         if len(rows) == check:
             if _spread(np.array(rows)) <= tight:

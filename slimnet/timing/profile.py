@@ -1,26 +1,25 @@
-"""Time per layer, from onnxruntime's profiler.
+"""Time per layer, from the times of the nodes that a runtime has run.
 
-The runtime fuses nodes, changes layouts and names what it makes after the nodes and values it replaces
+A runtime fuses nodes, changes layouts and names what it makes after the nodes and values it replaces
 (`relu_1_nchwc`, `fc/MatMulAddFusion`). So the model is profiled under labels of our own, `@12@` for its twelfth node,
 which are then read back from the names in the profile and in the graph that was really run.
 """
 
-import json
 import re
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from slimnet.graph.layers import is_layer, layer_name
-from slimnet.runtime.session import CPU, session
+from slimnet.runtime.backend import Backend, Feeds
+from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.timing.latency import Runner
 
 _LABEL = re.compile(r"@(\d+)@")
@@ -61,26 +60,24 @@ class Profile:
 
 def profile(
     models: Mapping[str, ir.Model],
-    inputs: Mapping[str, np.ndarray],
-    threads: int | None = None,
+    inputs: Feeds,
+    backend: Backend = DEFAULT,
     min_runs: int = 20,
     max_seconds: float = 5.0,
-    provider: str = CPU,
 ) -> dict[str, Profile]:
-    """Profile `models` interleaved run by run, for `max_seconds` but `min_runs` runs at least.
+    """Profile `models` interleaved run by run, until they have run for `max_seconds` but `min_runs` runs at least.
 
     The times are means of the middle half of the runs: as robust as medians, and finer than the whole microseconds that
-    the profiler counts in. Raises BadInput when a model cannot be loaded or run on `inputs`.
+    onnxruntime's profiler counts in. Raises BadInput when a model cannot be loaded or run on `inputs`.
     """
     with TemporaryDirectory(prefix="slimnet-") as folder:
         probes = [
-            _Probe(name, model, inputs, threads, Path(folder, str(number)), provider)
+            _Probe(name, model, inputs, backend, Path(folder, str(number)))
             for number, (name, model) in enumerate(models.items())
         ]
         most = _MAX_EVENTS // max(len(probe.graph) for probe in probes)
-        deadline = time.perf_counter() + max_seconds
         runs = -_WARM_UP_RUNS
-        while runs < min_runs or (runs < most and time.perf_counter() < deadline):
+        while runs < min_runs or (runs < most and sum(probe.runner.spent for probe in probes) < max_seconds):
             for probe in probes[:: -1 if runs % 2 else 1]:
                 probe.runner.sample()
             runs += 1
@@ -94,10 +91,9 @@ class _Probe:
         self,
         name: str,
         model: ir.Model,
-        inputs: Mapping[str, np.ndarray],
-        threads: int | None,
+        inputs: Feeds,
+        backend: Backend,
         folder: Path,
-        provider: str,
     ) -> None:
         folder.mkdir()
         labelled = model.clone()
@@ -107,20 +103,15 @@ class _Probe:
             node.name = f"@{number}@"
             for position, output in enumerate(node.outputs):
                 output.name = f"@{number}@{position}"
-        optimised = folder / "optimised.onnx"
-        self._session = session(labelled, threads, True, folder / "profile", optimised, provider)
-        self.graph = ir.load(optimised).graph
-        self.runner = Runner(name, self._session, inputs, threads)
+        self._session = backend.probe(labelled, folder)
+        self.graph = self._session.graph
+        self.runner = Runner(name, self._session, inputs)
 
     def read(self, runs: int) -> Profile:
-        """End profiling; the times of the last `runs` runs."""
-        events = json.loads(Path(self._session.end_profiling()).read_text())
-        times: dict[_Event, list[int]] = defaultdict(list)
-        for event in _outermost(e for e in events if e["cat"] == "Node"):
-            key = _Event(event["name"].removesuffix("_kernel_time"), event["args"]["op_name"])
-            times[key].append(event["dur"])
+        """The times of the last `runs` runs."""
+        times = {_Event(node.name, node.op): node.seconds for node in self._session.nodes()}
         layers = self._layers.of(list(times), self.graph)
-        nodes = [NodeTime(*key, layers[key], _midmean(us[-runs:]) / 1e3) for key, us in times.items()]
+        nodes = [NodeTime(*key, layers[key], _midmean(seconds[-runs:]) * 1e3) for key, seconds in times.items()]
         return Profile(tuple(nodes), runs)
 
 
@@ -187,16 +178,7 @@ def _labels_beside(run: ir.Graph) -> dict[str, int]:
     return beside
 
 
-def _outermost(events: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """The events in order, without those inside another one: an If or a Loop counts its body's time already."""
-    end = -1
-    for event in sorted(events, key=lambda e: (e["ts"], -e["dur"])):
-        if event["ts"] >= end:
-            end = event["ts"] + event["dur"]
-            yield event
-
-
-def _midmean(times: list[int]) -> float:
+def _midmean(times: Sequence[float]) -> float:
     """Mean of the middle half."""
     ordered = np.sort(times)
     cut = len(ordered) // 4

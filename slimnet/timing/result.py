@@ -76,7 +76,7 @@ class BenchResult:
             "latency_ms": {name: asdict(self.comparison.timing(name)) for name in (BEFORE, AFTER)},
             "bench": {
                 "latency_interval": [latency.low, latency.high],
-                "conditions": asdict(self.conditions),
+                "conditions": self.conditions.to_json(),
                 "notes": list(self.comparison.notes),
                 "layers": [layer.to_json() for layer in self.layers],
             },

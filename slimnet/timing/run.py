@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from slimnet.common.errors import BadInput
 from slimnet.common.inputs import Inputs, sizes
 from slimnet.graph.net import Net
-from slimnet.runtime.session import CPU
-from slimnet.timing.conditions import Conditions, as_net, this_machine
-from slimnet.timing.latency import Model, compare
+from slimnet.runtime.backend import Backend, Model
+from slimnet.runtime.onnxruntime import DEFAULT
+from slimnet.timing.conditions import Conditions, as_net
+from slimnet.timing.latency import compare
 from slimnet.timing.profile import profile
 from slimnet.timing.result import AFTER, BEFORE, BenchResult, MacsPerLayer, pair_layers
 
@@ -16,7 +17,7 @@ def bench(
     dense: Model,
     slim: Model,
     inputs: Inputs = None,
-    threads: int | None = None,
+    backend: Backend = DEFAULT,
     batch: int | None = None,
     seconds: float = 10.0,
     layers: bool = False,
@@ -25,16 +26,15 @@ def bench(
     macs: tuple[MacsPerLayer, MacsPerLayer] | None = None,
     bounds: Mapping[str, int] | None = None,
     seed: int = 0,
-    provider: str = CPU,
 ) -> BenchResult:
-    """Time a dense model against a slim one with onnxruntime.
+    """Time a dense model against a slim one.
 
     Both are timed as they are given: pass them through the same export and optimiser before.
 
     Args:
         dense, slim: ONNX files or models that take the same inputs.
         inputs: shapes of the inputs whose size the models leave open, in any form `parse_inputs` takes.
-        threads: size of the thread pool; None leaves it to onnxruntime, which takes every core.
+        backend: what runs them: a runtime with its provider and threads; onnxruntime on the CPU if not given.
         batch: size of the inputs' first axis, where the models leave it open.
         seconds: time to spend on the comparison, and half as much again on the layers. At least `min_runs` runs of each
             model are made, and no more once the ratio is known within 1 %.
@@ -43,7 +43,6 @@ def bench(
             speedup beside the measured one.
         bounds: exclusive upper bounds of integer inputs, such as the row count of the table they index; 2 if not given.
         seed: of the random inputs.
-        provider: execution provider of onnxruntime.
 
     Returns:
         The result, whose `to_json` has the keys of report.json. Raises BadInput for a model that cannot be loaded or
@@ -51,14 +50,14 @@ def bench(
     """
     nets = {BEFORE: as_net(dense, inputs, batch), AFTER: as_net(slim, inputs, batch)}
     check_alike(nets[BEFORE], nets[AFTER])
-    conditions = Conditions(nets[BEFORE].inputs, dict(bounds or {}), seed, threads, this_machine())
+    conditions = Conditions(nets[BEFORE].inputs, dict(bounds or {}), seed, backend.describe())
     models = {name: net.model for name, net in nets.items()}
     feed = conditions.feed(models[BEFORE])
     return BenchResult(
-        comparison=compare(models, feed, threads, min_runs, seconds, provider=provider),
+        comparison=compare(models, feed, backend, min_runs, seconds),
         conditions=conditions,
         macs=(sum(macs[0].values()), sum(macs[1].values())) if macs else (None, None),
-        layers=pair_layers(profile(models, feed, threads, min_runs, seconds / 2, provider), macs) if layers else (),
+        layers=pair_layers(profile(models, feed, backend, min_runs, seconds / 2), macs) if layers else (),
     )
 
 

@@ -37,11 +37,12 @@ def _caption(result: BenchResult) -> Text:
     conditions, latency = result.conditions, result.latency
     before, after = (result.comparison.timing(name) for name in (BEFORE, AFTER))
     inputs = ", ".join(f"{name}={sizes(shape)}" for name, shape in conditions.inputs.items())
-    threads = "all cores" if conditions.threads is None else f"{conditions.threads} threads"
+    runtime = conditions.runtime
+    threads = "all cores" if runtime.threads is None else f"{runtime.threads} threads"
     lines = [
         f"latency speedup {latency.value:.2f}, 95 % interval {latency.low:.2f} to {latency.high:.2f}; "
         f"p90 {before.p90:.4g} and {after.p90:.4g} ms; {before.runs} and {after.runs} runs",
-        f"{inputs}; {threads}; onnxruntime {conditions.machine.onnxruntime}; {conditions.machine.cpu}",
+        f"{inputs}; {threads}; {runtime}; {runtime.cpu}",
         *result.comparison.notes,
     ]
     return Text("\n".join(lines))

@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from slimnet.data.load import Samples
 from slimnet.graph.net import Net
 from slimnet.graph.trace import trace
 from slimnet.methods import DataMethod, create
+from tests.backends import Simulated
 from tests.networks.graphs import net, run
 
 CHAIN = """(float[n,2,4,4] x) => (y) <float[5,2,3,3] w, float[5] b, float[20,3] v>
@@ -118,18 +117,10 @@ def test_half_precision():
 
 
 def test_memory_is_bounded_by_smaller_batches(monkeypatch):
-    sizes, real = [], activations.tap
-
-    def watched(model: Any, values: Any) -> Any:
-        runner = real(model, values)
-        run = runner.run
-        runner.run = lambda names, feed: sizes.append(len(feed["x"])) or run(names, feed)
-        return runner
-
-    monkeypatch.setattr(activations, "tap", watched)
+    backend = Simulated()
     monkeypatch.setattr(activations, "_ELEMENTS", 3 * 5 * 2 * 2)
-    (found,) = maps(trace(net(CHAIN)), samples(7, 2, 4, 4)).values()
-    assert sizes == [3, 3, 1]
+    (found,) = maps(trace(net(CHAIN)), samples(7, 2, 4, 4), backend=backend).values()
+    assert backend.batches == [3, 3, 1]
     assert len(found.pooled) == 7
 
 

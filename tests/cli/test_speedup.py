@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from slimnet.pipeline import search as aiming
-from slimnet.timing.latency import cores
+from slimnet.runtime.machine import cores
 from tests.networks.files import DIGITS, saved, tree
 from tests.networks.named import WIDE
 

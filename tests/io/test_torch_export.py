@@ -9,7 +9,7 @@ from torch import nn
 from slimnet.common.errors import BadInput
 from slimnet.io.load import load
 from slimnet.io.torch_export import export_torch, not_exported
-from slimnet.runtime.session import session
+from slimnet.runtime.onnxruntime import DEFAULT
 
 
 class Two(nn.Module):
@@ -43,7 +43,7 @@ def test_graph_computes_what_the_module_computes_under_its_names(capsys: pytest.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = module(ids, mask)
-    outputs = session(net.model).run(None, {"ids": ids.numpy(), "mask": mask.numpy()})
+    outputs = DEFAULT.session(net.model).run({"ids": ids.numpy(), "mask": mask.numpy()})
     for output, wanted in zip(outputs, expected.values(), strict=True):
         np.testing.assert_allclose(output, wanted.detach().numpy(), atol=1e-5)
 
@@ -80,7 +80,7 @@ def test_dynamic_batch() -> None:
     x = np.random.default_rng(0).standard_normal((3, 1, 28, 28)).astype(np.float32)
     with torch.no_grad():
         expected = source.module(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(session(net.model).run(None, {"x": x})[0], expected, atol=1e-5)
+    np.testing.assert_allclose(DEFAULT.session(net.model).run({"x": x})[0], expected, atol=1e-5)
 
 
 class Branch(nn.Module):

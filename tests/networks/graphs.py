@@ -18,7 +18,7 @@ from slimnet.graph.surgery import mask, slim
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.runtime.feeds import index_bounds, random_inputs
-from slimnet.runtime.session import session
+from slimnet.runtime.onnxruntime import OnnxRuntime
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 
@@ -120,7 +120,7 @@ def feeds(net: Net, seed: int = 0, bounds: Mapping[str, int] | None = None, **si
 
 
 def run(model: ir.Model, feed: Feeds) -> list[npt.NDArray[Any]]:
-    return session(model, 1, optimise=False).run(None, dict(feed))
+    return OnnxRuntime(threads=1).session(model, optimise=False).run(feed)
 
 
 def exact(net: Net, plans: int = 3, allow_inexact: bool = False, prefer: str | None = None) -> Trace:

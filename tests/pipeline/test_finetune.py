@@ -16,7 +16,7 @@ from slimnet.pipeline.export import Delivery
 from slimnet.pipeline.finetune import Training
 from slimnet.pipeline.prune import Budget, prune
 from slimnet.runtime.accuracy import accuracy_of
-from slimnet.runtime.session import session
+from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.training.graph import arrays_of, refreshed, with_weights
 from slimnet.training.loop import Run, accelerator_for
 from slimnet.training.phase import Phase
@@ -100,7 +100,7 @@ def test_the_saved_module_is_the_fine_tuned_one(tmp_path):
     prune(network, "l2", Budget(0.5, round_to=None), Delivery(tmp_path, bench_seconds=0, data=data), training=training)
     slim = slimnet.load_slim(tmp_path, arch=f"{__file__}:cnn")
     x = data.test.__getitems__([3])[0]
-    output = session(slimnet.load(tmp_path / "slim.onnx").model).run(None, {"input": x})[0]
+    output = DEFAULT.session(slimnet.load(tmp_path / "slim.onnx").model).run({"input": x})[0]
     assert np.allclose(slim(torch.from_numpy(x)).detach().numpy(), output, atol=1e-4 * np.abs(output).max())
 
 
@@ -139,9 +139,9 @@ def test_weights_are_written_by_name():
     model = with_weights(network.model, arrays_of(other))
     x = np.random.default_rng(0).random((1, 1, 8, 8), np.float32)
     name = next(iter(network.inputs))
-    assert np.allclose(session(model).run(None, {name: x})[0], other(torch.from_numpy(x)).detach(), atol=1e-5)
+    assert np.allclose(DEFAULT.session(model).run({name: x})[0], other(torch.from_numpy(x)).detach(), atol=1e-5)
     assert not np.allclose(
-        session(network.model).run(None, {name: x})[0], other(torch.from_numpy(x)).detach(), atol=1e-2
+        DEFAULT.session(network.model).run({name: x})[0], other(torch.from_numpy(x)).detach(), atol=1e-2
     )
 
 

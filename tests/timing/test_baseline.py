@@ -4,14 +4,17 @@ import onnx_ir as ir
 import pytest
 
 from slimnet.common.errors import BadInput, LatencyRegression
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing import baseline
 from slimnet.timing.run import bench
+
+ONE = OnnxRuntime(threads=1)
 
 
 @pytest.fixture
 def stored(net, tmp_path):
     """A baseline of the net with 32 channels."""
-    result = bench(net(64), net(32), threads=1, seconds=0.2)
+    result = bench(net(64), net(32), backend=ONE, seconds=0.2)
     baseline.save(tmp_path / "base.json", net(32), result)
     return tmp_path / "base.json"
 
@@ -19,7 +22,7 @@ def stored(net, tmp_path):
 def test_a_baseline_comes_back_as_it_was_saved(net, stored):
     loaded = baseline.load(stored)
     assert loaded.conditions.inputs == {"x": (1, 3, 16, 16)}
-    assert loaded.conditions.threads == 1
+    assert loaded.conditions.runtime.threads == 1
     assert loaded.net.params()["conv1.weight"].shape == (32, 32, 3, 3)
     document = json.loads(stored.read_text())
     assert document["latency_ms"].keys() == {"median", "p90", "runs"}
@@ -50,7 +53,7 @@ def test_the_stored_model_is_measured_and_not_its_old_number(net, stored):
 
 
 def test_a_baseline_can_be_saved_again(net, stored):
-    baseline.save(stored, net(16), bench(net(64), net(16), threads=1, seconds=0.2))
+    baseline.save(stored, net(16), bench(net(64), net(16), backend=ONE, seconds=0.2))
     assert baseline.load(stored).net.params()["conv1.weight"].shape == (16, 16, 3, 3)
 
 

@@ -2,28 +2,30 @@ import numpy as np
 import pytest
 
 from slimnet.common.errors import BadInput
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing import gate as module
-from slimnet.timing.conditions import Conditions, this_machine
+from slimnet.timing.conditions import Conditions
 from slimnet.timing.gate import gate, parse_tolerance
 from slimnet.timing.latency import Comparison
 
-CONDITIONS = Conditions({"x": (1, 3, 16, 16)}, {}, 0, 1, this_machine())
+ONE = OnnxRuntime(threads=1)
+CONDITIONS = Conditions({"x": (1, 3, 16, 16)}, {}, 0, ONE.describe())
 
 
 def test_a_really_slower_model_is_slower(net):
-    verdict = gate(net(64), net(32), CONDITIONS, seconds=0.5)
+    verdict = gate(net(64), net(32), CONDITIONS, ONE, seconds=0.5)
     assert verdict.slower
     assert verdict.ratio.low > 1.05
 
 
 def test_a_faster_model_is_not_slower(net):
-    assert not gate(net(32), net(64), CONDITIONS, seconds=0.5).slower
+    assert not gate(net(32), net(64), CONDITIONS, ONE, seconds=0.5).slower
 
 
 @pytest.mark.parametrize("channels", [8, 64])
 def test_the_same_model_passes_twenty_times_out_of_twenty(net, channels):
     model = net(channels)
-    assert [gate(model, model, CONDITIONS, seconds=0.25).slower for _ in range(20)] == [False] * 20
+    assert [gate(model, model, CONDITIONS, ONE, seconds=0.25).slower for _ in range(20)] == [False] * 20
 
 
 def test_a_model_slower_in_one_of_two_sessions_only_passes(net, monkeypatch):
@@ -35,12 +37,12 @@ def test_a_model_slower_in_one_of_two_sessions_only_passes(net, monkeypatch):
         return Comparison(tuple(models), samples, dict.fromkeys(models, 1), ())
 
     monkeypatch.setattr(module, "compare", compare)
-    assert not gate(net(8), net(8), CONDITIONS).slower
+    assert not gate(net(8), net(8), CONDITIONS, ONE).slower
     assert next(measured, None) is None
 
 
 def test_the_verdict_tells_its_numbers(net):
-    verdict = gate(net(64), net(16), CONDITIONS, tolerance=0.1, seconds=0.3)
+    verdict = gate(net(64), net(16), CONDITIONS, ONE, tolerance=0.1, seconds=0.3)
     for number in (verdict.ratio.value, verdict.ratio.low, 1.1):
         assert f"{number:.3f}" in str(verdict)
     assert verdict.to_json()["slower"] is True

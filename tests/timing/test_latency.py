@@ -4,20 +4,24 @@ import numpy as np
 import pytest
 
 from slimnet.common.errors import BadInput
-from slimnet.runtime.session import session
-from slimnet.timing.latency import Comparison, Runner, compare, cores
+from slimnet.runtime.machine import cores
+from slimnet.runtime.onnxruntime import OnnxRuntime
+from slimnet.timing.latency import Comparison, Runner, compare
+from tests.backends import Simulated
+
+ONE = OnnxRuntime(threads=1)
 
 
 def test_the_ratio_tells_the_slower_model(net, image):
-    measured = compare({"thin": net(16), "wide": net(64)}, image, threads=1, max_seconds=0.5)
+    measured = compare({"thin": net(16), "wide": net(64)}, image, backend=ONE, max_seconds=0.5)
     assert measured.ratio("wide", to="thin").low > 1.5
     assert measured.ratio("thin", to="wide").high < 1 / 1.5
 
 
 def test_timings_are_milliseconds_of_single_runs(net, image):
-    wide = session(net(64), threads=1)
+    wide = net(64)
     start = time.perf_counter()
-    measured = compare({"wide": wide}, image, max_seconds=0.5)
+    measured = compare({"wide": wide}, image, ONE, max_seconds=0.5)
     elapsed = time.perf_counter() - start
     timing = measured.timing("wide")
     assert timing.runs >= 20
@@ -28,10 +32,10 @@ def test_timings_are_milliseconds_of_single_runs(net, image):
 
 def fastest(model, feed):
     """Seconds of the fastest of 50 runs: what load on the machine disturbs least."""
-    times = []
+    times, session = [], ONE.session(model)
     for _ in range(50):
         start = time.perf_counter()
-        model.run(None, feed)
+        session.run(feed)
         times.append(time.perf_counter() - start)
     return min(times)
 
@@ -55,35 +59,33 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     assert 0.88 < covered / 200 <= 1
 
 
-def test_time_is_up_when_it_is_up(net, image, monkeypatch):
-    monkeypatch.setattr(Runner, "sample", lambda _self: time.sleep(0.01) or 0.01)
-    start = time.perf_counter()
-    measured = compare({"a": net(16), "b": net(16)}, image, min_runs=2, max_seconds=0.5, tight=-1.0)
-    assert time.perf_counter() - start < 10
-    assert 2 < len(measured.samples) <= 26
+def test_time_is_up_when_it_is_up(net, image):
+    backend = Simulated(seconds=lambda _model: 0.01)
+    measured = compare({"a": net(16), "b": net(16)}, image, backend, min_runs=2, max_seconds=0.5, tight=-1.0)
+    assert len(measured.samples) == 26
 
 
 def test_the_fewest_runs_are_made_however_little_time_there_is(net, image):
-    assert compare({"a": net(16)}, image, threads=1, min_runs=33, max_seconds=0.0).timing("a").runs >= 33
+    assert compare({"a": net(16)}, image, backend=ONE, min_runs=33, max_seconds=0.0).timing("a").runs >= 33
 
 
 def test_a_model_too_fast_to_time_is_looped_and_says_so(net, image):
     tiny = {"x": image["x"][:, :, :4, :4]}
-    measured = compare({"tiny": net(4, size=4)}, tiny, threads=1, max_seconds=0.2)
+    measured = compare({"tiny": net(4, size=4)}, tiny, backend=ONE, max_seconds=0.2)
     assert measured.loops["tiny"] > 1
     assert measured.timing("tiny").runs == len(measured.samples) * measured.loops["tiny"]
     assert any("tiny" in note and "loops" in note for note in measured.notes)
 
 
 def test_more_threads_than_cores_is_noted(net, image):
-    many = compare({"a": net(16)}, image, threads=cores() + 1, min_runs=2, max_seconds=0.1)
+    many = compare({"a": net(16)}, image, backend=OnnxRuntime(threads=cores() + 1), min_runs=2, max_seconds=0.1)
     assert any(f"{cores() + 1} threads" in note for note in many.notes)
 
 
 def test_a_busy_machine_is_noted(net, image, monkeypatch):
     rng = np.random.default_rng(0)
     monkeypatch.setattr(Runner, "sample", lambda _self: rng.lognormal(-5, 1.5))
-    noisy = compare({"a": net(16), "b": net(16)}, image, threads=1, max_seconds=0.0)
+    noisy = compare({"a": net(16), "b": net(16)}, image, backend=ONE, max_seconds=0.0)
     assert any("busy" in note for note in noisy.notes)
 
 

@@ -3,12 +3,15 @@ import pytest
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.layers import layer_name
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing.latency import compare
 from slimnet.timing.profile import profile
 
+ONE = OnnxRuntime(threads=1)
+
 
 def test_fused_and_reordered_nodes_are_counted_in_their_layers(net, image):
-    measured = profile({"net": net(32)}, image, threads=1, max_seconds=0.2)["net"]
+    measured = profile({"net": net(32)}, image, backend=ONE, max_seconds=0.2)["net"]
     assert {node.op for node in measured.nodes} >= {"Conv", "ReorderOutput"}
     layers = [name for name in measured.layers if not name.startswith("(")]
     assert layers == ["conv0", "conv1", "conv2", "fc"]
@@ -16,20 +19,20 @@ def test_fused_and_reordered_nodes_are_counted_in_their_layers(net, image):
 
 def test_layers_sum_to_the_total_and_the_total_to_the_latency(net, image):
     model = net(64)
-    measured = profile({"net": model}, image, threads=1, max_seconds=0.3)["net"]
+    measured = profile({"net": model}, image, backend=ONE, max_seconds=0.3)["net"]
     assert sum(measured.layers.values()) == pytest.approx(measured.total)
-    latency = compare({"net": model}, image, threads=1, max_seconds=0.3).timing("net").median
+    latency = compare({"net": model}, image, backend=ONE, max_seconds=0.3).timing("net").median
     assert latency / 6 < measured.total < latency * 6
 
 
 def test_the_layer_with_most_work_takes_most_time(net, image):
-    layers = profile({"net": net(64)}, image, threads=1, max_seconds=0.3)["net"].layers
+    layers = profile({"net": net(64)}, image, backend=ONE, max_seconds=0.3)["net"].layers
     assert layers["conv1"] > 2 * layers["conv0"]
 
 
 def test_models_that_fuse_differently_share_their_layers(net, image):
     # 62 channels are not a multiple of 4, which the runtime's blocked layout asks for.
-    both = profile({"dense": net(64), "slim": net(62)}, image, threads=1, max_seconds=0.3)
+    both = profile({"dense": net(64), "slim": net(62)}, image, backend=ONE, max_seconds=0.3)
     dense, slim = ([n for n in both[k].layers if not n.startswith("(")] for k in ("dense", "slim"))
     assert dense == slim
     assert {n.op for n in both["dense"].nodes} != {n.op for n in both["slim"].nodes}
@@ -43,14 +46,14 @@ def test_a_residual_sum_goes_to_the_convolution_it_is_fused_into(text, image):
             main = Conv <pads = [1,1,1,1]> (r, w_main)  short = Conv (r, w_short)
             sum = Add (main, short)  y = Relu (sum)
         }""")
-    measured = profile({"net": model}, image, threads=1, max_seconds=0.1)["net"]
+    measured = profile({"net": model}, image, backend=ONE, max_seconds=0.1)["net"]
     assert sorted(measured.layers) == ["w_in", "w_main", "w_short"]
 
 
 def test_a_bias_added_to_a_product_is_part_of_it(text):
     model = text("g (float[2,8,16] x, float[16,32] w, float[32] w_bias) => (float[2,8,32] y) {"
                  " h = MatMul (x, w)  s = Add (h, w_bias)  y = Relu (s) }")  # fmt: skip
-    measured = profile({"net": model}, {"x": np.ones((2, 8, 16), np.float32)}, threads=1, max_seconds=0.1)["net"]
+    measured = profile({"net": model}, {"x": np.ones((2, 8, 16), np.float32)}, backend=ONE, max_seconds=0.1)["net"]
     assert [name for name in measured.layers if not name.startswith("(")] == ["w"]
     assert "Add" not in {node.op for node in measured.nodes}
 
@@ -63,7 +66,7 @@ def test_the_body_of_an_if_counts_once(text):
         >
     }""")
     feed = {"c": np.array(True), "x": np.ones((64, 64), np.float32)}
-    measured = profile({"net": model}, feed, threads=1, max_seconds=0.1)["net"]
+    measured = profile({"net": model}, feed, backend=ONE, max_seconds=0.1)["net"]
     assert list(measured.layers) == ["(If)"]
 
 

@@ -4,11 +4,14 @@ import onnx_ir as ir
 import pytest
 
 from slimnet.common.errors import BadInput
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing.run import bench
+
+ONE = OnnxRuntime(threads=1)
 
 
 def test_the_keys_are_those_of_the_report(net):
-    document = json.loads(json.dumps(bench(net(64), net(16), threads=1, seconds=0.2).to_json()))
+    document = json.loads(json.dumps(bench(net(64), net(16), backend=ONE, seconds=0.2).to_json()))
     assert document["speedup"].keys() == {"flops", "latency", "efficiency"}
     assert document["latency_ms"].keys() == {"before", "after"}
     assert document["latency_ms"]["after"].keys() == {"median", "p90", "runs"}
@@ -19,7 +22,7 @@ def test_the_keys_are_those_of_the_report(net):
 
 def test_efficiency_is_latency_speedup_per_flops_speedup(net):
     macs = ({"conv0": 6.0, "conv1": 12.0}, {"conv0": 3.0, "conv1": 3.0})
-    result = bench(net(64), net(16), threads=1, seconds=0.3, layers=True, macs=macs)
+    result = bench(net(64), net(16), backend=ONE, seconds=0.3, layers=True, macs=macs)
     assert result.model.flops == 3.0
     assert result.model.efficiency == pytest.approx(result.latency.value / 3)
     layers = {layer.name: layer for layer in result.layers}
@@ -30,11 +33,11 @@ def test_efficiency_is_latency_speedup_per_flops_speedup(net):
 
 def test_files_and_models_can_be_mixed(net, tmp_path):
     ir.save(net(16), tmp_path / "slim.onnx")
-    assert bench(net(64), tmp_path / "slim.onnx", threads=1, seconds=0.2).latency.low > 1.5
+    assert bench(net(64), tmp_path / "slim.onnx", backend=ONE, seconds=0.2).latency.low > 1.5
 
 
 def test_a_batch_fills_the_open_axis(net):
-    one, eight = (bench(net(32, batch="N"), net(32, batch="N"), batch=b, threads=1, seconds=0.2) for b in (None, 8))
+    one, eight = (bench(net(32, batch="N"), net(32, batch="N"), batch=b, backend=ONE, seconds=0.2) for b in (None, 8))
     assert one.conditions.inputs == {"x": (1, 3, 16, 16)}
     assert eight.conditions.inputs == {"x": (8, 3, 16, 16)}
     assert eight.model.ms[0] > 2 * one.model.ms[0]

@@ -2,13 +2,16 @@ import io
 
 from rich.console import Console
 
+from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing.run import bench
 from slimnet.timing.table import bench_table
+
+ONE = OnnxRuntime(threads=1)
 
 
 def test_the_table_has_the_model_and_every_layer(net):
     macs = ({"conv0": 8e6, "conv1": 8e6}, {"conv0": 4e6, "conv1": 1e6})
-    result = bench(net(64), net(32), threads=1, seconds=0.2, layers=True, macs=macs)
+    result = bench(net(64), net(32), backend=ONE, seconds=0.2, layers=True, macs=macs)
     console = Console(width=120, file=io.StringIO(), record=True)
     console.print(bench_table(result))
     rows = {line.split()[0]: line.split()[1:] for line in console.export_text().splitlines() if line.strip()}
