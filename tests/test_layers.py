@@ -30,7 +30,13 @@ FOREIGN = {
 }
 #: Modules that may load torch as they are loaded: imported by others only when it is needed.
 CORNER = (
-    *("slimnet.io.torch_", "slimnet.training.", "slimnet.methods.", "slimnet.calibration.gradients"),
+    *(
+        "slimnet.io.torch_",
+        "slimnet.training.",
+        "slimnet.methods.",
+        "slimnet.calibration.classifier",
+        "slimnet.calibration.gradients",
+    ),
     *("slimnet.pipeline.finetune", "slimnet.pipeline.iterative", "slimnet.pipeline.train"),
 )
 #: The methods that work on numpy arrays, for which pruning an ONNX file needs no torch.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from slimnet.analysis import gaussian
 from slimnet.analysis.similarity import lowest, overlap, relative_variance, spearman
-from slimnet.calibration.evidence import evidence
+from slimnet.calibration.measurements import measure
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.data.load import Data
@@ -160,7 +160,7 @@ def _scored(
     trace: Trace, data: Data | None, clock: Clock, backend: Backend
 ) -> tuple[dict[str, tuple[Method, Scores]], dict[str, str]]:
     """Method and scores of every criterion that can rank something, and why the others cannot."""
-    measured = _evidence(trace, data, clock, backend)
+    measured = _measured(trace, data, clock, backend)
     params = trace.params()
     found: dict[str, tuple[Method, Scores]] = {}
     skipped: dict[str, str] = {}
@@ -168,7 +168,7 @@ def _scored(
         method = create(name)
         try:
             if isinstance(method, DataMethod):
-                method.evidence = measured(method)
+                method.statistics = measured(method)
             with clock("score"):
                 found[name] = method, method.score(params, trace.groups)
         except BadInput as error:
@@ -178,19 +178,19 @@ def _scored(
     return found, skipped
 
 
-def _evidence(
+def _measured(
     trace: Trace, data: Data | None, clock: Clock, backend: Backend
 ) -> Callable[[DataMethod], Mapping[str, Any]]:
-    """Measures what the criteria have to see, each kind once; raises BadInput where that is not possible."""
+    """A function that measures the statistics a criterion needs, each kind once; it raises BadInput where it cannot."""
     seen: dict[str, Mapping[str, Any]] = {}
 
-    def measure(method: DataMethod) -> Mapping[str, Any]:
+    def once(method: DataMethod) -> Mapping[str, Any]:
         if method.needs not in seen:
             with clock("evidence"):
-                seen[method.needs] = evidence(method, trace, data, backend)
+                seen[method.needs] = measure(method, trace, data, backend)
         return seen[method.needs]
 
-    return measure
+    return once
 
 
 def _zeroed(scores: Scores) -> Scores:

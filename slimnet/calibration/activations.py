@@ -1,4 +1,4 @@
-"""What units put out on data, measured by running any ONNX network."""
+"""Statistics of the activations of units on data, measured by running any ONNX network."""
 
 from __future__ import annotations
 
@@ -9,59 +9,46 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
+from slimnet.calibration.taps import Tap, taps
 from slimnet.common.errors import BadInput
-from slimnet.data.load import Samples
-from slimnet.graph.axes import Ids, is_live
-from slimnet.graph.op import Traced
-from slimnet.graph.registry import Trait, traits_of
+from slimnet.data.samples import Samples, evenly
 from slimnet.graph.units import Trace
-from slimnet.methods.from_data import Maps
+from slimnet.methods.from_data import ActivationStatistics
 from slimnet.runtime.backend import Backend, tap
 from slimnet.runtime.feeds import input_dtypes
 from slimnet.runtime.onnxruntime import DEFAULT
 
-#: Elements of all maps that are held at a time: 256 MiB of float32.
+#: Elements of all activations that are held at a time: 256 MiB of float32.
 _ELEMENTS = 1 << 26
 
 
-@dataclass(frozen=True)
-class Carrier:
-    """An axis of a value on which units of a group lie: its index `index[k]` belongs to the group's unit `unit[k]`."""
-
-    value: str
-    axis: int
-    index: Ids
-    unit: Ids
-
-
-def maps(
+def activation_statistics(
     trace: Trace,
     samples: Samples,
     above: float = 1e-4,
     batch: int = 64,
     limit: int = 5000,
     backend: Backend = DEFAULT,
-) -> dict[str, Maps]:
-    """Statistics of the activations of every unit, over all values that `carriers` finds for it.
+) -> dict[str, ActivationStatistics]:
+    """Statistics of the activations of every unit, over all values that `taps` finds for it.
 
     Args:
-        trace: of a network with one input, whose first axis counts samples.
-        samples: what to run it on.
-        above: entries whose absolute value is larger count as active.
-        batch: samples at a time, fewer where their maps would not fit into memory; a network whose file fixes the
-            batch size runs with that.
-        limit: so many of the samples are used at most, evenly spaced.
-        backend: what runs the network.
+        trace: The trace of a network with one input, whose first axis counts samples.
+        samples: What to run it on.
+        above: Entries whose absolute value is larger count as active.
+        batch: Samples at a time, fewer where their activations would not fit into memory; a network whose file fixes
+            the batch size runs with that.
+        limit: The largest number of samples that are used, evenly spaced.
+        backend: What runs the network.
 
     Returns:
-        `Maps` by group name; groups that no value carries are left out.
+        The statistics by group name; groups whose units no value carries are left out.
 
     Raises:
-        BadInput: samples that do not fit the network, or fewer than one batch of fixed size.
+        BadInput: The samples do not fit the network, or are fewer than one batch of fixed size.
     """
-    found = {group.name: parts for group, parts in zip(trace.groups, carriers(trace), strict=True) if parts}
+    found = {group.name: parts for group, parts in zip(trace.groups, taps(trace), strict=True) if parts}
     sizes = {group.name: len(group) for group in trace.groups}
     sums = {name: _Sums(parts, sizes[name]) for name, parts in found.items()}
     values = list(dict.fromkeys(part.value for parts in found.values() for part in parts))
@@ -73,17 +60,11 @@ def maps(
     return {name: part.result() for name, part in sums.items()}
 
 
-def evenly(samples: Samples, limit: int) -> Samples:
-    """At most so many of the samples, evenly spaced, for many data sets are sorted by class."""
-    count = min(limit, len(samples))
-    return samples.take(np.arange(count) * len(samples) // count)
-
-
 @dataclass
 class _Sums:
-    """Running sums over batches of one group."""
+    """The running sums over batches for one group, whose units `parts` show."""
 
-    parts: Sequence[Carrier]
+    parts: Sequence[Tap]
     units: int
     active: npt.NDArray[np.float64] = field(init=False)
     entries: npt.NDArray[np.float64] = field(init=False)
@@ -104,9 +85,9 @@ class _Sums:
         with np.errstate(invalid="ignore"):  # NaN, "cannot be ranked", for a unit that is not seen
             self.pooled.append((total / count[:, None]).T.astype(np.float32))
 
-    def result(self) -> Maps:
+    def result(self) -> ActivationStatistics:
         with np.errstate(invalid="ignore"):
-            return Maps(self.active / self.entries, np.concatenate(self.pooled))
+            return ActivationStatistics(self.active / self.entries, np.concatenate(self.pooled))
 
 
 def _by_index(array: npt.NDArray[Any], axis: int, samples: int) -> npt.NDArray[Any]:
@@ -115,79 +96,6 @@ def _by_index(array: npt.NDArray[Any], axis: int, samples: int) -> npt.NDArray[A
     if axis != 0 and array.shape[0] == samples:
         return lines.reshape(len(lines), samples, -1)
     return np.broadcast_to(lines.reshape(len(lines), 1, -1), (len(lines), samples, lines[0].size))
-
-
-# -- where units can be seen -----------------------------------------------------------------------------------------
-
-
-def carriers(trace: Trace) -> list[list[Carrier]]:
-    """For each group: the values right behind the first nonlinearity after each of its layers.
-
-    Of x * sigmoid(x) and the like the product counts. The layers' own outputs stand in where no nonlinearity follows,
-    and where there are no layers, the first value that carries the units.
-    """
-    group_of_unit = np.repeat(np.arange(len(trace.groups)), [len(group) for group in trace.groups])
-    carried = {value: _groups_on(trace, traced, group_of_unit) for value, traced in trace.values.items()}
-    data = {value: axes for value, axes in carried.items() if axes and not trace.values[value].parameter}
-    layers = dict.fromkeys(node for node, _, _ in trace.layers)
-    out = []
-    for g, group in enumerate(trace.groups):
-        mine = {value: axes[g] for value, axes in data.items() if g in axes}
-        makers = [node for node in layers if any(g in carried.get(v, ()) for v in _parameters(trace, node))]
-        made = [value for node in makers for value in node.outputs if value in mine]
-        seen = _activations(made, mine, layers) or made or list(mine)[:1]
-        out.append([_carrier(trace, value, mine[value], group.units) for value in seen])
-    return out
-
-
-def _parameters(trace: Trace, node: ir.Node) -> list[ir.Value]:
-    return [v for v in node.inputs if v is not None and v in trace.values and trace.values[v].parameter]
-
-
-def _groups_on(trace: Trace, traced: Traced, group_of_unit: Ids) -> dict[int, int]:
-    """The groups with units on a value, and the first axis they lie on."""
-    found: dict[int, int] = {}
-    for axis, ids in enumerate(traced.axes or ()):
-        if is_live(ids):
-            units = trace.unit_of_id[np.abs(ids)]
-            for g in np.unique(group_of_unit[units[units >= 0]]).tolist():
-                found.setdefault(g, axis)
-    return found
-
-
-def _activations(
-    made: Sequence[ir.Value], mine: Mapping[ir.Value, int], layers: Mapping[ir.Node, None]
-) -> list[ir.Value]:
-    """Where the units first come out of a nonlinearity, following them from their layers but not through others."""
-    raw, found = dict.fromkeys(made), dict[ir.Value, None]()
-    queue = list(made)
-    while queue:
-        for node in queue.pop(0).consumers():
-            outputs = [value for value in node.outputs if value in mine and value not in raw]
-            if Trait.NONLINEAR in traits_of(node):
-                found |= dict.fromkeys(_gated(value, raw, mine) for value in outputs)
-            elif node not in layers:
-                raw |= dict.fromkeys(outputs)
-                queue += outputs
-    return list(found)
-
-
-def _gated(value: ir.Value, raw: Mapping[ir.Value, None], mine: Mapping[ir.Value, int]) -> ir.Value:
-    """The product of a nonlinear value with what it was made from, if that is where it goes; else the value itself."""
-    follow = value
-    while len(users := follow.consumers()) == 1 and Trait.SCALES in traits_of(users[0]):
-        follow = users[0].outputs[0]
-        if users[0].op_type == "Mul" and follow in mine and any(other in raw for other in users[0].inputs):
-            return follow
-    return value
-
-
-def _carrier(trace: Trace, value: ir.Value, axis: int, units: Ids) -> Carrier:
-    axes = trace.values[value].axes
-    assert axes is not None
-    unit = trace.unit_of_id[np.abs(axes[axis])] - units[0]
-    index = np.flatnonzero((unit >= 0) & (unit < len(units)))
-    return Carrier(value.name or "", axis, index, unit[index])
 
 
 # -- running ---------------------------------------------------------------------------------------------------------

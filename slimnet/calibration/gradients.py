@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
@@ -13,9 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from slimnet.calibration.activations import evenly
-from slimnet.common.errors import BadInput
-from slimnet.data.load import Samples
+from slimnet.calibration.classifier import evaluating
+from slimnet.data.samples import Samples, evenly
 
 Arrays: TypeAlias = dict[str, npt.NDArray[np.float32]]
 
@@ -36,7 +34,7 @@ def gradients(module: nn.Module, samples: Samples, batch: int = 256) -> Arrays:
     """
     params = _trained(module)
     total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in params.items()}
-    with _evaluating(module):
+    with evaluating(module):
         for x, y in _on_device(module, samples, batch):
             loss = F.cross_entropy(module(x), y, reduction="sum") / len(samples)
             for name, g in _gradients(loss, params).items():
@@ -60,7 +58,7 @@ def fisher(module: nn.Module, samples: Samples, batch: int = 64, limit: int = 10
     total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in params.items()}
     few = evenly(samples, limit)
     size = max(1, min(batch, _ELEMENTS // max(1, sum(p.numel() for p in params.values()))))
-    with _evaluating(module):
+    with evaluating(module):
         for x, y in _on_device(module, few, size):
             for name, square in _squares(module, params, x, y).items():
                 total[name] += square / len(few)
@@ -106,39 +104,3 @@ def _on_device(module: nn.Module, samples: Samples, size: int) -> Iterator[tuple
     device = next(module.parameters()).device
     for x, y in samples.batches(size):
         yield torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """In eval mode, and afterwards as before, module by module."""
-    modes = {m: m.training for m in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for m, mode in modes.items():
-            m.training = mode
-
-
-def check_classes(module: nn.Module, samples: Samples, data: str) -> None:
-    """Refuse labels that the network has no output for.
-
-    Raises:
-        BadInput: the network does not run on the samples, is no classifier, or has too few outputs.
-    """
-    x, _ = samples.__getitems__([0])
-    try:
-        with torch.no_grad():
-            output = module.eval()(torch.from_numpy(x).to(next(module.parameters()).device))
-    except RuntimeError as error:
-        raise BadInput(
-            f"--data {data}: the network does not run on samples of shape {list(x.shape[1:])}: {error}"
-        ) from None
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise BadInput(f"--data {data}: training needs a network whose output is one vector of class scores a sample")
-    classes = int(samples.y.max()) + 1
-    if classes > output.shape[1]:
-        raise BadInput(
-            f"--data {data}: has {classes} classes, and the network {output.shape[1]} outputs; give the data it was "
-            "trained on, or another --arch, such as ...?num_classes=N"
-        )

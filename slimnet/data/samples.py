@@ -84,6 +84,12 @@ class Samples:
         return replace(self, x=self.x.take(indices, 0), y=self.y[indices])
 
 
+def evenly(samples: Samples, limit: int) -> Samples:
+    """At most `limit` of the samples, evenly spaced, for many data sets are sorted by class."""
+    count = min(limit, len(samples))
+    return samples.take(np.arange(count) * len(samples) // count)
+
+
 def labelled(x: np.ndarray, y: np.ndarray, where: str) -> Samples:
     """Samples from arrays that a user gave; `where` begins the messages.
 

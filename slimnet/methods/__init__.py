@@ -13,7 +13,7 @@ from slimnet.methods.registry import catalog, names
 if TYPE_CHECKING:
     from slimnet.methods.base import DataMethod, Method, Params, Scores, by_mean, unranked
     from slimnet.methods.criteria import filters, score
-    from slimnet.methods.from_data import Maps
+    from slimnet.methods.from_data import ActivationStatistics
     from slimnet.methods.lookup import create, is_training, register
     from slimnet.methods.training import TrainingMethod
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _HOME = {
     **dict.fromkeys(("DataMethod", "Method", "Params", "Scores", "by_mean", "unranked"), "base"),
     **dict.fromkeys(("create", "is_training", "register"), "lookup"),
-    "Maps": "from_data",
+    "ActivationStatistics": "from_data",
     "TrainingMethod": "training",
     **dict.fromkeys(("filters", "score"), "criteria"),
 }
 
 __all__ = [
+    "ActivationStatistics",
     "DataMethod",
-    "Maps",
     "Method",
     "Params",
     "Scores",

@@ -24,7 +24,7 @@ Normalise: TypeAlias = Callable[["Sequence[Group]", Sequence[npt.NDArray[np.floa
 
 
 #: What a `DataMethod` may need to see.
-NEEDS = ("maps", "gradients", "fisher")
+NEEDS = ("activations", "gradients", "fisher")
 
 
 class Method(ABC):
@@ -45,25 +45,26 @@ class Method(ABC):
 
 
 class DataMethod(Method):
-    """A criterion that ranks by something measured on data.
+    """A criterion that ranks by statistics of the network on data, which somebody else measures.
 
     Attributes:
-        needs: "maps" (group name -> `Maps`), "gradients" (parameter name -> mean gradient of the loss, in its shape)
-            or "fisher" (parameter name -> mean square of the gradients of single samples).
-        evidence: just that; to be set before `score` is called.
+        needs: The kind of statistics, one of `NEEDS`: "activations" (`ActivationStatistics` by group name), "gradients"
+            (the mean gradient of the loss by parameter name, in its shape) or "fisher" (the mean square of the
+            gradients of single samples, likewise).
+        statistics: Those statistics, which are set before `score` is called; None until then.
     """
 
     needs: ClassVar[str]
-    evidence: Mapping[str, Any] | None = None
+    statistics: Mapping[str, Any] | None = None
 
     def measured(self) -> Mapping[str, Any]:
-        """The evidence. Raises BadInput if there is none."""
-        if self.evidence is None:
+        """The statistics. Raises BadInput if there are none."""
+        if self.statistics is None:
             raise BadInput("this method ranks by what it sees in data: it needs --data, such as --data digits")
-        return self.evidence
+        return self.statistics
 
-    def evidence_options(self) -> dict[str, Any]:
-        """How the evidence is to be measured, as keyword arguments of the function that does."""
+    def measurement_options(self) -> dict[str, Any]:
+        """How the statistics are to be measured, as keyword arguments of the function that measures them."""
         return {}
 
     def normalise(self, groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]]) -> Scores:

@@ -1,6 +1,6 @@
 """Criteria that look at data: what units do on it, and what their weights mean for the loss, in numpy.
 
-They rank by evidence that somebody else has measured (`needs` says which) and knows no network and no runtime.
+They rank by statistics that somebody else has measured (`needs` says which), and know no network and no runtime.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Maps:
-    """What the units of a group put out on data.
+class ActivationStatistics:
+    """Statistics of the activations of the units of a group on data.
 
     Attributes:
-        active: float64 [units], the fraction of their entries that are larger than a threshold.
-        pooled: float32 [samples, units], the mean of their entries for each sample.
+        active: float64 [units], the fraction of a unit's activations whose absolute value is above a threshold.
+        pooled: float32 [samples, units], the mean activation of a unit on each sample.
     """
 
     active: Array
@@ -47,15 +47,15 @@ class ActiveFraction(DataMethod):
         sigma: threshold on the absolute activation (Huang et al. 2021, Table 1).
     """
 
-    needs = "maps"
+    needs = "activations"
     sigma: float = 1e-4
 
-    def evidence_options(self) -> dict[str, Any]:
+    def measurement_options(self) -> dict[str, Any]:
         return {"above": self.sigma}
 
     def score(self, params: Params, groups: Sequence[Group]) -> Scores:
-        maps = self.measured()
-        return [maps[g.name].active if g.name in maps else _unknown(g) for g in groups]
+        found = self.measured()
+        return [found[g.name].active if g.name in found else _unknown(g) for g in groups]
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Entropy(DataMethod):
         bins: of the histogram, equally wide between the unit's least and largest value.
     """
 
-    needs = "maps"
+    needs = "activations"
     bins: int = 100
 
     def __post_init__(self) -> None:
@@ -74,8 +74,8 @@ class Entropy(DataMethod):
             raise BadInput(f"entropy: bins={self.bins} must be at least 1")
 
     def score(self, params: Params, groups: Sequence[Group]) -> Scores:
-        maps = self.measured()
-        return [entropies(maps[g.name].pooled, self.bins) if g.name in maps else _unknown(g) for g in groups]
+        found = self.measured()
+        return [entropies(found[g.name].pooled, self.bins) if g.name in found else _unknown(g) for g in groups]
 
 
 def entropies(values: npt.NDArray[Any], bins: int) -> Array:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from slimnet.calibration.gradients import check_classes
+from slimnet.calibration.classifier import check_classes
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput, VerifyFailed
 from slimnet.common.files import essence

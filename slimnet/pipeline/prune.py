@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from slimnet.analysis.compressibility import Rule
-from slimnet.calibration.evidence import evidence
+from slimnet.calibration.measurements import measure
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.graph.axes import Bools
@@ -230,7 +230,7 @@ class _Job:
             data = self.training.data if self.training is not None else self.delivery.data
             try:
                 with self.clock("evidence"):
-                    scorer.evidence = evidence(scorer, self.traced, data, self.delivery.backend)
+                    scorer.statistics = measure(scorer, self.traced, data, self.delivery.backend)
             except BadInput as error:
                 raise BadInput(f"--method {method}: {error}") from error
         with self.clock("score"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from slimnet.calibration.gradients import check_classes
+from slimnet.calibration.classifier import check_classes
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.common.files import replacing

@@ -41,7 +41,7 @@ class ByPlace(Method):
 class Busiest(DataMethod):
     \"\"\"Units that put out much go first.\"\"\"
 
-    needs = "maps"
+    needs = "activations"
 
     def score(self, params, groups):
         return [-self.measured()[group.name].pooled.mean(axis=0) for group in groups]
@@ -73,7 +73,7 @@ class Blind(DataMethod):
 
 @dataclass(frozen=True)
 class Frozen(DataMethod):
-    needs = "maps"
+    needs = "activations"
 
     def score(self, params, groups):
         return []
@@ -233,7 +233,7 @@ def trained(folder: Path) -> Path:
         ("Unrelated", "Unrelated is no subclass of slimnet.methods.Method"),
         ("number", "number is no subclass"),
         ("Half", "Half lacks score(); define it"),
-        ("Blind", "Blind.needs must be one of: maps, gradients, fisher"),
+        ("Blind", "Blind.needs must be one of: activations, gradients, fisher"),
         ("Frozen", "leave frozen out"),
         ("Demanding", "making one fails with TypeError"),
         ("Short", "Short.score(): gives shape [1] for group conv1; give [8]"),

@@ -8,12 +8,18 @@ from torch.nn import functional as F
 
 from slimnet.calibration.gradients import fisher, gradients
 from slimnet.common.errors import BadInput
-from slimnet.data.load import Samples
+from slimnet.data.samples import Samples
 from slimnet.graph.units import Group, Member, Role
-from slimnet.methods import DataMethod, Maps, create
+from slimnet.methods import ActivationStatistics, DataMethod, create
 from slimnet.methods.from_data import entropies
 
-NEEDS = {"apoz": "maps", "entropy": "maps", "taylor-l1": "gradients", "taylor-l2": "gradients", "fisher": "fisher"}
+NEEDS = {
+    "apoz": "activations",
+    "entropy": "activations",
+    "taylor-l1": "gradients",
+    "taylor-l2": "gradients",
+    "fisher": "fisher",
+}
 
 
 def group(tensor: str = "w", units: int = 1, axis: int = 0, role: Role = Role.OUT) -> Group:
@@ -21,10 +27,10 @@ def group(tensor: str = "w", units: int = 1, axis: int = 0, role: Role = Role.OU
     return Group(tensor, np.arange(units), (member,), "kind")
 
 
-def ranked(name: str, evidence: Any, params: Any, groups: list[Group], **options: Any) -> list[np.ndarray]:
+def ranked(name: str, statistics: Any, params: Any, groups: list[Group], **options: Any) -> list[np.ndarray]:
     made = create(name, **options)
     assert isinstance(made, DataMethod)
-    made.evidence = evidence
+    made.statistics = statistics
     return made.score(params, groups)
 
 
@@ -48,7 +54,7 @@ def test_fisher_by_hand():
 )
 def test_entropy_by_hand(values, bins, want):
     pooled = np.array(values, float)[:, None]
-    maps = {"w": Maps(np.zeros(1), pooled)}
+    maps = {"w": ActivationStatistics(np.zeros(1), pooled)}
     assert ranked("entropy", maps, {}, [group()], bins=bins)[0] == pytest.approx([want], abs=1e-6)
 
 
@@ -60,9 +66,9 @@ def test_entropy_of_many_units_is_that_of_numpy_histograms():
 
 
 def test_apoz_ranks_by_the_active_fraction():
-    maps = {"w": Maps(np.array([0.5, 0.0, 0.9]), np.zeros((2, 3)))}
+    maps = {"w": ActivationStatistics(np.array([0.5, 0.0, 0.9]), np.zeros((2, 3)))}
     assert ranked("apoz", maps, {}, [group(units=3)])[0].tolist() == [0.5, 0.0, 0.9]
-    assert create("apoz", sigma=0.5).evidence_options() == {"above": 0.5}
+    assert create("apoz", sigma=0.5).measurement_options() == {"above": 0.5}
 
 
 def test_largest_is_l1_upside_down_within_and_between_groups():
@@ -80,7 +86,7 @@ def test_largest_is_l1_upside_down_within_and_between_groups():
 
 
 @pytest.mark.parametrize(("name", "needs"), NEEDS.items())
-def test_without_evidence_the_user_is_told_what_is_needed(name, needs):
+def test_without_statistics_the_user_is_told_what_is_needed(name, needs):
     made = create(name)
     assert isinstance(made, DataMethod)
     assert made.needs == needs
@@ -98,7 +104,7 @@ def test_a_group_without_gradients_is_not_ranked(name):
         ranked(name, {}, params, [group("w", 2)])
 
 
-def test_a_group_without_maps_is_not_ranked():
+def test_a_group_without_activations_is_not_ranked():
     for name in ("apoz", "entropy"):
         assert np.isnan(ranked(name, {}, {}, [group(units=2)])[0]).all()
 
