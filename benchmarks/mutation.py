@@ -8,9 +8,9 @@ killed. For a change that is equivalent, say why in its row of results/mutation.
 
 A MODULE is a path below slimnet/ without its ending, such as planning/budget; without any, all of `MODULES` are run.
 The tests of slimnet/x/y.py are tests/x/test_y.py and those in `EXTRA`. Changes are drawn by chance, the same for the
-same seed and source, evenly over their kinds (see mutants.py). They are made in a copy of the checkout. One test process runs at a time, and
-is killed after five times as long as the tests take without a change. A run that was interrupted goes on where it was;
-a module that has changed since is drawn anew. Keep to modules that delete no files.
+same seed and source, evenly over their kinds (see mutants.py). They are made in a copy of the checkout. One test
+process runs at a time, and is killed after five times as long as the tests take without a change. A run that was
+interrupted goes on where it was; a module that has changed since is drawn anew. Keep to modules that delete no files.
 
 Writes results/mutation.json and the table results/mutation.md.
 """
