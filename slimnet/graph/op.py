@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Bools, Ids, Relation, fixed, is_live, not_zero, signed
-from slimnet.graph.registry import STANDARD, Trait, opset_of, traits_of_operator
+from slimnet.graph.registry import STANDARD, Trait, opset_of, traits_of, traits_of_operator
 
 if TYPE_CHECKING:
     from slimnet.graph.trace import Tracer
@@ -73,7 +73,8 @@ class Traced:
 
     `axes` is None when the shape is unknown. `data` is the value itself where it is a small known constant and
     `dynamic` marks its elements that depend on a dynamic input size. `parameter` says that nothing but constants of
-    the graph went into it. `items` holds the elements of a sequence.
+    the graph went into it. `items` holds the elements of a sequence. `zero` is what stands for zero in it where that
+    is another number: the zero point with which it was quantised.
     """
 
     axes: Axes | None = None
@@ -81,6 +82,7 @@ class Traced:
     dynamic: Bools | None = None
     parameter: bool = False
     items: list[Traced] | None = None
+    zero: npt.NDArray[Any] | None = None
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -210,6 +212,11 @@ class Op:
         attribute = self.node.attributes.get(name)
         return default if attribute is None else attribute.value
 
+    def text(self, name: str, default: str) -> str:
+        """A text attribute; older files hold it as bytes."""
+        value = self.attr(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
     def data(self, i: int) -> npt.NDArray[Any] | None:
         """Value of input i if it is a known small constant, whatever the input sizes."""
         value = self.values[i] if self.has(i) else None
@@ -244,8 +251,47 @@ class Op:
         if i not in self.used:
             value = self.values[i]
             assert value is not None, f"{self.kind} has no input {i}"
-            self.used[i] = self._tracer.use(self.node, i, value)
+            axes = self._tracer.use(self.node, i, value)
+            # Whoever takes a zero point for a number does not see a zero.
+            self.used[i] = axes if value.zero is None or self.carries else [not_zero(ids) for ids in axes]
         return self.used[i]
+
+    @property
+    def carries(self) -> bool:
+        """Whether the node puts out elements of its inputs as they are, and in all of them the same stands for zero."""
+        picks = bool(traits_of(self.node) & (Trait.MOVES | Trait.PICKS))
+        return picks and len({tuple(_codes(v.zero)) for v in self._data}) == 1
+
+    @property
+    def carried_zero(self) -> npt.NDArray[Any] | None:
+        """What stands for zero in the outputs of a node that carries its inputs' elements."""
+        return self._data[0].zero if self.carries else None
+
+    @property
+    def _data(self) -> list[Traced]:
+        """The inputs that are no known constants."""
+        return [value for value in self.values if value is not None and value.data is None]
+
+    def decoded(self, i: int, place: int) -> Axes:
+        """All id vectors of input i, quantised numbers whose zero point is input `place`; every one answered for.
+
+        They are zero where what was written there stands for zero as this node reads it.
+        """
+        value, zero_point = self.values[i], self.data(place) if self.has(place) else np.zeros((), np.int8)
+        assert value is not None
+        if self.parameter(i) and zero_point is None:
+            raise Unsupported("its zero point is not constant")
+        axes = self._tracer.use(self.node, i, value)
+        same = self.parameter(i) or _codes(value.zero) == _codes(zero_point)
+        self.used[i] = axes if same else [not_zero(ids) for ids in axes]
+        return self.axes(i)
+
+    def encoded(self, axes: Axes, place: int) -> Traced:
+        """An output of quantised numbers whose zero point is input `place`."""
+        zero_point = self.data(place) if self.has(place) else np.zeros((), np.int8)
+        if zero_point is None:
+            return Traced([not_zero(ids) for ids in axes])
+        return Traced(axes, zero=zero_point if zero_point.any() else None)
 
     # -- taking ------------------------------------------------------------------------------------------------
 
@@ -395,6 +441,12 @@ class Op:
 
     def freeze(self, place: int | str, value: float | list[int]) -> None:
         self._tracer.edits.append(Freeze(self.node, place, value))
+
+
+def _codes(zero: npt.NDArray[Any] | None) -> list[int]:
+    """A zero point in comparable form: one for the whole tensor as a single number, none and 0 alike."""
+    numbers = [0] if zero is None else zero.ravel().tolist()
+    return numbers if len(set(numbers)) > 1 else numbers[:1]
 
 
 class Unsupported(Exception):

@@ -43,6 +43,8 @@ class Trait(enum.Flag):
     POINTWISE = enum.auto()
     #: Moves elements without computing: what is known of an element stays true where it lands.
     MOVES = enum.auto()
+    #: Puts out elements of its inputs as they are, so that the codes of quantised numbers keep their meaning.
+    PICKS = enum.auto()
     #: Integers that come out are among those of the first input: indices pass as indices.
     PASSES_INDICES = enum.auto()
     #: Its second input holds positions on an axis of its first.

@@ -110,6 +110,7 @@ class Tracer:
         op = Op(self, node, inputs, self.shapes.outputs(node, inputs))
         results, why = self.apply(op)
         parameter = bool(inputs) and all(v is None or v.parameter for v in inputs)
+        coded = any(v is not None and v.zero is not None for v in inputs)
         for value, result, shape in zip(node.outputs, results, op.out_shapes, strict=False):
             traced = result if isinstance(result, Traced) else Traced(result)
             if traced.axes is not None and shape is not None and traced.shape != shape:
@@ -118,6 +119,8 @@ class Tracer:
             if traced.items is None and traced.axes is None and shape is not None:
                 traced.axes = [fixed(n) for n in shape]
             traced.parameter = traced.parameter or parameter
+            if coded and traced.zero is None:
+                traced.zero = op.carried_zero
             self.values[value] = traced
         self.pin_rest(op, why)
 

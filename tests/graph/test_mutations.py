@@ -73,7 +73,32 @@ RNN = """(float[5,2,3] x) => (y) <float[1,16,3] w, float[1,16,4] r, float[4,2] v
       f = Squeeze(s, k)
       y = MatMul(f, v) }"""
 
+PACKED = """(float[N,5,4] x) => (float[N,5,2] y) <float[4,6] u, float[6,{n}] w, float[{n}] b, float[{v},2] o>
+    {{ h = MatMul(x, u)
+       m = com.microsoft.Attention<num_heads={heads}>(h, w, b)
+       y = MatMul(m, o) }}"""
+CODES = """(float[2,3,6,6] x) => (y) <float s = {{0.05}}, uint8 z = {{101}}, float[6,3,1,1] w, float[2,{width},1,1] v>
+    {{ h = Conv(x, w)
+       q = QuantizeLinear(h, s, z)
+       {body}
+       d = DequantizeLinear(m, s, z)
+       y = Conv(d, v) }}"""
+
 MUTATIONS = [
+    m("contrib", "same", conv("t = Transpose<perm=[0,2,3,1]>(h) g = com.microsoft.BiasGelu(t, b) "
+                              "m = Transpose<perm=[0,3,1,2]>(g)", ", float[6] b")),
+    m("contrib", "contract", PACKED.format(n=12, v=4, heads=2)),
+    m("contrib", "lengths", PACKED.format(n=18, v=6, heads=6)),
+    m("contrib", "freeze", PACKED.format(n=18, v=6, heads=2)),
+    m("contrib", "pin", """(float[N,3,4] x) => (float[N,2,4] y) <float[6,3,1] w, float[2,6,1] v>
+        { h = Conv(x, w)
+          a = com.microsoft.MultiHeadAttention<num_heads=2>(h, h, h)
+          y = Conv(a, v) }"""),
+    m("contrib", "inexact", """(float[N,5,4] x) => (float[N,5,2] y) <float[4,6] w, float[6] scale, float[6,2] o>
+        { h = MatMul(x, w)
+          m = com.microsoft.SkipLayerNormalization(h, h, scale)
+          y = MatMul(m, o) }"""),
+    m("contrib", "not_zero", summed('m = com.microsoft.FusedConv<activation="Sigmoid">(h, u)', ", float[6,6,1,1] u")),
     m("attention", "same", SELF_ATTENTION.format(FUSED), 23),
     m("attention", "contract", SELF_ATTENTION.format(FUSED), 23),
     m("attention", "lengths", SELF_ATTENTION.format("r = Attention<q_num_heads=6, kv_num_heads=6>(a, b, c)"), 23),
@@ -130,6 +155,10 @@ MUTATIONS = [
         { d = DequantizeLinear<axis=1>(w, scale)
           h = MatMul(x, d)
           y = MatMul(h, v) }"""),
+    m("quantized", "pin", CODES.format(
+        body="t = Transpose<perm=[0,2,1,3]>(q) m = com.microsoft.QLinearGlobalAveragePool(t, s, z, s, z)", width=6)),
+    m("quantized", "not_zero", summed("q = QuantizeLinear(h, s, z) p = com.microsoft.QLinearSigmoid(q, s, z, s, z) "
+                                      "m = DequantizeLinear(p, s, z)", ", float s = {0.05}, uint8 z = {101}")),
     m("recurrent", "same", RNN),
     m("recurrent", "contract", RNN.replace("x, w, r", "e, w, r").replace("{ s", "{ e = MatMul(x, u) s")
       .replace("1,16,3] w", "1,16,6] w, float[3,6] u")),
@@ -185,7 +214,7 @@ def noticed(net: Net) -> bool:
     for seed in range(6):
         removed = draw(found, np.random.default_rng(seed))
         try:
-            verify(found, removed, runs=1, threads=1, prove=False)
+            verify(found, removed, runs=1, prove=False)
         except (SlimnetError, ValueError, IndexError):
             return True
     return False

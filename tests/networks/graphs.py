@@ -29,7 +29,7 @@ def net(
     annotate: bool = True,
     seed: int = 0,
     n: int = 2,
-    domains: Sequence[str] = ("own",),
+    domains: Sequence[str] = ("own", "com.microsoft"),
     **weights: Any,
 ) -> Net:
     """A network from onnx.parser's syntax.

@@ -26,6 +26,7 @@ It is loaded once, before the first graph is traced.
 from slimnet.graph.registry import Trait, describe, rule
 from slimnet.graph.rules import (
     attention,
+    contrib,
     elementwise,
     linear,
     norm,
@@ -39,4 +40,4 @@ from slimnet.graph.rules import (
 
 __all__ = ["FAMILIES", "Trait", "describe", "rule"]
 
-FAMILIES = (attention, elementwise, linear, norm, pooling, quantized, recurrent, reduce, sequence, shape)
+FAMILIES = (attention, contrib, elementwise, linear, norm, pooling, quantized, recurrent, reduce, sequence, shape)

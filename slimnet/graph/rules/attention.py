@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from slimnet.graph.axes import Ids, fixed, not_zero
-from slimnet.graph.op import Op, Result, Unsupported
+from slimnet.graph.op import Axes, Op, Result, Unsupported
 from slimnet.graph.registry import Trait, rule
 from slimnet.graph.rules.shape import regroup
 
@@ -20,6 +20,21 @@ def attention(op: Op) -> Result:
     q, k, v = (_heads(op, i, heads[i]) if folded else op.axes(i) for i in range(3))
     if op.attr("scale") is None:
         op.freeze("scale", 1.0 / math.sqrt(len(q[3])))
+    batch, head, tokens, inner = attended(op, q, k, v)
+    if op.has(3) or op.attr("is_causal", 0):
+        op.pin(q[2], "is masked by position")
+    if op.has(3) and op.data(3) is None:
+        mask(op, 3, q[1])
+    if folded:
+        op.lengths("q_num_heads", {0: q[1]})
+        op.lengths("kv_num_heads", {0: k[1]})
+    if not folded:
+        return [[batch, head, tokens, inner]]
+    return [regroup(op, [batch, tokens, head, inner], [len(batch), len(tokens), len(head) * len(inner)])]
+
+
+def attended(op: Op, q: Axes, k: Axes, v: Axes) -> Axes:
+    """softmax(q k^T) v: [B, h, T, d], [B, h', S, d] and [B, h', S, e] to [B, h, T, e]; h' divides h."""
     op.contract(q[3], k[3])
     repeat = len(q[1]) // max(len(k[1]), 1)
     op.same(q[0], k[0])
@@ -28,20 +43,10 @@ def attention(op: Op) -> Result:
         op.same(np.repeat(ids, repeat) if len(ids) != len(q[1]) else ids, q[1])
     for ids in (k[2], v[2]):
         op.pin(ids, "is attended over")
-    if op.has(3) or op.attr("is_causal", 0):
-        op.pin(q[2], "is masked by position")
-    if op.has(3) and op.data(3) is None:
-        _mask(op, q[1])
-    if folded:
-        op.lengths("q_num_heads", {0: q[1]})
-        op.lengths("kv_num_heads", {0: k[1]})
-    out_heads = np.repeat(v[1], repeat) if len(v[1]) != len(q[1]) else v[1]
     for pair in ((q[2], k[2], q[3]), (k[2], q[2], v[3])):
         op.multiply_adds(q[0], q[1], *pair)
-    if not folded:
-        return [[q[0], out_heads, not_zero(q[2]), v[3]]]
-    merged = regroup(op, [q[0], not_zero(q[2]), out_heads, v[3]], [len(q[0]), len(q[2]), len(q[1]) * len(v[3])])
-    return [merged]
+    heads = np.repeat(v[1], repeat) if len(v[1]) != len(q[1]) else v[1]
+    return [q[0], heads, not_zero(q[2]), v[3]]
 
 
 def _heads(op: Op, i: int, count: int) -> list[Ids]:
@@ -52,8 +57,8 @@ def _heads(op: Op, i: int, count: int) -> list[Ids]:
     return [batch, head, tokens, inner]
 
 
-def _mask(op: Op, heads: Ids) -> None:
-    """A mask [.., h or 1, T, S] follows the heads."""
-    if op.rank(3) >= 3:
-        axis = op.axis(3, op.rank(3) - 3)
+def mask(op: Op, i: int, heads: Ids) -> None:
+    """A mask [.., h or 1, T, S], which is input i, follows the heads."""
+    if op.rank(i) >= 3:
+        axis = op.axis(i, op.rank(i) - 3)
         op.same(axis, heads if len(axis) == len(heads) else fixed(len(axis)))

@@ -1,47 +1,54 @@
 """Convolutions and matrix products: one side's channels are contracted, the other side's come out."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from slimnet.graph.axes import Ids, fixed, is_live, signed
-from slimnet.graph.op import KERNEL, Op, Result, Role, Unsupported, broadcast
+from slimnet.graph.op import KERNEL, Axes, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.registry import Trait, rule
 
 
 @rule("Conv", "ConvTranspose", traits=Trait.LAYER | Trait.CONVOLUTION)
 def conv(op: Op) -> Result:
     """X[N, C, ...] with W[O, C/g, ...]; a ConvTranspose has W[C, O/g, ...]."""
-    out_shape = op.out_shapes[0]
-    if out_shape is None:
+    if op.out_shapes[0] is None:
         raise Unsupported("the output shape is unknown")
-    transposed = op.kind == "ConvTranspose"
+    return [convolution(op, op.out_shapes[0][2:], transposed=op.kind == "ConvTranspose")]
+
+
+def convolution(op: Op, space: Sequence[int], x: int = 0, w: int = 1, b: int = 2, *, transposed: bool = False) -> Axes:
+    """Id vectors of what a convolution puts out, whose spatial sizes are given.
+
+    `x`, `w` and `b` are the places of its input, its weight and its bias.
+    """
     group = int(op.attr("group", 1))
-    x, first, second = op.axis(0, 1), op.axis(1, 0), op.axis(1, 1)
-    op.role(1, 0, Role.IN if transposed else Role.OUT, "W", group)
-    op.role(1, 1, Role.OUT if transposed else Role.IN, "W", group)
+    channels, first, second = op.axis(x, 1), op.axis(w, 0), op.axis(w, 1)
+    op.role(w, 0, Role.IN if transposed else Role.OUT, "W", group)
+    op.role(w, 1, Role.OUT if transposed else Role.IN, "W", group)
     if group == 1:
         inner, out = (first, second) if transposed else (second, first)
-        op.contract(x, inner)
-    elif group == len(x) and len(second) == 1 and not transposed:
-        out = _depthwise(op, x, first)
-    elif group == len(x) and transposed:
-        out = _depthwise_transposed(op, x, first, second)
+        op.contract(channels, inner)
+    elif group == len(channels) and len(second) == 1 and not transposed:
+        out = _depthwise(op, channels, first)
+    elif group == len(channels) and transposed:
+        out = _depthwise_transposed(op, channels, w, first, second)
     else:
-        out = _grouped(op, x, first, second, group, transposed)
-    if op.has(2):
-        bias = op.axis(2, 0)
-        op.role(2, 0, Role.ALONG, "B")
+        out = _grouped(op, channels, first, second, group, transposed)
+    if op.has(b):
+        bias = op.axis(b, 0)
+        op.role(b, 0, Role.ALONG, "B")
         op.same(bias, out)
         out = signed(out, (out > 0) & (bias > 0)) if is_live(out) else out
-    for k in range(2, op.rank(1)):
-        op.pin(op.axis(1, k), KERNEL)
-    kernel = math.prod(op.shape(1)[2:])
-    positions = math.prod(out_shape[2:]) if not transposed else math.prod(op.shape(0)[2:])
-    op.multiply_adds(first, second, factor=float(kernel * positions * out_shape[0]))
-    return [[op.axis(0, 0), out, *(fixed(n) for n in out_shape[2:])]]
+    for k in range(2, op.rank(w)):
+        op.pin(op.axis(w, k), KERNEL)
+    kernel, batch = math.prod(op.shape(w)[2:]), op.axis(x, 0)
+    positions = math.prod(op.shape(x)[2:] if transposed else space)
+    op.multiply_adds(first, second, factor=float(kernel * positions * len(batch)))
+    return [batch, out, *(fixed(n) for n in space)]
 
 
 def _depthwise(op: Op, x: Ids, out: Ids) -> Ids:
@@ -52,8 +59,8 @@ def _depthwise(op: Op, x: Ids, out: Ids) -> Ids:
     return signed(out, (out > 0) | (source > 0)) if is_live(out) else out
 
 
-def _depthwise_transposed(op: Op, x: Ids, first: Ids, second: Ids) -> Ids:
-    op.role(1, 0, Role.OUT, "W", len(x))
+def _depthwise_transposed(op: Op, x: Ids, w: int, first: Ids, second: Ids) -> Ids:
+    op.role(w, 0, Role.OUT, "W", len(x))
     op.same(x, first)
     op.pin(second, "is the multiplier of a depthwise ConvTranspose")
     op.lengths("group", {0: x})
@@ -90,47 +97,54 @@ def _contract_offsets(op: Op, x: Ids, offsets: Ids, weights: Ids) -> None:
 
 @rule("Gemm", traits=Trait.LAYER | Trait.PRODUCT)
 def gemm(op: Op) -> Result:
-    a, b = op.axes(0), op.axes(1)
-    if op.attr("transA", 0):
-        a = a[::-1]
-    if op.attr("transB", 0):
-        b = b[::-1]
-    _weight_roles(op, {0: 1 - op.attr("transA", 0), 1: op.attr("transB", 0)})
-    op.contract(a[1], b[0])
-    out = [a[0], b[1]]
-    op.multiply_adds(a[0], a[1], b[1])
-    if op.has(2):
-        out = broadcast(op, [out, op.axes(2)], zero="all")
-    return [out]
+    return [affine(op)]
+
+
+def affine(op: Op, left: int = 0, right: int = 1, added: int = 2) -> Axes:
+    """Id vectors of alpha A B + beta C, whose places are given; either matrix may be turned."""
+    out = product(op, left, right, bool(op.attr("transA", 0)), bool(op.attr("transB", 0)))
+    return broadcast(op, [out, op.axes(added)], zero="all") if op.has(added) else out
 
 
 @rule("MatMul", traits=Trait.LAYER | Trait.PRODUCT)
 def matmul(op: Op) -> Result:
-    """numpy's matmul: contract the last axis with the last but one, broadcast the batch axes before them."""
-    a, b = op.axes(0), op.axes(1)
-    _weight_roles(op, {0: len(a) - 1, 1: max(len(b) - 2, 0)})
+    return [product(op)]
+
+
+def product(op: Op, left: int = 0, right: int = 1, turn_left: bool = False, turn_right: bool = False) -> Axes:
+    """Id vectors of numpy's matmul: the last axis is contracted with the last but one, batch axes are broadcast.
+
+    `left` and `right` are the places of the operands, of which either may have its last two axes turned.
+    """
+    a, b = op.axes(left), op.axes(right)
+    along = {left: len(a) - 1 - turn_left, right: max(len(b) - 2, 0) + turn_right}
+    _weight_roles(op, left, right, along)
+    if turn_left:
+        a = [*a[:-2], a[-1], a[-2]]
+    if turn_right:
+        b = [*b[:-2], b[-1], b[-2]]
     op.contract(a[-1], b[-2] if len(b) > 1 else b[0])
     batch = broadcast(op, [a[:-2], b[:-2]], zero="any") if len(a) > 2 or len(b) > 2 else []
     rows = a[-2:-1]
     columns = b[-1:] if len(b) > 1 else []
     op.multiply_adds(*batch, *rows, a[-1], *columns)
-    return [[*batch, *rows, *columns]]
+    return [*batch, *rows, *columns]
 
 
-def _weight_roles(op: Op, contracted: dict[int, int]) -> None:
+def _weight_roles(op: Op, left: int, right: int, contracted: dict[int, int]) -> None:
     """A constant operand is a weight: one axis in, the others out.
 
     A product of two matrices acts as two layers (a low-rank pair); a table of more axes is data for the second.
     """
-    if op.parameter(0) and op.parameter(1):
-        if op.rank(0) == 2:
-            op.role(0, contracted[0], Role.OUT, "A")
-        weights = [1]
+    if op.parameter(left) and op.parameter(right):
+        if op.rank(left) == 2:
+            op.role(left, contracted[left], Role.OUT, "A")
+        weights = [right]
     else:
-        weights = [i for i in (0, 1) if op.parameter(i)]
+        weights = [i for i in (left, right) if op.parameter(i)]
     for i in weights:
         for k in range(op.rank(i)):
-            op.role(i, k, Role.IN if k == contracted[i] else Role.OUT, "AB"[i])
+            op.role(i, k, Role.IN if k == contracted[i] else Role.OUT, "A" if i == left else "B")
 
 
 @rule("Einsum", traits=Trait.LAYER | Trait.PRODUCT)

@@ -4,10 +4,11 @@ import numpy as np
 
 from slimnet.graph.axes import fixed, not_zero
 from slimnet.graph.op import Axes, Op, Result, Unsupported
-from slimnet.graph.registry import rule
+from slimnet.graph.registry import Trait, rule
 
 
-@rule("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+@rule("MaxPool", "GlobalMaxPool", traits=Trait.PICKS)
+@rule("AveragePool", "LpPool", "GlobalAveragePool", "GlobalLpPool")
 def pool(op: Op) -> Result:
     shape = op.out_shapes[0]
     if shape is None:
