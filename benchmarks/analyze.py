@@ -41,7 +41,7 @@ def measure(arch: str, repeats: int) -> Row:
     from slimnet.common.clock import Clock
     from slimnet.io.torch_arch import build
     from slimnet.pipeline.analyze import analyze
-    from slimnet.report.html import write_analysis
+    from slimnet.report.analysis import write_analysis
 
     trace = slimnet.trace(slimnet.load(build(arch), inputs=(1, 3, 224, 224)))
     runs: list[dict[str, float]] = []

@@ -1,6 +1,10 @@
 """What the README says about commands, options and keys exists."""
 
+import dataclasses
 import re
+import typing
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
@@ -75,3 +79,78 @@ def test_every_key_of_the_report_is_in_the_readme():
     }
     assert documented == set(report)
     assert all(key in section for part in ("verify", "speedup", "timing_s") for key in report[part])
+
+
+# -- the keys of report.json ------------------------------------------------------------------------------------------
+
+#: What is written of an object: its keys with what is written of their values, None for nothing; "…" says "and others".
+Shape = dict[str, Any] | None
+
+
+def written(text: str) -> Shape:
+    """A shape such as `{a, b: [{c, …}]}` as nested dicts."""
+    words = iter(re.findall(r"[\w…]+|[^\w\s]", text))
+
+    def value(first: str) -> Shape:
+        if first == "[":
+            found = value(next(words))
+            assert next(words) == "]", text
+            return found
+        assert first == "{", text
+        found = {}
+        mark = ","
+        while mark == ",":
+            name, mark = next(words), next(words)
+            found[name] = None
+            if mark == ":":
+                found[name], mark = value(next(words)), next(words)
+        assert mark == "}", text
+        return found
+
+    return value(next(words))
+
+
+def shape(kind: Any) -> Shape:
+    """The shape that the schema gives a type: of the objects in it, where it is a list or a mapping."""
+    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+        return {name: shape(hint) for name, hint in typing.get_type_hints(kind).items() if name != "more"}
+    return next(filter(None, map(shape, typing.get_args(kind))), None)
+
+
+def differences(said: Shape, actual: Shape, where: str) -> Iterator[str]:
+    """Keys in which the README and the schema differ; a nested object need not be written."""
+    if said is None:
+        return
+    known = actual or {}
+    yield from (f"{where}.{name} does not exist" for name in said if name != "…" and name not in known)
+    if "…" not in said:
+        yield from (f"{where}.{name} is not in the README" for name in known if name not in said)
+    for name in known.keys() & said.keys():
+        yield from differences(said[name], known[name], f"{where}.{name}")
+
+
+def test_the_table_of_keys_is_that_of_the_schema():
+    from slimnet.report.schema import Report
+
+    section = README[README.index("## report.json") : README.index("## Measured")]
+    keys = shape(Report)
+    assert keys is not None
+    rows = re.findall(r"^\| (`.+?) \| (.+) \|$", section, re.MULTILINE)
+    said = {key: re.findall(r"`([\[{].+?)`", text) for cell, text in rows for key in re.findall(r"`(\w+)`", cell)}
+    assert sorted(said) == sorted(keys)
+    assert [key for key in keys if keys[key] and not said[key]] == [], "an object is described by its keys"
+    found = [
+        line for key in keys if keys[key] for text in said[key] for line in differences(written(text), keys[key], key)
+    ]
+    assert found == []
+
+
+def test_a_wrong_table_of_keys_is_noticed():
+    keys: Shape = {"a": None, "b": {"c": None, "d": None}}
+    assert list(differences(written("{a, b: [{c, d}]}"), keys, "k")) == []
+    assert list(differences(written("{a, b}"), keys, "k")) == []
+    assert list(differences(written("{b: {…}, …}"), keys, "k")) == []
+    assert list(differences(written("{a, b: {c, e}}"), keys, "k")) == [
+        "k.b.e does not exist",
+        "k.b.d is not in the README",
+    ]

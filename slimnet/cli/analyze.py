@@ -69,7 +69,7 @@ def analyze(
         content = found.to_json()
         text = encoder.dumps(content, indent=1) + "\n"
         with clock("report"):
-            from slimnet.report.html import write_analysis
+            from slimnet.report.analysis import write_analysis
 
             write_analysis(content, target / PAGE)
         with replacing(target / ANALYSIS) as temporary:

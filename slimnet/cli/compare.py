@@ -25,7 +25,7 @@ def compare(
 
     rows = read_rows(runs)
     if out is not None:
-        from slimnet.report.html import write_comparison
+        from slimnet.report.compare import write_comparison
 
         write_comparison(rows, out)
     if json:

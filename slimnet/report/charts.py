@@ -190,7 +190,7 @@ def _printable(text: str) -> str:
 
 @_picture
 def efficiency(layers: Sequence[Mapping[str, Any]]) -> Figure:
-    """Latency speedup of each layer over what its FLOPs promise, the area telling its share of the dense time."""
+    """Latency speedup of each layer over what its MACs promise, the area telling its share of the dense time."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     figure, (axes,) = _figure(6.6, 4.2)
@@ -208,7 +208,7 @@ def efficiency(layers: Sequence[Mapping[str, Any]]) -> Figure:
             named.append(k)
             axes.annotate(short(layers[k]["name"], 26), (x[k], y[k]), (6, -9), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal", anchor="W")
-    axes.set(xlabel="FLOPs speedup", ylabel="measured latency speedup")
+    axes.set(xlabel="times fewer MACs", ylabel="times faster, measured")
     ticks = [t for t in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128) if low <= t <= high]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks)

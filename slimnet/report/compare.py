@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from slimnet.common.errors import BadInput
-from slimnet.common.files import existing_file
+from slimnet.report.schema import Report
 
-#: No report comes near: a larger file is something else.
-MAX_BYTES = 1 << 28
 #: Characters of the plot.
 _WIDTH, _HEIGHT = 56, 14
 _MARKS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -35,9 +31,9 @@ def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
         of groups), and of the dense network `dense_latency` and `dense_accuracy`; what was not measured is None.
 
     Raises:
-        BadInput: a path that holds no report.
+        BadInput: a path that holds no report, or a damaged one.
     """
-    return [_row(name, _read(path)) for name, path in zip(_names(paths), paths, strict=True)]
+    return [_row(name, Report.load(path)) for name, path in zip(_names(paths), paths, strict=True)]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -47,44 +43,38 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def _read(path: Path) -> Any:
-    file = path / "report.json" if path.is_dir() else path
-    if path.is_dir() and not file.exists():
-        raise BadInput(f"{path}: has no report.json; give output folders of slimnet prune")
-    if existing_file(file).stat().st_size > MAX_BYTES:
-        raise BadInput(f"{file}: is too large for a report; give output folders of slimnet prune")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        _row("", content)
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        raise BadInput(f"{file}: is not a report; give output folders of slimnet prune") from None
-    return content
-
-
-def _row(run: str, r: Any) -> dict[str, Any]:
-    before, latency, accuracy = r["latency_ms"]["before"], r["latency_ms"]["after"], r["accuracy"]
-    ratio = (r.get("how") or {}).get("ratio")
+def _row(run: str, report: Report) -> dict[str, Any]:
+    before, after = report.latency_ms.before, report.latency_ms.after
+    ratio = report.how.get("ratio")
     return {
         "run": run,
-        "model": str(r["model"]),
-        "method": str(r["method"]),
+        "model": report.model,
+        "method": str(report.method),
         "ratio": ratio if isinstance(ratio, int | float | str) else None,
-        "params": int(r["params"]["after"]),
-        "params_left": r["params"]["after"] / max(r["params"]["before"], 1),
-        "macs": int(r["macs"]["after"]),
-        "macs_left": r["macs"]["after"] / max(r["macs"]["before"], 1),
-        "latency": _float(latency["median"] if latency else None),
-        "speedup": _float(r["speedup"]["latency"]),
-        "accuracy": _float(accuracy["after"]),
-        "error": float(r["verify"]["max_rel_error"]),
-        "unproven": len(r["verify"]["unproven"]),
-        "dense_latency": _float(before["median"] if before else None),
-        "dense_accuracy": _float(accuracy["before"]),
+        "params": report.params.after,
+        "params_left": report.params.after / max(report.params.before, 1),
+        "macs": report.macs.after,
+        "macs_left": report.macs.after / max(report.macs.before, 1),
+        "latency": after and after.median,
+        "speedup": report.speedup.latency,
+        "accuracy": report.accuracy.after,
+        "error": report.verify.max_rel_error,
+        "unproven": len(report.verify.unproven),
+        "dense_latency": before and before.median,
+        "dense_accuracy": report.accuracy.before,
     }
 
 
-def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
+def write_comparison(rows: Sequence[Row], path: Path) -> None:
+    """Write runs side by side as a page."""
+    from slimnet.report import charts
+    from slimnet.report.page import write_page
+
+    dense = {(row["model"], "dense", row["dense_latency"], row["dense_accuracy"]) for row in rows}
+    slim = [(row["run"], row["method"], row["latency"], row["accuracy"]) for row in rows]
+    points = [point for point in (*slim, *sorted(dense, key=str)) if None not in point]
+    chart = charts.tradeoff(points) if points else None
+    write_page("compare.html.j2", path, title=f"{len(rows)} runs", rows=rows, chart=chart)
 
 
 # -- for the terminal ----------------------------------------------------------------------------------------------

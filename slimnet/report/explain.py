@@ -9,7 +9,7 @@ from typing import Any
 
 #: Layers named in one sentence.
 _NAMED = 6
-#: Below this, most of a layer's saved FLOPs brought no time.
+#: Below this efficiency, most of a layer's saved MACs brought no time.
 POOR = 0.5
 
 Json = Mapping[str, Any]
@@ -24,7 +24,7 @@ class LayerStory:
         op: that uses it.
         filters, channels: sizes of the output and input side before and after; None where it has no such side.
         macs, ms: before and after, where they are known.
-        efficiency: latency speedup per FLOPs speedup, where it was measured.
+        efficiency: latency speedup over the quotient of its MACs, where it was measured.
         why: sentences.
         pinned: whether something must stay that would be a filter or channel.
     """
@@ -49,6 +49,13 @@ def stories(content: Json) -> list[LayerStory]:
         for name in _side(weight, "out").get("groups", ()):
             producers.setdefault(name, []).append(plain(weight["name"]))
     return [_story(w, content, groups, producers, timed.get(plain(w["name"]))) for w in content.get("weights", ())]
+
+
+def timed_layers(content: Json) -> list[Json]:
+    """The layers of the profile whose MACs and times are both known, before and after."""
+    layers = (content.get("bench") or {}).get("layers", ())
+    known = [all(layer["speedup"].get(key) for key in ("flops", "latency")) for layer in layers]
+    return [layer for layer, both in zip(layers, known, strict=True) if both and layer["ms"]["before"]]
 
 
 def plain(name: str) -> str:
@@ -154,7 +161,8 @@ def _time(timed: Json | None) -> Iterator[str]:
     speedup = (timed or {}).get("speedup") or {}
     measured, promised, efficiency = (speedup.get(key) for key in ("latency", "flops", "efficiency"))
     if efficiency is not None and efficiency < POOR:
-        yield f"FLOPs fell {promised:.2g}x, its time only {measured:.2g}x: most of what was saved brought no time."
+        fell = f"Its MACs fell {promised:.2g}x, its latency only {measured:.2g}x"
+        yield f"{fell}: most of what was saved brought no time."
 
 
 def because(pin: Json) -> str:

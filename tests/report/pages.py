@@ -25,6 +25,11 @@ PHASE = {
         for k in range(4)
     ],
 }  # fmt: skip
+CONDITIONS = {
+    "inputs": {"x": [1, 3, 8, 8]}, "bounds": {}, "seed": 5, "threads": 2,
+    "runtime": "a runtime", "provider": "a provider",
+    "machine": {"a runtime": "1.2.3", "cpu": "a processor", "cores": 4},
+}  # fmt: skip
 LAYERS = [
     {"name": "conv1", "ms": {"before": 2.0, "after": 0.5}, "macs": {"before": 4e6, "after": 1e6},
      "speedup": {"flops": 4.0, "latency": 4.0, "efficiency": 1.0}},
@@ -45,7 +50,7 @@ def full() -> dict[str, Any]:
     content = copy.deepcopy(bare())
     content["latency_ms"] = {side: {"median": 4.0, "p90": 5.0, "runs": 20} for side in ("before", "after")}
     content["speedup"] |= {"latency": 2.0, "efficiency": 0.5}
-    content["bench"] = {"latency_interval": [1.9, 2.1], "conditions": {"threads": 2, "machine": {"cpu": "a processor"}},
+    content["bench"] = {"latency_interval": [1.9, 2.1], "conditions": CONDITIONS,
                         "notes": ["a note on timing"], "layers": LAYERS}  # fmt: skip
     content["accuracy"] = {"before": 0.9, "pruned": 0.1, "after": 0.89}
     content["training"] = {"sparsify": PHASE, "finetune": PHASE | {"module": "slim"}}

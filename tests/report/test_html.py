@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from slimnet.report.html import write_analysis, write_comparison, write_report
+from slimnet.report.analysis import write_analysis
+from slimnet.report.compare import write_comparison
+from slimnet.report.html import write_report
 from tests.report.pages import Page, bare, browse, full, needs_chromium
 
 #: Would run, load or break out if it were not escaped; and mathematics that matplotlib cannot parse.
@@ -22,8 +24,9 @@ def test_everything_recorded_is_shown(tmp_path):
     assert set("summary notes widths layers target speed training pinned proof made".split()) <= page.ids
     text = " ".join(page.text)
     for words in ("slimnet prune cnn.onnx --ratio 0.5", "89.00%", "was 90.00%", "before fine-tuning 10.00%", "exact",
-                  "2.00x faster", "something worth knowing", "a note on timing", "a processor", "seed of finetune",
-                  "weights not zero", "Predicted 2.1x, found 2.02x in 2 tries",
+                  "2.00x faster", "something worth knowing", "a note on timing", "a processor",
+                  "a runtime", "1.2.3", "a provider", "seed of finetune", "weights not zero",
+                  "Predicted 2.1x, found 2.02x in 2 tries",
                   "is an output of the network"):  # fmt: skip
         assert words in text, words
     for title in ("loss", "accuracy", "learning rate", "lambda", "sparsity", "norm"):
