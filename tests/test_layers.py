@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.networks.files import ROOT
+from tests.networks.files import ROOT, saved
+from tests.networks.named import MLP
 
 SOURCES = sorted((ROOT / "slimnet").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 #: A package imports only packages that stand before it, late and type-checking imports included.
 ORDER = (
@@ -103,24 +105,21 @@ def test_torch_stays_in_its_corner():
     assert all(name.startswith(CORNER) and name not in NUMPY for name in at_import)
 
 
+@pytest.mark.parametrize("path", TESTS, ids=module_name)
+def test_what_tests_share_stands_in_tests_networks(path):
+    """And fixtures in conftest files, which nobody imports."""
+    assert [name for name in imports(path) if within(name, "tests") and not within(name, "tests.networks")] == []
+
+
 def test_pruning_an_onnx_file_never_imports_torch(tmp_path):
     script = f"""
 import sys
-from onnx import helper, numpy_helper, TensorProto, save
-import numpy as np
-tensor = lambda name, *shape: numpy_helper.from_array(np.ones(shape, np.float32), name)
-value = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-nodes = [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("MatMul", ["h", "b"], ["y"])]
-graph = helper.make_graph(nodes, "g", [value("x", 1, 3)], [value("y", 1, 2)], [tensor("a", 3, 8), tensor("b", 8, 2)])
-path = {str(tmp_path / "tiny.onnx")!r}
-save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-
 import slimnet
-trace = slimnet.trace(slimnet.load(path))
+trace = slimnet.trace(slimnet.load({str(saved(tmp_path / "mlp.onnx", MLP))!r}))
 plan = slimnet.plan(trace, method="l1", ratio=0.5)
 model = slimnet.slim(trace, plan)
 slimnet.verify(trace, plan, model)
-print(len(trace.groups), model.graph.initializers["a"].shape[1], "torch" in sys.modules)
+print(len(trace.groups), model.graph.initializers["w"].shape[1], "torch" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.split() == ["1", "4", "False"]

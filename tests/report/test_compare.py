@@ -8,7 +8,7 @@ from rich.console import Console
 
 from slimnet.common.errors import BadInput
 from slimnet.report.compare import comparison_plot, comparison_table, read_rows
-from tests.report.pages import bare, full
+from tests.networks.reports import bare, full
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from slimnet.pipeline.prune import Budget, prune
 from slimnet.report.explain import stories
 from tests.networks.graphs import net
 from tests.networks.named import CNN
-from tests.report.pages import LAYERS, bare
+from tests.networks.reports import LAYERS, bare
 
 #: Two convolutions whose outputs are added, and a classifier.
 RESIDUAL = """(float[1,3,4,4] x) => (y) <float[8,3,3,3] stem, float[8,8,1,1] branch, float[8,5] fc>

@@ -1,21 +1,13 @@
-"""Reports to show, and a parser and a browser to look at pages with."""
+"""Reports to show, and a parser to look at pages with."""
 
 import copy
 import html.parser
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from slimnet.pipeline.export import Delivery
 from slimnet.pipeline.prune import prune
 from tests.networks.graphs import net
 from tests.networks.named import CNN
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 
 PHASE = {
     "settings": {"lr": 0.1, "seed": 7},
@@ -83,11 +75,3 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
-
-
-def browse(page: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Open a page in headless Chromium with a profile of its own."""
-    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
-    command = [str(CHROMIUM), *quiet, f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", *options]
-    return subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60)
