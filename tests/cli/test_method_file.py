@@ -12,8 +12,8 @@ from slimnet.common.errors import BadInput
 from slimnet.methods import create, is_training
 from slimnet.methods.lookup import find, kind
 from slimnet.methods.registry import Kind
-from tests.cli.conftest import CNN
 from tests.networks.graphs import net
+from tests.networks.named import CNN
 
 QUICK = ("--round-to", "none", "--bench-seconds", "0")
 
