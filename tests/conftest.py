@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from slimnet.planning import machine
+from slimnet.runtime import machine
 from tests.networks.named import conv_net
 from tests.networks.timed import from_text
 

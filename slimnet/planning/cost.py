@@ -14,8 +14,8 @@ import numpy as np
 
 from slimnet.graph.axes import Ids
 from slimnet.graph.units import Trace
-from slimnet.planning import machine
 from slimnet.planning.widths import GRAIN, Bools, Counts, Floats, Places
+from slimnet.runtime import machine
 
 #: A Conv whose input channels are no multiple of the grain leaves the fast layout: about twice the time.
 _ROUGH = 2.0

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slimnet.graph.units import Axis, Trace
-from slimnet.planning import machine
+from slimnet.runtime import machine
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]

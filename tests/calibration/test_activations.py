@@ -9,7 +9,7 @@ from slimnet.data.samples import Samples, evenly
 from slimnet.graph.net import Net
 from slimnet.graph.trace import trace
 from slimnet.methods import DataMethod, create
-from tests.backends import Simulated
+from tests.networks.backends import Simulated
 from tests.networks.graphs import net, run
 
 CHAIN = """(float[n,2,4,4] x) => (y) <float[5,2,3,3] w, float[5] b, float[20,3] v>

@@ -13,8 +13,8 @@ from slimnet.graph.trace import trace
 from slimnet.pipeline.export import Delivery
 from slimnet.pipeline.prune import Budget, prune
 from slimnet.pipeline.search import Aim, Stopwatch, problem, survey
-from slimnet.planning import machine
 from slimnet.planning.target import Target, parse_target
+from slimnet.runtime import machine
 from slimnet.timing.latency import Comparison
 from slimnet.timing.run import bench
 from tests.networks.graphs import net

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from slimnet.planning.budget import choose, take
-from slimnet.planning.machine import native_block
 from slimnet.planning.rounding import _Parameters
 from slimnet.planning.widths import Widths
+from slimnet.runtime.machine import native_block
 from tests.networks.planned import Net, chain, densenet, lengths, padded_resnet, parameters, resnet, scores
 
 

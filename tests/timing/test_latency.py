@@ -7,7 +7,7 @@ from slimnet.common.errors import BadInput
 from slimnet.runtime.machine import cores
 from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing.latency import Comparison, Runner, compare
-from tests.backends import Simulated
+from tests.networks.backends import Simulated
 
 ONE = OnnxRuntime(threads=1)
 
