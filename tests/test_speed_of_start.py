@@ -8,7 +8,7 @@ import pytest
 
 from tests.networks.files import saved
 from tests.networks.named import CNN
-from tests.report.pages import bare
+from tests.networks.reports import bare
 
 HEAVY = ("torch", "torchvision", "sklearn", "pandas", "matplotlib", "transformers")
 

@@ -13,7 +13,7 @@ from slimnet.common.errors import BadInput
 from slimnet.report import schema
 from slimnet.report.reading import to_json
 from slimnet.report.schema import Report
-from tests.report.pages import bare, full
+from tests.networks.reports import bare, full
 
 OBJECTS = [
     kind for _, kind in inspect.getmembers(schema, inspect.isclass)

@@ -13,10 +13,10 @@ from slimnet.report.schema import Report
 from slimnet.report.sections import SECTIONS
 from slimnet.report.summary import summarise, summary_table
 from slimnet.verification.verify import Verification
+from tests.networks.added.carbon import Carbon
 from tests.networks.graphs import net
 from tests.networks.named import CNN
-from tests.report.added.carbon import Carbon
-from tests.report.pages import Page, full
+from tests.networks.reports import Page, full
 
 
 def run():
