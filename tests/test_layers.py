@@ -92,6 +92,12 @@ def test_no_module_imports_a_library_that_is_not_for_its_package(path):
     assert [name for name in imports(path) if any(within(name, bad) for bad in foreign)] == []
 
 
+def test_onnxruntime_is_imported_by_one_module():
+    """Another runtime is another module like it."""
+    importing = {module_name(path) for path in SOURCES if any(within(name, "onnxruntime") for name in imports(path))}
+    assert importing == {"slimnet.runtime.onnxruntime"}
+
+
 def test_torch_stays_in_its_corner():
     """Only the modules that read and write PyTorch load it as they are loaded."""
     at_import = set()

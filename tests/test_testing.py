@@ -9,8 +9,7 @@ from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.testing import assert_latency
 from slimnet.timing import baseline
 from slimnet.timing.run import bench
-
-ONE = OnnxRuntime(threads=1)
+from tests.networks.backends import Simulated
 
 
 def products(count: int) -> ir.Model:
@@ -20,24 +19,37 @@ def products(count: int) -> ir.Model:
     return ir.from_proto(parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}'))
 
 
+def machine() -> Simulated:
+    """One on which a product takes 10 us for each sample."""
+    return Simulated(seconds=lambda model: 1e-5 * len(model.graph))
+
+
 def test_the_same_model_passes(tmp_path):
     ir.save(products(2), tmp_path / "a.onnx")
     ir.save(products(2), tmp_path / "b.onnx")
-    assert_latency(tmp_path / "a.onnx", tmp_path / "b.onnx", tolerance="5%", seconds=0.4)
+    assert_latency(tmp_path / "a.onnx", tmp_path / "b.onnx", tolerance="5%", backend=machine(), seconds=0.4)
 
 
 def test_a_slower_model_fails_with_its_numbers():
     with pytest.raises(AssertionError, match=r"the candidate takes \d\.\d+ times .* ms against .* runs"):
-        assert_latency(products(4), products(2), seconds=0.4)
+        assert_latency(products(4), products(2), backend=machine(), seconds=0.4)
 
 
 def test_a_saved_baseline_serves_as_well(tmp_path):
-    baseline.save(tmp_path / "base.json", products(2), bench(products(4), products(2), backend=ONE, seconds=0.2))
-    assert_latency(products(2), tmp_path / "base.json", seconds=0.4)
+    base = tmp_path / "base.json"
+    baseline.save(base, products(2), bench(products(4), products(2), backend=machine(), seconds=0.2))
+    assert_latency(products(2), base, backend=machine(), seconds=0.4)
     with pytest.raises(AssertionError, match=r"slower than .*base\.json"):
-        assert_latency(products(4), tmp_path / "base.json", seconds=0.4)
+        assert_latency(products(4), base, backend=machine(), seconds=0.4)
 
 
 def test_a_saved_baseline_knows_its_inputs(tmp_path):
     with pytest.raises(BadInput, match=r"base\.json: knows its inputs"):
         assert_latency(products(2), tmp_path / "base.json", batch=4)
+
+
+def test_one_thread_of_onnxruntime_measures_if_nothing_else_is_said(monkeypatch):
+    asked, real = [], OnnxRuntime.session
+    monkeypatch.setattr(OnnxRuntime, "session", lambda self, model: asked.append(self) or real(self, model))
+    assert_latency(products(1), products(1), tolerance=0.99, seconds=0)
+    assert set(asked) == {OnnxRuntime("cpu", 1)}

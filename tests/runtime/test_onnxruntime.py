@@ -1,9 +1,14 @@
+import json
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from onnx import parser
 
 from slimnet.common.errors import BadInput
+from slimnet.runtime import onnxruntime as runtime
+from slimnet.runtime.backend import NodeRuns, RunFailed
 from slimnet.runtime.onnxruntime import DEFAULT, OnnxRuntime, write_optimised
 
 
@@ -73,3 +78,115 @@ def test_an_op_onnxruntime_lacks_is_bad_input(text):
 def test_less_than_one_thread_is_bad_input(threads):
     with pytest.raises(BadInput, match=f"--threads {threads}"):
         OnnxRuntime(threads=threads)
+
+
+def test_weights_and_inputs_of_bfloat16_are_run_and_bound():
+    proto = parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> g (bfloat16[2,2] x) => (float[2,2] y) { y = Cast<to=1>(x) }'
+    )
+    session = DEFAULT.session(ir.from_proto(proto))
+    x = np.array([[1.0, -2.5], [0.0, 3.0]], ir.DataType.BFLOAT16.numpy())
+    np.testing.assert_array_equal(session.run({"x": x})[0], x.astype(np.float32))
+    assert session.bind({"x": x})(3) > 0
+
+
+def test_a_scalar_input_stays_one(text):
+    session = DEFAULT.session(text("g (float x, float[3] z) => (float[3] y) { y = Mul(x, z) }"))
+    feed = {"x": np.array(2.0, np.float32), "z": np.ones(3, np.float32)}
+    np.testing.assert_array_equal(session.run(feed)[0], [2, 2, 2])
+    assert session.bind(feed)(1) > 0
+
+
+# -- provider and threads --------------------------------------------------------------------------------------------
+
+
+def test_a_provider_goes_by_its_name_or_a_short_one(monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert OnnxRuntime("cuda") == OnnxRuntime("CUDAExecutionProvider")
+    assert OnnxRuntime("CPU") == OnnxRuntime() == DEFAULT
+    with pytest.raises(BadInput, match="abacus: is not installed; this onnxruntime has cuda, cpu"):
+        OnnxRuntime("abacus")
+
+
+@pytest.mark.parametrize("load", ["session", "probe"])
+def test_provider_and_threads_reach_the_session(net, tmp_path, monkeypatch, load):
+    asked, real = [], ort.InferenceSession
+
+    def watched(model: bytes, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+        asked.append((options.intra_op_num_threads, providers))
+        return real(model, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", watched)
+    backend = OnnxRuntime("cuda", 3)
+    backend.session(net(8)) if load == "session" else backend.probe(net(8), tmp_path)
+    assert asked == [(3, ["CUDAExecutionProvider", "CPUExecutionProvider"])]
+
+
+def test_it_describes_itself():
+    told = OnnxRuntime(threads=3).describe()
+    assert (told.name, told.version) == ("onnxruntime", ort.__version__)
+    assert (told.provider, told.threads) == ("CPUExecutionProvider", 3)
+    assert told.cpu
+    assert told.cores >= 1
+    assert OnnxRuntime("cpu", 3).with_threads(2) == OnnxRuntime("cpu", 2)
+
+
+def test_a_bound_run_is_timed_from_its_first_run_to_its_last(net, image, monkeypatch):
+    clock = iter([100.0, 107.0])
+    bound = DEFAULT.session(net(8)).bind(image)
+    monkeypatch.setattr(runtime.time, "perf_counter", lambda: next(clock))
+    assert bound(5) == 7.0
+
+
+# -- its private parts -----------------------------------------------------------------------------------------------
+
+
+def test_its_errors_are_where_they_are_looked_for():
+    """Without onnxruntime.capi.onnxruntime_pybind11_state a model that cannot be run ends in a traceback."""
+    found = {error.__name__ for error in runtime.ERRORS}
+    assert found >= {"Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented"}
+
+
+def test_its_messages_begin_with_codes_that_are_left_out(net):
+    """If the form of its messages changes, users read codes and temporary paths in them again."""
+    with pytest.raises(RunFailed) as caught:
+        DEFAULT.session(net(8)).run({"x": np.zeros((1, 3, 8, 8), np.float32)})
+    assert str(caught.value.__cause__).startswith("[ONNXRuntimeError] : ")
+    assert "ONNXRuntimeError" not in caught.value.reason
+    assert str(caught.value) == f"onnxruntime cannot run it on these inputs: {caught.value.reason}"
+
+
+def test_its_settings_without_a_method_are_known_to_it(net, tmp_path):
+    """If it no longer knows session.optimized_model_external_..., large graphs cannot be profiled by layer."""
+    options = OnnxRuntime()._options(True)
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+    graph = OnnxRuntime().probe(net(64), tmp_path).graph
+    assert (tmp_path / "optimised.onnx.data").exists()
+    assert any(value.const_value is not None for value in graph.initializers.values())
+
+
+def test_its_profile_has_the_form_that_is_read(net, image, tmp_path):
+    """If the profiler's events change, no layer gets a time."""
+    probe = OnnxRuntime(threads=1).probe(net(8), tmp_path)
+    probe.bind(image)(3)
+    nodes = probe.nodes()
+    assert {node.op for node in nodes} >= {"Conv", "MatMul"}
+    assert all(len(node.seconds) == 3 and not node.name.endswith("_kernel_time") for node in nodes)
+
+
+def test_the_nodes_inside_another_one_do_not_count(net, tmp_path, monkeypatch):
+    def event(name: str, op: str, start: int, microseconds: int, cat: str = "Node") -> dict[str, object]:
+        return {"cat": cat, "name": name, "ts": start, "dur": microseconds, "args": {"op_name": op}}
+
+    events = [
+        event("run", "", 0, 1000, cat="Session"),
+        event("a_kernel_time", "If", 0, 50),
+        event("inner_kernel_time", "Relu", 10, 20),
+        event("b_kernel_time", "Conv", 50, 7),
+        event("a_kernel_time", "If", 100, 40),
+    ]
+    (tmp_path / "events.json").write_text(json.dumps(events))
+    probe = OnnxRuntime(threads=1).probe(net(8), tmp_path)
+    monkeypatch.setattr(probe._raw, "end_profiling", lambda: str(tmp_path / "events.json"))
+    assert probe.nodes() == [NodeRuns("a", "If", [50e-6, 40e-6]), NodeRuns("b", "Conv", [7e-6])]

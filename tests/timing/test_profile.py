@@ -3,36 +3,57 @@ import pytest
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.layers import layer_name
+from slimnet.runtime.backend import NodeRuns
 from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.timing.latency import compare
 from slimnet.timing.profile import profile
+from tests.networks.backends import WEIGHT_S, Simulated
 
 ONE = OnnxRuntime(threads=1)
 
 
 def test_fused_and_reordered_nodes_are_counted_in_their_layers(net, image):
-    measured = profile({"net": net(32)}, image, backend=ONE, max_seconds=0.2)["net"]
+    measured = profile({"net": net(32)}, image, backend=ONE, max_seconds=0, min_runs=4)["net"]
     assert {node.op for node in measured.nodes} >= {"Conv", "ReorderOutput"}
     layers = [name for name in measured.layers if not name.startswith("(")]
     assert layers == ["conv0", "conv1", "conv2", "fc"]
 
 
 def test_layers_sum_to_the_total_and_the_total_to_the_latency(net, image):
-    model = net(64)
-    measured = profile({"net": model}, image, backend=ONE, max_seconds=0.3)["net"]
+    model, backend = net(64), Simulated()
+    measured = profile({"net": model}, image, backend, max_seconds=0.3)["net"]
     assert sum(measured.layers.values()) == pytest.approx(measured.total)
-    latency = compare({"net": model}, image, backend=ONE, max_seconds=0.3).timing("net").median
-    assert latency / 6 < measured.total < latency * 6
+    assert measured.total == pytest.approx(compare({"net": model}, image, backend).timing("net").median)
 
 
-def test_the_layer_with_most_work_takes_most_time(net, image):
-    layers = profile({"net": net(64)}, image, backend=ONE, max_seconds=0.3)["net"].layers
-    assert layers["conv1"] > 2 * layers["conv0"]
+def test_layers_take_the_time_of_their_nodes(net, image):
+    layers = profile({"net": net(64)}, image, Simulated(), max_seconds=0.3)["net"].layers
+    assert layers["conv1"] == pytest.approx(1e3 * WEIGHT_S * 64 * 64 * 9)
+    assert layers["conv0"] == pytest.approx(1e3 * WEIGHT_S * 64 * 3 * 9)
+
+
+def test_the_slowest_and_the_fastest_quarter_of_the_runs_do_not_count(net, image):
+    times = [9.0, 9.0, 9.0, *([1.0] * 5), *([2.0] * 5), *([3.0] * 5), *([70.0] * 5)]  # the first three warm up
+
+    class Uneven(Simulated):
+        def probe(self, model, folder):
+            probe = super().probe(model, folder)
+            probe.nodes = lambda: [NodeRuns("@0@", "Conv", times)]
+            return probe
+
+    (node,) = profile({"net": net(8)}, image, Uneven(), min_runs=20, max_seconds=0)["net"].nodes
+    assert node.ms == pytest.approx(2500)
+
+
+def test_runs_go_on_until_time_is_up(net, image):
+    backend = Simulated(seconds=lambda _model: 0.011)
+    runs = {n: p.runs for n, p in profile({"a": net(8), "b": net(8)}, image, backend, 2, max_seconds=0.5).items()}
+    assert runs == {"a": 20, "b": 20}  # and three to warm up
 
 
 def test_models_that_fuse_differently_share_their_layers(net, image):
     # 62 channels are not a multiple of 4, which the runtime's blocked layout asks for.
-    both = profile({"dense": net(64), "slim": net(62)}, image, backend=ONE, max_seconds=0.3)
+    both = profile({"dense": net(64), "slim": net(62)}, image, backend=ONE, max_seconds=0, min_runs=4)
     dense, slim = ([n for n in both[k].layers if not n.startswith("(")] for k in ("dense", "slim"))
     assert dense == slim
     assert {n.op for n in both["dense"].nodes} != {n.op for n in both["slim"].nodes}
@@ -46,14 +67,15 @@ def test_a_residual_sum_goes_to_the_convolution_it_is_fused_into(text, image):
             main = Conv <pads = [1,1,1,1]> (r, w_main)  short = Conv (r, w_short)
             sum = Add (main, short)  y = Relu (sum)
         }""")
-    measured = profile({"net": model}, image, backend=ONE, max_seconds=0.1)["net"]
+    measured = profile({"net": model}, image, backend=ONE, max_seconds=0, min_runs=4)["net"]
     assert sorted(measured.layers) == ["w_in", "w_main", "w_short"]
 
 
 def test_a_bias_added_to_a_product_is_part_of_it(text):
     model = text("g (float[2,8,16] x, float[16,32] w, float[32] w_bias) => (float[2,8,32] y) {"
                  " h = MatMul (x, w)  s = Add (h, w_bias)  y = Relu (s) }")  # fmt: skip
-    measured = profile({"net": model}, {"x": np.ones((2, 8, 16), np.float32)}, backend=ONE, max_seconds=0.1)["net"]
+    feed = {"x": np.ones((2, 8, 16), np.float32)}
+    measured = profile({"net": model}, feed, backend=ONE, max_seconds=0, min_runs=4)["net"]
     assert [name for name in measured.layers if not name.startswith("(")] == ["w"]
     assert "Add" not in {node.op for node in measured.nodes}
 
@@ -66,7 +88,7 @@ def test_the_body_of_an_if_counts_once(text):
         >
     }""")
     feed = {"c": np.array(True), "x": np.ones((64, 64), np.float32)}
-    measured = profile({"net": model}, feed, backend=ONE, max_seconds=0.1)["net"]
+    measured = profile({"net": model}, feed, backend=ONE, max_seconds=0, min_runs=4)["net"]
     assert list(measured.layers) == ["(If)"]
 
 

@@ -19,6 +19,10 @@ MLP = """(float[4,6] x) => (y) <float[6,8] w, float[8] b, float[8,5] v, float[5,
     { a = MatMul(x, w) c = Add(a, b) d = Relu(c) e = MatMul(d, v) f = Tanh(e) y = MatMul(f, u) }"""
 
 
+STORED_AS_BFLOAT16 = """(float[4,6] x) => (y) <bfloat16[6,8] w, bfloat16[8,5] v, float[5] bias>
+    { wf = Cast<to=1>(w) a = MatMul(x, wf) b = Relu(a) vf = Cast<to=1>(v) c = MatMul(b, vf) y = Add(c, bias) }"""
+
+
 def halved(trace: Trace) -> np.ndarray:
     """Every other unit removed."""
     return np.arange(trace.n_units) % 2 == 0
@@ -74,6 +78,17 @@ def test_half_precision_has_a_tolerance_of_its_own():
     wide = changed(slim(found, halved(found)), "u", 0.5)
     with pytest.raises(VerifyFailed, match="tolerance 1e-02"):
         verify(found, halved(found), wide)
+
+
+def test_bfloat16_has_the_tolerance_of_half_precision():
+    """Weights of bfloat16, as mixed precision stores them: runtimes compute with them as floats."""
+    found = trace(net(STORED_AS_BFLOAT16))
+    result = verify(found, halved(found))
+    assert result.tolerance == TOLERANCE_HALF
+    assert result.proven == ["w"]
+    assert verify(found, halved(found), changed(slim(found, halved(found)), "bias", 3e-3)).exact
+    with pytest.raises(VerifyFailed, match="tolerance 1e-02"):
+        verify(found, halved(found), changed(slim(found, halved(found)), "bias", 1.0))
 
 
 def test_a_slim_network_that_gives_nan_fails():
@@ -188,6 +203,18 @@ def test_real_inputs_are_used():
     result = verify(found, halved(found), inputs=[zeros, zeros])
     assert result.runs == 2
     assert result.unproven == ["w", "v"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_every_input_is_compared(order):
+    """A difference that only one of the inputs shows is found, whichever it is."""
+    dense = net(MLP, b=0.0)
+    given = feeds(dense), {name: np.zeros_like(array) for name, array in feeds(dense).items()}
+    found = trace(dense)
+    wrong = changed(slim(found, halved(found)), "u", 0.5)  # zeros come out as zeros all the same
+    with pytest.raises(VerifyFailed, match="differs from the masked one"):
+        verify(found, halved(found), wrong, [given[k] for k in order])
+    assert verify(found, halved(found), wrong, [given[1]], prove=False).exact
 
 
 # -- distance to the original ----------------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+"""Backends by name, and one that another package brings."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from slimnet.common.errors import BadInput
+from slimnet.graph.trace import trace
+from slimnet.runtime.onnxruntime import OnnxRuntime
+from slimnet.runtime.registry import backend
+from slimnet.verification.verify import verify
+from tests.networks.backends import Simulated, install
+from tests.networks.graphs import net, run
+
+#: All that a package has to bring to run networks: onnx's own evaluator, as a backend.
+REFERENCE = """
+import time
+from dataclasses import dataclass, replace
+
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from slimnet.common.errors import BadInput
+from slimnet.runtime.backend import RunFailed, RuntimeInfo
+from slimnet.runtime.machine import cores, cpu
+
+
+@dataclass(frozen=True)
+class Reference:
+    provider: str = "numpy"
+    threads: int | None = None
+
+    def with_threads(self, threads):
+        return replace(self, threads=threads)
+
+    def describe(self):
+        return RuntimeInfo("reference", onnx.__version__, self.provider, self.threads, cpu(), cores())
+
+    def session(self, model, optimise=True):
+        return Session(ReferenceEvaluator(ir.to_proto(model if isinstance(model, ir.Model) else ir.load(model))))
+
+    def probe(self, model, folder):
+        raise BadInput("the reference evaluator cannot time nodes")
+
+
+class Session:
+    def __init__(self, evaluator):
+        self.evaluator, self.inputs = evaluator, evaluator.input_names
+
+    def run(self, feed):
+        try:
+            return self.evaluator.run(None, dict(feed))
+        except Exception as error:
+            raise RunFailed("reference", str(error)) from error
+
+    def bind(self, feed):
+        def timed(runs):
+            start = time.perf_counter()
+            for _ in range(runs):
+                self.run(feed)
+            return time.perf_counter() - start
+
+        return timed
+
+
+def make(provider, threads):
+    return Reference(provider or "numpy", threads)
+"""
+
+MLP = """(float[4,6] x) => (y) <float[6,8] w, float[8] b, float[8,5] v>
+    { a = MatMul(x, w) c = Add(a, b) d = Relu(c) y = MatMul(d, v) }"""
+
+
+@pytest.fixture
+def reference(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, "reference_backend:make")
+    (tmp_path / "site" / "reference_backend.py").write_text(REFERENCE)
+    yield backend("simulated", 2)
+    sys.modules.pop("reference_backend", None)
+
+
+def test_a_backend_of_another_package_verifies_a_network(reference, monkeypatch):
+    monkeypatch.setattr(OnnxRuntime, "session", None)  # nothing falls back to it
+    found = trace(net(MLP))
+    result = verify(found, np.arange(found.n_units) % 2 == 0, backend=reference)
+    assert result.exact
+    assert result.proven == ["w"]
+    assert (reference.describe().name, reference.describe().threads) == ("reference", 2)
+
+
+def test_a_backend_of_another_package_computes_the_same(reference):
+    dense = net(MLP)
+    feed = {"x": np.ones((4, 6), np.float32)}
+    np.testing.assert_allclose(reference.session(dense.model).run(feed)[0], run(dense.model, feed)[0], rtol=1e-5)
+
+
+def test_names_of_providers_are_onnxruntimes():
+    assert backend("cpu", 3) == backend("onnxruntime", 3) == backend("onnxruntime:cpu", 3) == OnnxRuntime("cpu", 3)
+    assert backend() == OnnxRuntime()
+
+
+def test_names_of_other_runtimes_choose_them_and_their_provider(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch)
+    assert backend("simulated", 3) == Simulated("simulator", 3)
+    assert backend("simulated:gpu") == Simulated("gpu")
+
+
+def test_what_is_not_installed_is_bad_input():
+    with pytest.raises(BadInput, match=r"abacus: is not installed; this onnxruntime has .*cpu"):
+        backend("abacus")
+
+
+def test_a_backend_that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, "nowhere.at_all:make")
+    with pytest.raises(BadInput, match=r"simulated: nowhere\.at_all:make cannot be loaded .*nowhere"):
+        backend("simulated")
