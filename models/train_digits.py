@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from digits_resnet import digits_resnet
-from slimnet.data.load import load_digits_split
+from slimnet.data.sources.digits import load_digits_split
 
 EPOCHS = 40
 BATCH = 64

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import slimnet
-from slimnet.data.load import load_digits_split
+from slimnet.data.sources.digits import load_digits_split
 from slimnet.pipeline.export import Delivery
 from slimnet.pipeline.prune import Budget
 from tests.networks.files import ROOT
@@ -29,8 +29,11 @@ FUNCTIONS = [
 ]
 
 
-def readme_blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def readme_block(of: str) -> str:
+    """The Python example of the README that holds a text."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (block,) = (block for block in blocks if of in block)
+    return block
 
 
 def test_one_threshold_compares_scores_as_the_method_says():
@@ -68,7 +71,7 @@ def test_the_training_loop_of_the_readme_runs():
         "cross_entropy": nn.functional.cross_entropy,
         "optimizer": torch.optim.SGD(module.parameters(), 0.05, momentum=0.9),
     }
-    exec(readme_blocks()[0], names)
+    exec(readme_block("method.before_forward()"), names)
     kept = names["plan"].kept["0.weight"][0]
     norms = module[0].weight.detach().abs().sum((1, 2, 3))
     assert len(kept) == 4
@@ -78,7 +81,7 @@ def test_the_training_loop_of_the_readme_runs():
 
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     """On the embedded network, and with the folder that its last line loads from made by the command line."""
-    block = readme_blocks()[1]
+    block = readme_block("slimnet.load_slim")
     load = 'slimnet.load("resnet50.pth", arch="torchvision:resnet50", inputs="1x3x224x224")'
     assert load in block
     monkeypatch.chdir(tmp_path)

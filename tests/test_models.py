@@ -11,7 +11,7 @@ from models import INPUTS, ZOO
 from models.cnn import cnn
 from models.mlp import mlp
 from models.resnet_cifar import PadShortcut, resnet20
-from slimnet.data.load import load_digits_split
+from slimnet.data.sources.digits import load_digits_split
 from tests.networks.files import DIGITS
 
 

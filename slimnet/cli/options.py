@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slimnet.common.errors import BadInput
+from slimnet.data.sources import forms
 
 if TYPE_CHECKING:
     from slimnet.common.clock import Clock
@@ -45,8 +46,7 @@ Provider = Annotated[str, typer.Option(help="Execution provider of onnxruntime t
 DataSpec = Annotated[
     str | None,
     typer.Option(
-        help="Data to train with, verify with and measure accuracy on: digits, mnist:DIR, fashion-mnist:DIR, "
-        "cifar10:DIR, cifar100:DIR, imagefolder:DIR, FILE.npz or FILE.py:CALLABLE; "
+        help=f"Data to train with, verify with and measure accuracy on: {forms()}; "
         "with settings as in mnist:DIR?limit=10000."
     ),
 ]

@@ -1,1 +1,1 @@
-"""Labelled samples, and the sources that `--data` names."""
+"""Labelled samples, and the sources that `--data` names: one file each in `slimnet.data.sources`."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from slimnet.common.errors import BadInput
-from slimnet.data.load import Samples
+from slimnet.data.samples import Samples
 from slimnet.training.phase import Phase
 
 Batch = tuple[Tensor, Tensor]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from slimnet.data.load import Samples
+from slimnet.data.samples import Samples
 
 #: Samples per batch where nothing but memory depends on it.
 BATCH = 256

@@ -14,7 +14,8 @@ from slimnet.analysis.criteria import CRITERIA, study
 from slimnet.analysis.gaussian import l2
 from slimnet.analysis.layers import layers
 from slimnet.common.errors import BadInput
-from slimnet.data.load import Data, Samples, load_data
+from slimnet.data.load import Data, load_data
+from slimnet.data.samples import Samples
 from slimnet.methods import create
 from slimnet.pipeline.analyze import analyze
 from tests.networks.files import DIGITS

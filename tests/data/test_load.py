@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 from slimnet.common.errors import BadInput
-from slimnet.data import folder as data_folder
-from slimnet.data.load import Data, Samples, load_data, load_digits_split
+from slimnet.data.images import decode
+from slimnet.data.load import Data, load_data
+from slimnet.data.samples import Samples
+from slimnet.data.sources import imagefolder
+from slimnet.data.sources.digits import load_digits_split
 from tests.networks.files import ROOT
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -252,12 +255,12 @@ def test_wrong_npz(tmp_path, arrays, says) -> None:
     assert says in refused(tmp_path / "d.npz")
 
 
-def test_augmentation_is_for_pictures(tmp_path) -> None:
+def test_augmentation_is_for_images(tmp_path) -> None:
     np.savez(tmp_path / "d.npz", x=ONES, y=np.zeros(3, int))
-    assert "augment=shift is for pictures" in refused(f"{tmp_path / 'd.npz'}?augment=shift")
+    assert "augment=shift is for images" in refused(f"{tmp_path / 'd.npz'}?augment=shift")
 
 
-# -- pictures in folders ---------------------------------------------------------------------------------------------
+# -- images in folders ---------------------------------------------------------------------------------------------
 
 
 def paint(file: Path, colour: tuple[int, int, int], size: tuple[int, int] = (6, 4)) -> None:
@@ -266,13 +269,13 @@ def paint(file: Path, colour: tuple[int, int, int], size: tuple[int, int] = (6, 
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def images(tmp_path) -> Path:
     """Red cats and blue dogs of 6x4 pixels; 20 of each for training and 2 for testing."""
     for split, count in (("train", 20), ("test", 2)):
         for k in range(count):
             paint(tmp_path / "p" / split / "cat" / f"{k:02}.png", (200 + k, 0, 0))
             paint(tmp_path / "p" / split / "dog" / f"{k:02}.png", (0, 0, 200 + k))
-    (tmp_path / "p" / "train" / "dog" / "notes.txt").write_text("no picture")
+    (tmp_path / "p" / "train" / "dog" / "notes.txt").write_text("no image")
     return tmp_path / "p"
 
 
@@ -289,73 +292,73 @@ def checked(data: Data) -> None:
     assert x[:, 2] == pytest.approx(np.broadcast_to(blue[:, None, None], (4, 4, 6)), abs=1e-5)
 
 
-def test_pictures_in_folders(pictures) -> None:
-    data = load_data(f"imagefolder:{pictures}")
+def test_images_in_folders(images) -> None:
+    data = load_data(f"imagefolder:{images}")
     checked(data)
     assert isinstance(data.train.x, np.ndarray)
     assert data.train.x.dtype == np.uint8
 
 
-def test_pictures_that_do_not_fit_into_memory_are_read_when_asked_for(pictures, monkeypatch) -> None:
-    in_memory = load_data(f"imagefolder:{pictures}?limit=9")
-    monkeypatch.setattr(data_folder, "IN_MEMORY", 100)
-    on_disk = load_data(f"imagefolder:{pictures}?limit=9")
-    checked(load_data(f"imagefolder:{pictures}"))
+def test_images_that_do_not_fit_into_memory_are_read_when_asked_for(images, monkeypatch) -> None:
+    in_memory = load_data(f"imagefolder:{images}?limit=9")
+    monkeypatch.setattr(imagefolder, "IN_MEMORY", 100)
+    on_disk = load_data(f"imagefolder:{images}?limit=9")
+    checked(load_data(f"imagefolder:{images}"))
     assert not isinstance(on_disk.train.x, np.ndarray)
     for (x, y), (other_x, other_y) in zip(in_memory.train.batches(4), on_disk.train.batches(4), strict=True):
         assert np.array_equal(x, other_x)
         assert np.array_equal(y, other_y)
 
 
-def test_validation_pictures_stand_in_for_a_test_split(pictures) -> None:
-    (pictures / "test").rename(pictures / "val")
-    data = load_data(f"imagefolder:{pictures}?val=10")
+def test_validation_images_stand_in_for_a_test_split(images) -> None:
+    (images / "test").rename(images / "val")
+    data = load_data(f"imagefolder:{images}?val=10")
     assert (len(data.train), len(data.val), len(data.test)) == (30, 10, 4)
 
 
-def test_a_size_scales_the_shorter_side_and_cuts_the_centre(pictures) -> None:
-    file = pictures / "train" / "cat" / "00.png"
-    picture = Image.effect_noise((40, 20), 80).convert("RGB")
-    picture.save(file)
-    expected = picture.resize((20, 10), Image.Resampling.BILINEAR).crop((5, 0, 15, 10))
-    assert np.array_equal(data_folder.decode(file, 10), np.asarray(expected).transpose(2, 0, 1))
-    assert load_data(f"imagefolder:{pictures}?size=5&normalize=none").train.shape == (3, 5, 5)
+def test_a_size_scales_the_shorter_side_and_cuts_the_centre(images) -> None:
+    file = images / "train" / "cat" / "00.png"
+    image = Image.effect_noise((40, 20), 80).convert("RGB")
+    image.save(file)
+    expected = image.resize((20, 10), Image.Resampling.BILINEAR).crop((5, 0, 15, 10))
+    assert np.array_equal(decode(file, 10), np.asarray(expected).transpose(2, 0, 1))
+    assert load_data(f"imagefolder:{images}?size=5&normalize=none").train.shape == (3, 5, 5)
 
 
-def test_pictures_of_different_sizes_need_one(pictures) -> None:
-    paint(pictures / "train" / "dog" / "07.png", (0, 0, 0), (9, 8))
-    line = refused(f"imagefolder:{pictures}")
-    assert "07.png has 9x8 pixels and the first picture 6x4" in line
+def test_images_of_different_sizes_need_one(images) -> None:
+    paint(images / "train" / "dog" / "07.png", (0, 0, 0), (9, 8))
+    line = refused(f"imagefolder:{images}")
+    assert "07.png has 9x8 pixels and the first image 6x4" in line
     assert "?size=" in line
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
-def test_broken_pictures_are_named(pictures, content) -> None:
-    (pictures / "test" / "dog" / "01.png").write_bytes(content)
-    assert "dog/01.png cannot be read as a picture" in refused(f"imagefolder:{pictures}")
+def test_broken_images_are_named(images, content) -> None:
+    (images / "test" / "dog" / "01.png").write_bytes(content)
+    assert "dog/01.png cannot be read as an image" in refused(f"imagefolder:{images}")
 
 
-def test_truncated_pictures_are_named(pictures) -> None:
-    file = pictures / "test" / "dog" / "01.png"
+def test_truncated_images_are_named(images) -> None:
+    file = images / "test" / "dog" / "01.png"
     Image.effect_noise((60, 60), 50).save(file)
     file.write_bytes(file.read_bytes()[:500])
-    assert "dog/01.png cannot be read as a picture" in refused(f"imagefolder:{pictures}?size=6")
+    assert "dog/01.png cannot be read as an image" in refused(f"imagefolder:{images}?size=6")
 
 
-def test_pictures_that_would_fill_the_memory_are_refused(pictures, monkeypatch) -> None:
+def test_images_that_would_fill_the_memory_are_refused(images, monkeypatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert "cat/00.png cannot be read as a picture" in refused(f"imagefolder:{pictures}")
+    assert "cat/00.png cannot be read as an image" in refused(f"imagefolder:{images}")
 
 
-def test_classes_must_agree(pictures) -> None:
-    paint(pictures / "test" / "bird" / "0.png", (0, 0, 0))
-    assert "train and test have different classes, such as 'bird'" in refused(f"imagefolder:{pictures}")
+def test_classes_must_agree(images) -> None:
+    paint(images / "test" / "bird" / "0.png", (0, 0, 0))
+    assert "train and test have different classes, such as 'bird'" in refused(f"imagefolder:{images}")
 
 
-def test_folders_that_are_missing_or_empty(pictures, tmp_path) -> None:
+def test_folders_that_are_missing_or_empty(images, tmp_path) -> None:
     assert "needs folders train and test" in refused(f"imagefolder:{tmp_path / 'nowhere'}")
-    (pictures / "train" / "empty").mkdir()
-    assert "train/empty holds no pictures" in refused(f"imagefolder:{pictures}")
+    (images / "train" / "empty").mkdir()
+    assert "train/empty holds no images" in refused(f"imagefolder:{images}")
     (tmp_path / "bare" / "train").mkdir(parents=True)
     (tmp_path / "bare" / "test").mkdir()
     assert "train holds no folders" in refused(f"imagefolder:{tmp_path / 'bare'}")
@@ -407,7 +410,7 @@ def test_pickles_in_place_of_cifar_are_not_opened(tmp_path) -> None:
     assert "no usable CIFAR10" in refused(f"cifar10:{tmp_path}")
 
 
-def test_colour_pictures_of_torchvision_get_their_channels_first(tmp_path, monkeypatch) -> None:
+def test_colour_images_of_torchvision_get_their_channels_first(tmp_path, monkeypatch) -> None:
     import torchvision
 
     pixels = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
