@@ -68,6 +68,6 @@ def _pq_panels(layers: Sequence[Mapping[str, Any]]) -> dict[str, charts.Series]:
 
     return {
         "PQ index of the weights": {name: line("index", k) for k, name in enumerate(_PAIRS)},
-        "fraction that may go": {name: line("ratio", k) for k, name in enumerate(_PAIRS)},
+        "fraction that can be removed": {name: line("ratio", k) for k, name in enumerate(_PAIRS)},
         "Gini index": {"Gini": (x, [part["gini"] for part in parts])},
     }

@@ -1,7 +1,7 @@
-"""Pictures for the pages: matplotlib draws them, as SVG whose colours are those of the page.
+"""Charts for the pages: matplotlib draws them, as SVG whose colours are those of the page.
 
-Every colour here is a stand-in that becomes a CSS variable, so that one picture serves light, dark and paper. Text
-stays text, and none of it is read as mathematics: names come from files.
+Every colour here is a stand-in that becomes a CSS variable, so that one chart serves light, dark and paper. Text
+remains text, and none of it is read as mathematics: names come from files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STYLE: Mapping[Any, Any] = {
 _LABEL = 34
 
 
-def _picture(draw: Callable[..., Figure]) -> Callable[..., str]:
+def _as_svg(draw: Callable[..., Figure]) -> Callable[..., str]:
     """Makes inline SVG of what a function draws."""
 
     @wraps(draw)
@@ -52,7 +52,7 @@ def _picture(draw: Callable[..., Figure]) -> Callable[..., str]:
         logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells users about its font cache
         from matplotlib import rc_context
 
-        salt = str(zlib.crc32(repr((draw.__name__, args)).encode()))  # no two pictures of a page share their ids
+        salt = str(zlib.crc32(repr((draw.__name__, args)).encode()))  # no two charts of a page share their ids
         with rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # glyphs its own fonts lack: the reader's browser has them
             buffer = io.StringIO()
@@ -69,16 +69,16 @@ def _inline(svg: str, inches: float) -> str:
     head, rest = svg[: svg.index(">")], svg[svg.index(">") :]
     head = re.sub(r' (width|height|xmlns|xmlns:xlink|version)="[^"]*"', "", head)
     rest = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", rest, flags=re.DOTALL)
-    rest = re.sub(r'<g id="[\w.-]+"(/?)>', r"<g\1>", rest)  # the same in every picture of a page
+    rest = re.sub(r'<g id="[\w.-]+"(/?)>', r"<g\1>", rest)  # the same in every chart of a page
     rest = re.sub(r"#(0\d)\1\1\b", lambda found: f"var(--{_VARIABLES[found[0]]})", rest)
     return f'{head} style="max-width:{inches * 96:.0f}px"{rest.strip()}'
 
 
-def standalone(picture: str) -> str:
-    """A picture as a file of its own, in the colours of the pages."""
+def standalone(svg: str) -> str:
+    """A chart as a file of its own, in the colours of the pages."""
     colours = (Path(__file__).parent / "templates" / "colours.css").read_text(encoding="utf-8")
     style = f"<style>{colours}svg {{ background: var(--card); font-family: sans-serif; }}</style>"
-    head, rest = picture[: picture.index(">") + 1], picture[picture.index(">") + 1 :]
+    head, rest = svg[: svg.index(">") + 1], svg[svg.index(">") + 1 :]
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     return f"{head.replace('<svg ', f'<svg {names} ', 1)}{style}{rest}\n"
 
@@ -94,7 +94,7 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
 # -- groups --------------------------------------------------------------------------------------------------------
 
 
-@_picture
+@_as_svg
 def widths(groups: Sequence[Mapping[str, Any]]) -> Figure:
     """Widths of groups before and after as bars; beside them, where they were ranked, how kept and removed units lie.
 
@@ -188,7 +188,7 @@ def _printable(text: str) -> str:
 # -- speed ---------------------------------------------------------------------------------------------------------
 
 
-@_picture
+@_as_svg
 def efficiency(layers: Sequence[Mapping[str, Any]]) -> Figure:
     """Latency speedup of each layer over what its MACs promise, the area telling its share of the dense time."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -218,9 +218,9 @@ def efficiency(layers: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-@_picture
+@_as_svg
 def pareto(points: Sequence[tuple[float, float]], what: str) -> Figure:
-    """What stays of a network over how much faster it is: (speedup, share)."""
+    """What is kept of a network over how much faster it is: (speedup, share)."""
     from matplotlib.ticker import PercentFormatter
 
     figure, (axes,) = _figure(6.0, 3.6)
@@ -236,7 +236,7 @@ def pareto(points: Sequence[tuple[float, float]], what: str) -> Figure:
     return figure
 
 
-@_picture
+@_as_svg
 def tradeoff(points: Sequence[tuple[str, str, float, float]]) -> Figure:
     """Accuracy over latency of runs: (label, series, milliseconds, accuracy)."""
     figure, (axes,) = _figure(7.6, 4.2)
@@ -262,7 +262,7 @@ def tradeoff(points: Sequence[tuple[str, str, float, float]]) -> Figure:
 # -- curves and heat maps ------------------------------------------------------------------------------------------
 
 
-@_picture
+@_as_svg
 def curves(panels: Mapping[str, Series], xlabel: str = "epoch") -> Figure:
     """Small panels side by side, each with its curves."""
     from matplotlib.ticker import MaxNLocator
@@ -285,9 +285,9 @@ def curves(panels: Mapping[str, Series], xlabel: str = "epoch") -> Figure:
     return figure
 
 
-@_picture
+@_as_svg
 def heat_maps(names: Sequence[str], matrices: Mapping[str, Any]) -> Figure:
-    """Tables of numbers between -1 and 1 as shades, side by side; None stays empty.
+    """Tables of numbers between -1 and 1 as shades, side by side; None leaves its field empty.
 
     Args:
         names: of rows and columns.
@@ -305,7 +305,7 @@ def heat_maps(names: Sequence[str], matrices: Mapping[str, Any]) -> Figure:
     return figure
 
 
-@_picture
+@_as_svg
 def mosaic(matrices: Mapping[str, Any], columns: int = 6) -> Figure:
     """Many small symmetric tables, their lower halves as shades, each below its name."""
     from matplotlib.collections import PolyCollection

@@ -97,16 +97,17 @@ def _filters(
         yield f"{_some(pin['units'], axis['before'], 'filter')} must stay: {because(pin)}."
     for group in (groups[g] for g in axis.get("groups", ()) if g in groups):
         others = [other for other in producers.get(group["name"], ()) if other != name]
-        stays = f"{group['after']:,} of {group['before']:,} units of group {plain(group['name'])} stay"
+        kept = f"{group['after']:,} of {group['before']:,} units of group {plain(group['name'])} are kept"
         if others:
-            yield f"{stays}; its filters are added to or joined with those of {_listed(others)}, and go only together."
+            met = f"its filters are added to or joined with those of {_listed(others)}"
+            yield f"{kept}; {met}, and can only be removed together."
         else:
-            yield f"{stays}."
+            yield f"{kept}."
         yield from _decision(group, content)
 
 
 def _decision(group: Json, content: Json) -> Iterator[str]:
-    """Why so many units of a group went and not more."""
+    """Why so many units of a group were removed and not more."""
     noted = [note for note in content.get("notes", ()) if note.startswith(f"{group['name']}: ")]
     yield from (f"{note.removeprefix(group['name'] + ': ').capitalize()}." for note in noted)
     wanted, how = _wanted(group, content), content.get("how") or {}
@@ -114,7 +115,7 @@ def _decision(group: Json, content: Json) -> Iterator[str]:
         yield _untouched(group, content)
     elif wanted is not None and wanted != group["after"]:
         rounding = how.get("round_to")
-        reason = "a width the runtime likes" if rounding == "auto" else f"multiples of {rounding}"
+        reason = "a width that the runtime runs fast" if rounding == "auto" else f"multiples of {rounding}"
         yield f"The ratio {how['ratio']:g} alone would keep {wanted:,}; rounding to {reason} gave {group['after']:,}."
     if group.get("proven") is False:
         yield "Unproven: no kept unit changes the output visibly, so equality says nothing here."
@@ -131,7 +132,7 @@ def _untouched(group: Json, content: Json) -> str:
         "its units rank above the common threshold": how.get("scope") in ("global", "isomorphic"),
     }
     named = " or ".join(reason for reason, holds in reasons.items() if holds)
-    return f"The plan takes nothing from it: {named or 'nothing in it was to go'}."
+    return f"The plan takes nothing from it: {named or 'nothing in it was to be removed'}."
 
 
 def _wanted(group: Json, content: Json) -> int | None:
@@ -153,8 +154,9 @@ def _channels(axis: Json, groups: Mapping[str, Json]) -> Iterator[str]:
         yield f"{_some(pin['units'], axis['before'], 'input channel')} must stay: {because(pin)}."
     names = [plain(name) for name in axis["groups"] if name in groups]
     if names:
-        went = "nothing" if axis["after"] == axis["before"] else f"{axis['before'] - axis['after']:,} channels"
-        yield f"Reads {axis['after']:,} of {axis['before']:,} channels: {went} went with group {_listed(names)}."
+        gap = axis["before"] - axis["after"]
+        removed = f"{gap:,} channels were" if gap > 1 else "one channel was" if gap else "none was"
+        yield f"Reads {axis['after']:,} of {axis['before']:,} channels: {removed} removed with group {_listed(names)}."
 
 
 def _time(timed: Json | None) -> Iterator[str]:

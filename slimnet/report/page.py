@@ -77,6 +77,7 @@ def times(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
+    """A fraction as per cent."""
     return "" if value is None else f"{value:.2%}"
 
 

@@ -61,7 +61,7 @@ class Speedup:
     Attributes:
         flops: The MACs before over those after, null for what has none.
         latency: The latency before over that after, null where it was not measured.
-        efficiency: The latency speedup over `flops`: below 1, MACs went without their time.
+        efficiency: The latency speedup over `flops`: below 1, saved MACs saved less time than they promised.
     """
 
     flops: float | None

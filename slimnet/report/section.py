@@ -12,7 +12,7 @@ from slimnet.report.schema import Report
 
 
 class Row(NamedTuple):
-    """One row of the summary table; what is not known stays empty.
+    """One row of the summary table; what is not known is empty.
 
     Attributes:
         what: The name of the figure.

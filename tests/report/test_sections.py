@@ -87,3 +87,19 @@ def test_the_table_says_what_was_found():
         assert words in text, words
     slower = dataclasses.replace(report, speedup=dataclasses.replace(report.speedup, latency=0.8))
     assert "1.25x slower" in told(slower)
+
+
+def test_the_table_says_what_else_was_found():
+    content = full()
+    content["verify"] |= {"unproven": ["conv1"], "proven": ["conv2"], "plain_mask_error": 0.01, "dense_error": 0.02}
+    content["torch"] = {"survives": False, "why": "its widths are fixed"}
+    content["gathered"] = {"fc": {"before": 1200, "after": 6}}
+    lines = [" ".join(line.split()) for line in told(Report.from_json(content)).splitlines()]
+    assert any(line.startswith("slim = masked unproven") for line in lines), "which is never called exact"
+    assert {
+        "groups proven 1 of 2",
+        "inexact: distance to mask 1.0e-02",
+        "distance to the original 2.0e-02",
+        "inputs read by fc 1,200 6",
+        "PyTorch module does not",
+    } <= set(lines)

@@ -14,7 +14,7 @@ from slimnet.report.section import Row, Section
 
 
 class Speed(Section):
-    """Latencies, and whether the time went with the multiply-adds."""
+    """Latencies, and whether saved multiply-adds saved time."""
 
     template, anchor, link = "speed.html.j2", "speed", "Speed by layer"
 
