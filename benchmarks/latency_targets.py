@@ -195,7 +195,7 @@ def importance(scores: Any, kept: Sequence[np.ndarray]) -> float:
 
 def stays(traced: Trace, dense: nn.Module, slim: nn.Module) -> list[np.ndarray]:
     """For each group, which of its units a pruned module still has."""
-    from slimnet.graph.op import Role
+    from slimnet.graph.parameters import Role
 
     before, after = ({n: p.detach().numpy() for n, p in m.named_parameters()} for m in (dense, slim))
     found = []

@@ -20,7 +20,7 @@ from slimnet.calibration.measurements import measure
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.data.load import Data
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import Role
 from slimnet.graph.units import Group, Trace
 from slimnet.methods import create
 from slimnet.methods.base import Method, Scores

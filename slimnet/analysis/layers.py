@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slimnet.graph.op import Role, Use
+from slimnet.graph.parameters import Role, Use
 from slimnet.graph.registry import Trait
 from slimnet.graph.units import Trace
 
@@ -41,10 +41,11 @@ class Layer:
 def layers(trace: Trace) -> Iterator[Layer]:
     """Every float weight with an output axis, each tensor once, in the order of the graph."""
     seen, params = set(), trace.params()
-    for slot, role, use in zip(trace.slots, trace.roles, trace.uses, strict=True):
-        if len(slot.shape) < 2 or not role & Role.OUT or slot.name in seen:
+    for axis in trace.parameter_axes:
+        if not axis.is_weight or not axis.role & Role.OUT or axis.name in seen:
             continue
-        tensor = params[slot.name]
+        tensor = params[axis.name]
         if tensor.dtype.kind == "f" and tensor.size:
-            seen.add(slot.name)
-            yield Layer(slot.name, use, np.moveaxis(tensor, slot.axis, 0).reshape(len(slot.ids), -1))
+            seen.add(axis.name)
+            filters = np.moveaxis(tensor, axis.axis, 0)
+            yield Layer(axis.name, axis.use, filters.reshape(len(filters), -1))

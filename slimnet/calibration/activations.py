@@ -125,6 +125,6 @@ def _is_fixed(trace: Trace, name: str) -> bool:
 
 def _batch_size(trace: Trace, values: Sequence[str], most: int, traced_with: int) -> int:
     """As many samples as can be held at a time."""
-    shapes = {value.name: traced.shape for value, traced in trace.values.items()}
+    shapes = {value.name: trace.shape_of(value) for value in trace.values}
     elements = sum(math.prod(shapes[value] or ()) for value in values) // max(1, traced_with)
     return max(1, min(most, _ELEMENTS // max(1, elements)))

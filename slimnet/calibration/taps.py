@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from slimnet.graph.axes import Ids, is_live
-from slimnet.graph.op import Traced
+from slimnet.graph.axes import Ids
 from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.units import Trace
 
@@ -37,10 +36,9 @@ def taps(trace: Trace) -> list[list[Tap]]:
     Of x * sigmoid(x) and the like the product counts. The layers' own outputs stand in where no nonlinearity follows,
     and where there are no layers, the first value that carries the units.
     """
-    group_of_unit = np.repeat(np.arange(len(trace.groups)), [len(group) for group in trace.groups])
-    carried = {value: _groups_on(trace, traced, group_of_unit) for value, traced in trace.values.items()}
-    data = {value: axes for value, axes in carried.items() if axes and not trace.values[value].parameter}
-    layers = dict.fromkeys(node for node, _, _ in trace.layers)
+    carried = {value: _groups_on(trace, value) for value in trace.values}
+    data = {value: axes for value, axes in carried.items() if axes and not trace.is_constant(value)}
+    layers = dict.fromkeys(node for node, _ in trace.multiply_adds)
     out = []
     for g, group in enumerate(trace.groups):
         mine = {value: axes[g] for value, axes in data.items() if g in axes}
@@ -52,17 +50,15 @@ def taps(trace: Trace) -> list[list[Tap]]:
 
 
 def _parameters(trace: Trace, node: ir.Node) -> list[ir.Value]:
-    return [v for v in node.inputs if v is not None and v in trace.values and trace.values[v].parameter]
+    return [v for v in node.inputs if v is not None and trace.is_constant(v)]
 
 
-def _groups_on(trace: Trace, traced: Traced, group_of_unit: Ids) -> dict[int, int]:
+def _groups_on(trace: Trace, value: ir.Value) -> dict[int, int]:
     """The groups with units on a value, and the first axis they lie on."""
     found: dict[int, int] = {}
-    for axis, ids in enumerate(traced.axes or ()):
-        if is_live(ids):
-            units = trace.unit_of_id[np.abs(ids)]
-            for g in np.unique(group_of_unit[units[units >= 0]]).tolist():
-                found.setdefault(g, axis)
+    for axis, units in enumerate(trace.units_in(value) or ()):
+        for g in np.unique(trace.group_of_unit[units[units >= 0]]).tolist():
+            found.setdefault(g, axis)
     return found
 
 
@@ -94,8 +90,8 @@ def _gated(value: ir.Value, raw: Mapping[ir.Value, None], mine: Mapping[ir.Value
 
 
 def _tap(trace: Trace, value: ir.Value, axis: int, units: Ids) -> Tap:
-    axes = trace.values[value].axes
+    axes = trace.units_in(value)
     assert axes is not None
-    unit = trace.unit_of_id[np.abs(axes[axis])] - units[0]
+    unit = axes[axis] - units[0]
     index = np.flatnonzero((unit >= 0) & (unit < len(units)))
     return Tap(value.name or "", axis, index, unit[index])

@@ -1,13 +1,15 @@
-"""Index vectors: one number for every index of every axis of every tensor.
+"""Labels of axes: one number for every index of every axis of every tensor.
 
-An *id vector* is an int64 array as long as the axis it describes:
+The *labels* of an axis are an int64 array as long as the axis. The magnitude of a label is an id: what the index
+belongs to. Its sign says whether zero is preserved, so that one array holds both:
 
 * ``0``      the index is fixed, it may never be removed;
 * ``+u``     the index belongs to id ``u``, and the tensor is zero there once ``u`` is masked;
 * ``-u``     the index belongs to id ``u``, but masking ``u`` leaves a value there (a sigmoid of zero, say).
 
 So slicing, concatenating, repeating and transposing tensors is slicing, concatenating, repeating and transposing
-their id vectors, and the sign travels along. Which ids are the same is collected in a `Ledger` and resolved once.
+their labels, and what is known of zeros travels along. Which ids are the same is collected in `Constraints` and
+resolved once.
 """
 
 from __future__ import annotations
@@ -21,43 +23,46 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+#: Labels of an axis, signs included.
+Labels = npt.NDArray[np.int64]
+#: Ids without signs, or any other numbers that count from zero: units, components, positions.
 Ids = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
 @lru_cache(maxsize=4096)
-def fixed(length: int) -> Ids:
-    """The id vector of an axis that cannot change; read-only and without memory of its own."""
+def fixed(length: int) -> Labels:
+    """The labels of an axis that cannot change: read-only and without memory of its own."""
     return np.broadcast_to(np.int64(0), (length,))
 
 
-def is_live(ids: Ids) -> bool:
+def is_live(labels: Labels) -> bool:
     """Whether any index of the axis could be removed."""
-    # The first id mostly tells, and costs a tenth of looking at all.
-    return ids.strides != (0,) and len(ids) > 0 and (ids.item(0) != 0 or bool(ids.any()))
+    # The first label mostly tells, and costs a tenth of looking at all.
+    return labels.strides != (0,) and len(labels) > 0 and (labels.item(0) != 0 or bool(labels.any()))
 
 
-def signed(ids: Ids, zero: Bools | bool) -> Ids:
-    """The same ids, marked zero-when-removed where `zero` holds."""
-    magnitude = np.abs(ids)
+def signed(labels: Labels, zero: Bools | bool) -> Labels:
+    """The same ids, with zero preserved where `zero` holds and nowhere else."""
+    magnitude = np.abs(labels)
     return np.where(zero, magnitude, -magnitude)
 
 
-def not_zero(ids: Ids) -> Ids:
-    """The same ids after an operation that does not keep zeros."""
-    return -np.abs(ids) if is_live(ids) else ids
+def not_zero(labels: Labels) -> Labels:
+    """The same ids after an operation that does not preserve zeros."""
+    return -np.abs(labels) if is_live(labels) else labels
 
 
 @dataclass(frozen=True)
-class Relation:
+class GridConstraint:
     """A flat axis seen as a grid: ``flat[i, j, ...]`` is the cell at index i of axis 0, j of axis 1, ...
 
     What is removed must be a product of the axes, or the grid would have holes. So only one axis may be live:
     choosing axis k unifies `flat` along all others with ``axes[k]`` and fixes the others.
     """
 
-    flat: Ids
-    axes: tuple[Ids, ...]
+    flat: Labels
+    axes: tuple[Labels, ...]
     node: str
 
     @property
@@ -66,8 +71,8 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Pinning:
-    """Ids that must stay, and the reason."""
+class Frozen:
+    """Ids that are pinned, and the node and the reason that pin them."""
 
     ids: Ids
     op: str
@@ -76,24 +81,32 @@ class Pinning:
 
 
 @dataclass
-class Ledger:
-    """Collects which ids are the same and which must stay."""
+class Constraints:
+    """Collects which ids are the same, which are pinned and which form grids.
+
+    Attributes:
+        count: number of ids so far; id 0 stands for everything fixed.
+        left: ids, each the same as its counterpart in `right`.
+        right: see `left`.
+        frozen: ids that are pinned.
+        grids: axes that are seen as grids.
+    """
 
     count: int = 1
     left: list[Ids] = field(default_factory=list)
     right: list[Ids] = field(default_factory=list)
-    pinnings: list[Pinning] = field(default_factory=list)
-    relations: list[Relation] = field(default_factory=list)
+    frozen: list[Frozen] = field(default_factory=list)
+    grids: list[GridConstraint] = field(default_factory=list)
 
-    def fresh(self, length: int) -> Ids:
-        """New ids for an axis; an axis of length one is fixed, since it cannot get smaller."""
+    def fresh(self, length: int) -> Labels:
+        """Labels with new ids for an axis; an axis of length one is fixed, since it cannot get smaller."""
         if length <= 1:
             return fixed(length)
         first, self.count = self.count, self.count + length
         return np.arange(first, self.count, dtype=np.int64)
 
-    def same(self, a: Ids, b: Ids, op: str, node: str) -> None:
-        """Index i of `a` goes or stays together with index i of `b`; what meets a fixed index is pinned."""
+    def same(self, a: Labels, b: Labels, op: str, node: str) -> None:
+        """Index i of `a` goes together with index i of `b`; what meets a fixed index is pinned."""
         if a is b:
             return
         live_a, live_b = is_live(a), is_live(b)
@@ -109,10 +122,10 @@ class Ledger:
         elif live_a or live_b:
             self.pin(a if live_a else b, op, node, "joins an axis that is fixed")
 
-    def pin(self, ids: Ids, op: str, node: str, why: str) -> None:
-        """These ids must stay."""
-        if is_live(ids):
-            self.pinnings.append(Pinning(np.abs(ids[ids != 0]), op, node, why))
+    def pin(self, labels: Labels, op: str, node: str, why: str) -> None:
+        """The ids of these labels are pinned."""
+        if is_live(labels):
+            self.frozen.append(Frozen(np.abs(labels[labels != 0]), op, node, why))
 
     def edges(self) -> tuple[Ids, Ids]:
         """All pairs collected so far as two flat vectors."""
@@ -122,24 +135,24 @@ class Ledger:
 
 
 def components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
-    """Label of the connected component of each of `count` ids, given pairs of equal ids."""
+    """Number of the connected component of each of `count` ids, given pairs of equal ids."""
     rows, cols = ([np.zeros(0, np.int32), *(pair[side].astype(np.int32) for pair in pairs)] for side in (0, 1))
     ones = np.ones(sum(len(left) for left, _ in pairs))  # as scipy wants them: it converts what is anything else
     graph = coo_array((ones, (np.concatenate(rows), np.concatenate(cols))), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def choose(relation: Relation, axis: int) -> tuple[Ids, Ids, Ids]:
-    """Make one axis of a relation the live one.
+def choose(grid: GridConstraint, axis: int) -> tuple[Ids, Ids, Ids]:
+    """Make one axis of a grid the live one.
 
     Returns:
         Two vectors of pairwise equal ids, and the ids that become fixed.
     """
-    grid = np.moveaxis(np.abs(relation.flat), axis, 0).reshape(relation.shape[axis], -1)
-    chosen = np.abs(relation.axes[axis])
-    left = np.repeat(chosen, grid.shape[1])
-    right = grid.ravel()
-    others = [np.abs(ids) for k, ids in enumerate(relation.axes) if k != axis]
+    cells = np.moveaxis(np.abs(grid.flat), axis, 0).reshape(grid.shape[axis], -1)
+    chosen = np.abs(grid.axes[axis])
+    left = np.repeat(chosen, cells.shape[1])
+    right = cells.ravel()
+    others = [np.abs(labels) for k, labels in enumerate(grid.axes) if k != axis]
     open_pair = (left != 0) & (right != 0)
     pinned = np.concatenate([*others, left[right == 0], right[left == 0]])
     return left[open_pair], right[open_pair], pinned[pinned != 0]

@@ -1,7 +1,7 @@
 """Which axis of a grid stays live: heads or head dims, whole groups or the same offset in every group.
 
 Where an axis is reshaped into a grid, what is removed must be a product, so one axis of the grid is cut and the others
-stay whole (see `Relation`). Relations that share ids must agree; each such cluster takes the choice that lets most
+stay whole (see `GridConstraint`). Grids that share ids must agree; each such cluster takes the choice that lets most
 weight be removed, and of equal ones the choice with most units.
 """
 
@@ -17,10 +17,10 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from slimnet.graph.axes import Bools, Ids, Ledger, Pinning, Relation, choose, components
+from slimnet.graph.axes import Bools, Constraints, Frozen, GridConstraint, Ids, choose, components
 
 if TYPE_CHECKING:
-    from slimnet.graph.units import Slot
+    from slimnet.graph.parameters import ParameterAxis
 
 #: What a user may prefer to cut: whole heads and conv groups, or a part of each.
 PREFERENCES = ("heads", "head-dims")
@@ -30,25 +30,27 @@ MAX_COMBINATIONS = 64
 _TYPICAL_RATIO = 0.5
 
 
-def decide(ledger: Ledger, slots: Sequence[Slot], produced: Bools, prefer: str | None = None) -> list[tuple[Ids, Ids]]:
-    """Choose the live axis of every relation.
+def decide(
+    constraints: Constraints, parameters: Sequence[ParameterAxis], produced: Bools, prefer: str | None = None
+) -> list[tuple[Ids, Ids]]:
+    """Choose the live axis of every grid.
 
     Args:
-        ledger: collected pairs, pinnings and relations; the pinnings of the choice are added to it.
-        slots: where ids are used by parameters.
+        constraints: collected pairs, frozen ids and grids; those that the choice freezes are added to it.
+        parameters: their axes, where ids are used.
         produced: per id, whether some parameter produces it (only such units can be removed).
         prefer: "heads" takes the last but one axis of every grid that allows it, "head-dims" the last one.
 
     Returns:
         The pairs of equal ids that the choice adds.
     """
-    relations = ledger.relations
-    if not relations:
+    grids = constraints.grids
+    if not grids:
         return []
-    labels = components(ledger.count, [ledger.edges()])
-    clusters = _clusters(relations, labels)
-    options = [_combinations([relations[r].shape for r in cluster]) for cluster in clusters]
-    table = _Table.of(ledger, slots, produced, labels, clusters)
+    component = components(constraints.count, [constraints.edges()])
+    clusters = _clusters(grids, component)
+    options = [_combinations([grids[r].shape for r in cluster]) for cluster in clusters]
+    table = _Table.of(constraints, parameters, produced, component, clusters)
     scores: list[list[tuple[float, int]]] = [[] for _ in clusters]
     for k in range(max(map(len, options))):
         picked = {r: o[min(k, len(o) - 1)][i] for o, c in zip(options, clusters, strict=True) for i, r in enumerate(c)}
@@ -57,12 +59,12 @@ def decide(ledger: Ledger, slots: Sequence[Slot], produced: Bools, prefer: str |
                 scores[c].append(pair)
     pairs = []
     for option, cluster, score in zip(options, clusters, scores, strict=True):
-        best = _best(option, score, [len(relations[r].shape) for r in cluster], prefer)
+        best = _best(option, score, [len(grids[r].shape) for r in cluster], prefer)
         for r, axis in zip(cluster, option[best], strict=True):
-            left, right, pinned = choose(relations[r], axis)
+            left, right, pinned = choose(grids[r], axis)
             pairs.append((left, right))
             why = "the grid it is reshaped into is cut along another axis, or not at all"
-            ledger.pinnings.append(Pinning(pinned, "Reshape", relations[r].node, why))
+            constraints.frozen.append(Frozen(pinned, "Reshape", grids[r].node, why))
     return pairs
 
 
@@ -79,24 +81,24 @@ def _best(
     return max(every, key=lambda i: scores[i])
 
 
-def _clusters(relations: Sequence[Relation], labels: Ids) -> list[list[int]]:
-    """Relations connected through their ids."""
-    touched = [np.unique(_labels_of(relation, labels)) for relation in relations]
+def _clusters(grids: Sequence[GridConstraint], component: Ids) -> list[list[int]]:
+    """Grids connected through their ids."""
+    touched = [np.unique(_components_of(grid, component)) for grid in grids]
     rows = np.concatenate(touched)
-    cols = np.repeat(len(labels) + np.arange(len(relations)), [len(t) for t in touched])
-    size = len(labels) + len(relations)
+    cols = np.repeat(len(component) + np.arange(len(grids)), [len(t) for t in touched])
+    size = len(component) + len(grids)
     graph = coo_array((np.ones(len(rows), np.int8), (rows, cols)), shape=(size, size))
-    found = connected_components(graph, directed=False)[1][len(labels) :]
-    return [np.flatnonzero(found == label).tolist() for label in np.unique(found)]
+    found = connected_components(graph, directed=False)[1][len(component) :]
+    return [np.flatnonzero(found == number).tolist() for number in np.unique(found)]
 
 
-def _labels_of(relation: Relation, labels: Ids) -> Ids:
-    ids = np.concatenate([np.abs(part).ravel() for part in (relation.flat, *relation.axes)])
-    return labels[ids[ids != 0]]
+def _components_of(grid: GridConstraint, component: Ids) -> Ids:
+    ids = np.concatenate([np.abs(part).ravel() for part in (grid.flat, *grid.axes)])
+    return component[ids[ids != 0]]
 
 
 def _combinations(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """One axis per relation; relations of the same shape choose alike."""
+    """One axis per grid; grids of the same shape choose alike."""
     kinds = list(dict.fromkeys(shapes))
     combinations = itertools.product(*(range(len(kind) - 1, -1, -1) for kind in kinds))
     return [tuple(dict(zip(kinds, c, strict=True))[s] for s in shapes)
@@ -105,14 +107,14 @@ def _combinations(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class _Table:
-    """Everything a choice can change, in compact numbers: only labels that some relation touches (0: all others)."""
+    """Everything a choice can change, in compact numbers: only components that some grid touches (0: all others)."""
 
     pairs: dict[tuple[int, int], tuple[Ids, Ids, Ids]]
     blocked: Bools
     source: Bools
     cluster: Ids
-    entry_slot: Ids
-    entry_label: Ids
+    entry_axis: Ids
+    entry_component: Ids
     lengths: Ids
     tensor: Ids
     sizes: npt.NDArray[np.float64]
@@ -120,12 +122,16 @@ class _Table:
 
     @staticmethod
     def of(
-        ledger: Ledger, slots: Sequence[Slot], produced: Bools, labels: Ids, clusters: Sequence[Sequence[int]]
+        constraints: Constraints,
+        parameters: Sequence[ParameterAxis],
+        produced: Bools,
+        component: Ids,
+        clusters: Sequence[Sequence[int]],
     ) -> _Table:
-        touched = np.unique(np.concatenate([_labels_of(r, labels) for r in ledger.relations]))
-        compact = np.zeros(labels.max() + 1, np.int64)
+        touched = np.unique(np.concatenate([_components_of(r, component) for r in constraints.grids]))
+        compact = np.zeros(component.max() + 1, np.int64)
         compact[touched] = np.arange(1, len(touched) + 1)
-        of_id = compact[labels]
+        of_id = compact[component]
         of_id[0] = 0
 
         def status(ids: Ids) -> Bools:
@@ -137,25 +143,27 @@ class _Table:
         pairs = {}
         for c, members in enumerate(clusters):
             for r in members:
-                cluster[compact[_labels_of(ledger.relations[r], labels)]] = c
-                for axis in range(len(ledger.relations[r].shape)):
-                    left, right, pinned = choose(ledger.relations[r], axis)
-                    pairs[r, axis] = (of_id[left], of_id[right], of_id[pinned])
-        entries = [of_id[np.abs(slot.ids)] for slot in slots]
+                cluster[compact[_components_of(constraints.grids[r], component)]] = c
+                for k in range(len(constraints.grids[r].shape)):
+                    left, right, pinned = choose(constraints.grids[r], k)
+                    pairs[r, k] = (of_id[left], of_id[right], of_id[pinned])
+        entries = [of_id[np.abs(axis.labels)] for axis in parameters]
         hit = [np.flatnonzero(e) for e in entries]
-        names = {name: k for k, name in enumerate(dict.fromkeys(slot.name for slot in slots))}
+        names = {name: k for k, name in enumerate(dict.fromkeys(axis.name for axis in parameters))}
         sizes = np.zeros(len(names))
-        for slot in slots:
-            sizes[names[slot.name]] = np.prod(slot.shape, dtype=float)
+        for axis in parameters:
+            sizes[names[axis.name]] = np.prod(axis.shape, dtype=float)
         return _Table(
             pairs=pairs,
-            blocked=status(np.concatenate([p.ids for p in ledger.pinnings]) if ledger.pinnings else np.zeros(0, int)),
+            blocked=status(
+                np.concatenate([p.ids for p in constraints.frozen]) if constraints.frozen else np.zeros(0, int)
+            ),
             source=status(np.flatnonzero(produced)),
             cluster=cluster,
-            entry_slot=np.repeat(np.arange(len(slots)), [len(h) for h in hit]),
-            entry_label=np.concatenate([e[h] for e, h in zip(entries, hit, strict=True)] or [np.zeros(0, int)]),
-            lengths=np.array([len(slot.ids) for slot in slots]),
-            tensor=np.array([names[slot.name] for slot in slots], np.int64),
+            entry_axis=np.repeat(np.arange(len(parameters)), [len(h) for h in hit]),
+            entry_component=np.concatenate([e[h] for e, h in zip(entries, hit, strict=True)] or [np.zeros(0, int)]),
+            lengths=np.array([len(axis.labels) for axis in parameters]),
+            tensor=np.array([names[axis.name] for axis in parameters], np.int64),
             sizes=sizes,
             count=len(clusters),
         )
@@ -171,10 +179,10 @@ class _Table:
         source[merged[self.source]] = True
         free = (source & ~blocked)[merged]
         free[0] = False
-        # Fraction of each slot's axis that this cluster frees, then the product over the axes of a tensor.
-        owner = self.cluster[self.entry_label]
-        key = self.entry_slot * self.count + owner
-        freed = np.bincount(key, free[self.entry_label], len(self.lengths) * self.count)
+        # Fraction of each parameter axis that this cluster frees, then the product over the axes of a tensor.
+        owner = self.cluster[self.entry_component]
+        key = self.entry_axis * self.count + owner
+        freed = np.bincount(key, free[self.entry_component], len(self.lengths) * self.count)
         rest = np.log1p(-_TYPICAL_RATIO * freed.reshape(-1, self.count) / self.lengths[:, None])
         left_over = np.zeros((len(self.sizes), self.count))
         np.add.at(left_over, self.tensor, rest)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Ids
+from slimnet.graph.parameters import constant, tensor_of
 from slimnet.graph.rules.linear import Contraction, contraction
 from slimnet.graph.surgery import names_of
 
@@ -49,7 +50,7 @@ def gather(model: ir.Model, least: float = 0.25) -> tuple[ir.Model, dict[str, tu
         readers = _readers(weight, copy.graph)
         if not readers:
             continue
-        array, axis = _tensor(weight).numpy(), readers[0].how.weight_axis
+        array, axis = tensor_of(weight).numpy(), readers[0].how.weight_axis
         kept = _kept(array, axis)
         before = array.shape[axis]
         if len(kept) == before or before - len(kept) < least * before:
@@ -121,9 +122,7 @@ class _Gathers:
 
 def _readers(weight: ir.Value, graph: ir.Graph) -> list[_Reader]:
     """All layers that use a constant weight; none if not every use is one, or if they sum over different axes of it."""
-    producer = weight.producer()
-    constant = weight.const_value is not None if producer is None else _is_constant(producer)
-    if not constant or weight.is_graph_input() or weight.is_graph_output():
+    if constant(weight) is None or weight.is_graph_input() or weight.is_graph_output():
         return []
     readers = [_reader(node, place) if node.graph is graph else None for node, place in weight.uses()]
     found = [reader for reader in readers if reader is not None]
@@ -138,24 +137,13 @@ def _reader(node: ir.Node, place: int) -> _Reader | None:
     return None if how is None or data is None or _is_known(data) else _Reader(node, how)
 
 
-def _is_constant(node: ir.Node) -> bool:
-    return node.op_type == "Constant" and "value" in node.attributes
-
-
 def _is_known(value: ir.Value) -> bool:
     producer = value.producer()
     return value.const_value is not None if producer is None else producer.op_type == "Constant"
 
 
-def _tensor(weight: ir.Value) -> ir.TensorProtocol:
-    producer = weight.producer()
-    tensor = weight.const_value if producer is None else producer.attributes["value"].as_tensor()
-    assert tensor is not None
-    return tensor
-
-
 def _set_tensor(weight: ir.Value, array: npt.NDArray[Any]) -> None:
-    tensor = ir.Tensor(np.asarray(array, order="C"), _tensor(weight).dtype, name=weight.name)
+    tensor = ir.Tensor(np.asarray(array, order="C"), tensor_of(weight).dtype, name=weight.name)
     producer = weight.producer()
     if producer is None:
         weight.const_value = tensor

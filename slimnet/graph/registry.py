@@ -110,6 +110,8 @@ def entry_of(node: ir.Node) -> Entry | None:
     """What is registered for a node: the newest entry not above the opset its graph imports; None if nothing is."""
     _load_all()
     entries = _TABLE.get((_plain(node.domain), node.op_type), ())
+    if len(entries) == 1 and entries[0].since == 1:
+        return entries[0]
     version = opset_of(node)
     return next((e for e in reversed(entries) if version is None or e.since <= version), None)
 

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from slimnet.graph.net import Net
+from slimnet.graph.parameters import constant
 from slimnet.graph.registry import Trait, traits_of
 
 if TYPE_CHECKING:
@@ -126,9 +127,7 @@ def _known(value: ir.Value, traced: Traced) -> npt.NDArray[Any] | None:
     """A small constant; also one that is traced like a weight, such as the scales of a Resize."""
     if traced.data is not None:
         return traced.data if traced.data.size <= _DATA_ELEMENTS else None
-    producer, tensor = value.producer(), value.const_value
-    if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
-        tensor = producer.attributes["value"].as_tensor()
+    tensor = constant(value)
     return tensor.numpy() if tensor is not None and tensor.size <= _DATA_ELEMENTS else None
 
 

@@ -18,10 +18,11 @@ import onnx_ir as ir
 from slimnet.graph.axes import Bools
 from slimnet.graph.evaluate import constant_of_shape
 from slimnet.graph.net import Net
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import ParameterAxis, Role, tensor_of
+from slimnet.graph.resolve import resolve
 from slimnet.graph.rules.linear import Contraction, contraction
 from slimnet.graph.trace import Tracer, cuts
-from slimnet.graph.units import Group, Slot, Trace, resolve
+from slimnet.graph.units import Group, Trace
 
 #: Runs a model for some of its values: (model, names of values) -> arrays. Given by the caller, which has a runtime.
 Probe = Callable[[ir.Model, list[str]], list[list[npt.NDArray[Any]]]]
@@ -70,62 +71,49 @@ def _shrinkable(dense: Trace, assume_masked: bool) -> Shrinkable:
 
 def _provable(dense: Trace, removed: Bools) -> Bools:
     """Units that can go once `removed` has gone."""
-    kept = _kept_by_slot(dense, removed)
+    kept = {axis.key: dense.kept(*axis.key, removed) for axis in dense.parameter_axes}
 
-    def zeros(slot: Slot) -> Bools:
-        gone = ~kept.get((slot.name, slot.axis), np.ones(len(slot.ids), bool))
-        return gone | _zero_slices(slot, kept)
+    def zeros(axis: ParameterAxis) -> Bools:
+        cut = ~kept[axis.key] if axis.key in kept else np.zeros(len(axis.labels), bool)
+        return cut | _zero_slices(axis, kept)
 
-    tracer = Tracer(dense.net, zeros=zeros)
-    tracer.walk()
-    actual = resolve(tracer, dense.prefer)
+    actual = resolve(dense.net, Tracer(dense.net, zeros=zeros).run(), prefer=dense.prefer)
     # Ids are numbered in the order of the walk, which is the same for both traces; how grids are cut may differ.
-    unit_of_id, other = dense.unit_of_id, actual.unit_of_id
-    stuck = other < 0
+    unit_of_id, other = dense._graph.unit_of_id, actual._graph.unit_of_id
+    pinned = other < 0
     while True:
-        held = np.isin(unit_of_id, unit_of_id[stuck]) | np.isin(other, other[stuck])
-        if np.array_equal(held, stuck):
+        more = np.isin(unit_of_id, unit_of_id[pinned]) | np.isin(other, other[pinned])
+        if np.array_equal(more, pinned):
             break
-        stuck = held
+        pinned = more
     free = np.zeros(dense.n_units, bool)
-    free[unit_of_id[~stuck]] = True
+    free[unit_of_id[~pinned]] = True
     return free
 
 
-def _kept_by_slot(dense: Trace, removed: Bools) -> dict[tuple[str, int], Bools]:
-    keep = dense.keep(removed)
-    return {(slot.name, slot.axis): keep[np.abs(slot.ids)] for slot in dense.slots}
-
-
-def _zero_slices(slot: Slot, kept: dict[tuple[str, int], Bools]) -> Bools:
+def _zero_slices(axis: ParameterAxis, kept: dict[tuple[str, int], Bools]) -> Bools:
     """Which indices of an axis hold only (represented) zeros, looking at what is kept along the other axes."""
-    if slot.filler is not None:
-        return np.full(len(slot.ids), not constant_of_shape(slot.filler).any())
-    array = slot.data if slot.data is not None else _weight(slot.value)
-    nonzero = array != _represented_zero(slot)
-    for axis in range(array.ndim):
-        if axis != slot.axis and (stays := kept.get((slot.name, axis))) is not None and not stays.all():
-            nonzero = nonzero.compress(stays, axis)
-    return ~nonzero.any(axis=tuple(k for k in range(array.ndim) if k != slot.axis))
+    if axis.filler is not None:
+        return np.full(len(axis.labels), not constant_of_shape(axis.filler).any())
+    array = axis.data if axis.data is not None else np.asarray(tensor_of(axis.value).numpy())
+    nonzero = array != _represented_zero(axis)
+    others = [k for k in range(array.ndim) if k != axis.axis]
+    for k in others:
+        if (part := kept.get((axis.name, k))) is not None and not part.all():
+            nonzero = nonzero.compress(part, k)
+    return ~nonzero.any(axis=tuple(others))
 
 
-def _weight(value: ir.Value) -> npt.NDArray[Any]:
-    producer = value.producer()
-    tensor = value.const_value if producer is None else producer.attributes["value"].as_tensor()
-    assert tensor is not None
-    return np.asarray(tensor.numpy())
-
-
-def _represented_zero(slot: Slot) -> npt.NDArray[Any] | int:
+def _represented_zero(axis: ParameterAxis) -> npt.NDArray[Any] | int:
     """The zero point a quantised weight is read with, shaped to broadcast; 0 for others."""
-    for node, place in slot.value.uses():
+    for node, place in axis.value.uses():
         if node.op_type == "DequantizeLinear" and place == 0 and len(node.inputs) > 2:
             zero_point = node.inputs[2]
             if zero_point is None or zero_point.const_value is None:
                 return 0
             value = np.asarray(zero_point.const_value.numpy())
-            along = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-            shape = [1] * len(slot.shape)
+            along = node.attributes.get_int("axis", 1)
+            shape = [1] * len(axis.shape)
             shape[along] = value.size
             return value.reshape(shape) if value.size > 1 else value.reshape(())
     return 0
@@ -134,7 +122,7 @@ def _represented_zero(slot: Slot) -> npt.NDArray[Any] | int:
 def _zero_filters(dense: Trace) -> Bools:
     """Units of which every producing weight is zero."""
     zero = np.zeros(dense.n_units, bool)
-    values = {(s.name, s.axis): s for s in dense.slots}
+    axes = {axis.key: axis for axis in dense.parameter_axes}
     found: dict[tuple[str, int], Bools] = {}
     for group in dense.groups:
         flags = np.ones(len(group), bool)
@@ -143,7 +131,7 @@ def _zero_filters(dense: Trace) -> Bools:
                 continue
             key = (member.tensor, member.axis)
             if key not in found:
-                found[key] = _zero_slices(values[key], {})
+                found[key] = _zero_slices(axes[key], {})
             flags &= found[key][member.index].all(axis=1)
         zero[group.units] = flags
     return zero
@@ -196,25 +184,25 @@ class _Reader:
 
 def _readers(dense: Trace, dead: Bools) -> list[_Reader]:
     readers = []
-    slots = {(s.name, s.axis): s for s in dense.slots}
+    axes = {axis.key: axis for axis in dense.parameter_axes}
     for group in dense.groups:
         units = dead[group.units]
         if units.any():
-            readers += _readers_of(group, units, slots)
+            readers += _readers_of(group, units, axes)
     return readers
 
 
-def _readers_of(group: Group, units: Bools, slots: dict[tuple[str, int], Slot]) -> list[_Reader]:
+def _readers_of(group: Group, units: Bools, axes: dict[tuple[str, int], ParameterAxis]) -> list[_Reader]:
     readers = []
     for member in group.members:
-        slot = slots[member.tensor, member.axis]
-        if not member.role & Role.IN or member.role & Role.OUT or slot.value.producer() is not None:
+        value = axes[member.tensor, member.axis].value
+        if not member.role & Role.IN or member.role & Role.OUT or value.producer() is not None:
             continue
-        for node, place in slot.value.uses():
+        for node, place in value.uses():
             source, how = node.inputs[0], contraction(node, place)
             if place != 1 or source is None or how is None:
                 continue
-            if not how.padded and len(slot.value.uses()) == 1:
+            if not how.padded and len(value.uses()) == 1:
                 channels = member.index[units].ravel()
                 readers.append(_Reader(node, source.name or "", member.tensor, how, channels))
     return readers

@@ -1,7 +1,7 @@
 """Apply a removal: `mask` sets the removed slices to zero in the dense graph, `slim` takes them out.
 
-Surgery names no operator. It cuts constant tensors where their ids are gone and rewrites the integers that rules have
-declared; everything it needs was collected by the trace.
+Surgery names no operator. It cuts constant tensors where their labels are removed and rewrites the integers that
+rules have declared; everything it needs was collected by the trace.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from slimnet.graph.axes import Bools, Ids
-from slimnet.graph.op import Freeze, Inexact, Recount, Renumber, Restep, Role, Traced
-from slimnet.graph.units import Slot, Trace
+from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep
+from slimnet.graph.op import Traced
+from slimnet.graph.parameters import ParameterAxis, Role, tensor_of
+from slimnet.graph.units import Trace
+from slimnet.graph.walk import Walk
 
 Array = npt.NDArray[Any]
 
@@ -30,26 +33,26 @@ def mask(trace: Trace, removed: Bools, wrap: bool = True) -> ir.Model:
     Zero is the represented zero: quantised weights get their zero point. Scales, running variances and divisors are
     left alone. With `wrap`, nodes that were followed inexactly see the kept channels only.
     """
-    keep = trace.keep(removed)
+    kept = trace._graph.kept(removed)
     copy = _Copy(trace)
     if removed.any():
-        _mask_tensors(copy, keep)
-        for edit in trace.edits:
+        _mask_tensors(copy, kept)
+        for edit in trace._graph.walk.edits:
             if isinstance(edit, Inexact) and wrap:
-                _wrap(copy, edit, keep[np.abs(edit.ids)])
+                _wrap(copy, edit, kept[np.abs(edit.labels)])
     return copy.model
 
 
 def slim(trace: Trace, removed: Bools) -> ir.Model:
-    """The network with the removed units gone."""
-    keep = trace.keep(removed)
+    """The network without the removed units."""
+    kept = trace._graph.kept(removed)
     copy = _Copy(trace, computed=not removed.any())
     if removed.any():
-        _cut_tensors(copy, keep)
+        _cut_tensors(copy, kept)
         _freeze_computed(copy)
-        for edit in trace.edits:
-            _rewrite(copy, edit, keep)
-        _annotate(copy, keep)
+        for edit in trace._graph.walk.edits:
+            _rewrite(copy, edit, kept)
+        _annotate(copy, kept)
         RemoveUnusedNodesPass()(copy.model)
     return copy.model
 
@@ -62,7 +65,7 @@ class _Copy:
 
         What reads such a value finds an input instead, which has to be replaced by a constant.
         """
-        self.trace = trace
+        self.trace, self.walk = trace, trace._graph.walk
         dense = trace.net.model
         nodes = list(dense.graph) if computed else _running(trace)
         self.model = dense.clone() if len(nodes) == len(dense.graph) else _part(dense, nodes)
@@ -75,19 +78,12 @@ class _Copy:
         """The clone of a value, or a constant if the trace knows it and its node was left out."""
         producer = value.producer()
         if producer is not None and producer not in self.nodes:
-            data = self.trace.values[value].data
+            data = self.walk.values[value].data
             assert data is not None
             return self.constant(f"{value.name}_value", data)
         if producer is not None:
             return self.nodes[producer].outputs[value.index() or 0]
         return self.graph.initializers[value.name or ""]
-
-    def tensor(self, value: ir.Value) -> ir.TensorProtocol:
-        """The weight behind an initializer or a Constant node."""
-        producer = value.producer()
-        found = value.const_value if producer is None else producer.attributes["value"].as_tensor()
-        assert found is not None
-        return found
 
     def set_tensor(self, value: ir.Value, array: Array, dtype: ir.DataType) -> None:
         """Replace the weight behind an initializer or a Constant node."""
@@ -102,14 +98,14 @@ class _Copy:
             node.attributes["value"] = ir.AttrTensor("value", tensor)
             node.outputs[0].shape = ir.Shape(array.shape)
 
-    def replace(self, slot: Slot, array: Array, dtype: ir.DataType) -> None:
-        """Give a tensor, or the one use of it that the slot describes, a new content."""
-        value = slot.value
+    def replace(self, axis: ParameterAxis, array: Array, dtype: ir.DataType) -> None:
+        """Give a tensor, or the one use of it that the axis belongs to, a new content."""
+        value = axis.value
         alone = value.producer() is None and len(value.uses()) == 1 and not value.is_graph_output()
-        if slot.node is None or alone:
-            self.set_tensor(slot.value, array, dtype)
+        if axis.node is None or alone:
+            self.set_tensor(value, array, dtype)
         else:
-            self.set_input(slot.node, slot.place, self.constant(f"{slot.value.name}_part", array, dtype))
+            self.set_input(axis.node, axis.place, self.constant(f"{value.name}_part", array, dtype))
 
     def constant(self, name: str, array: Array, dtype: ir.DataType | None = None) -> ir.Value:
         """An initializer with this content; equal small ones are made once."""
@@ -159,7 +155,11 @@ def names_of(model: ir.Model) -> set[str | None]:
 def _running(trace: Trace) -> list[ir.Node]:
     """The nodes whose values are not known before the network runs, with the Constant nodes they read."""
     graph = trace.net.model.graph
-    known = {value for value, traced in trace.values.items() if traced.data is not None and traced.dynamic is None}
+    known = {
+        value
+        for value, traced in trace._graph.walk.values.items()
+        if traced.data is not None and traced.dynamic is None
+    }
     if any(True for _ in graph.subgraphs()) or any(output in known for output in graph.outputs):
         return list(graph)
     running = {node for node in graph if not all(value in known for value in node.outputs)}
@@ -197,43 +197,41 @@ def _part(model: ir.Model, nodes: list[ir.Node]) -> ir.Model:
     )
 
 
-def _by_value(slots: list[Slot]) -> dict[tuple[ir.Value, ir.Node | None, int], list[Slot]]:
-    """Slots of one tensor, or of one use of it, side by side: each tensor is touched once."""
-    found: dict[tuple[ir.Value, ir.Node | None, int], list[Slot]] = {}
-    for slot in slots:
-        found.setdefault((slot.value, slot.node, slot.place), []).append(slot)
+def _by_value(trace: Trace) -> dict[tuple[ir.Value, ir.Node | None, int], list[ParameterAxis]]:
+    """The axes of one tensor, or of one use of it, side by side: each tensor is touched once."""
+    found: dict[tuple[ir.Value, ir.Node | None, int], list[ParameterAxis]] = {}
+    for axis in trace.parameter_axes:
+        found.setdefault((axis.value, axis.node, axis.place), []).append(axis)
     return found
 
 
 # -- mask ----------------------------------------------------------------------------------------------------------
 
 
-def _mask_tensors(copy: _Copy, keep: Bools) -> None:
-    trace = copy.trace
-    roles = {(s.name, s.axis): role for s, role in zip(trace.slots, trace.roles, strict=True)}
-    for (value, *_), slots in _by_value(trace.slots).items():
-        gone = {s.axis: np.flatnonzero(~keep[np.abs(s.ids)]) for s in slots
-                if not roles[s.name, s.axis] & Role.UNTOUCHED}  # fmt: skip
-        gone = {axis: index for axis, index in gone.items() if len(index)}
-        if not gone:
+def _mask_tensors(copy: _Copy, kept: Bools) -> None:
+    walk = copy.walk
+    for (value, *_), axes in _by_value(copy.trace).items():
+        removed = {a.axis: np.flatnonzero(~kept[np.abs(a.labels)]) for a in axes if not a.role & Role.UNTOUCHED}
+        removed = {axis: index for axis, index in removed.items() if len(index)}
+        if not removed:
             continue
-        if slots[0].filler is not None:
-            _mask_filler(copy, slots[0], gone)
+        if axes[0].filler is not None:
+            _mask_filler(copy, axes[0], removed)
             continue
-        tensor = None if slots[0].data is not None else copy.tensor(value)
-        array = np.array(slots[0].data if tensor is None else tensor.numpy())
-        if tensor is None and array.dtype.kind not in "fV" and value.name not in trace.zero_points:
+        tensor = None if axes[0].data is not None else tensor_of(value)
+        array = np.array(axes[0].data if tensor is None else tensor.numpy())
+        if tensor is None and array.dtype.kind not in "fV" and value.name not in walk.zero_points:
             continue
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
-        for axis, index in gone.items():
+        for axis, index in removed.items():
             selection = (slice(None),) * axis + (index,)
-            array[selection] = _zero(trace, value, axis, index, array.ndim)
-        copy.replace(slots[0], array, dtype)
+            array[selection] = _zero(walk, value, axis, index, array.ndim)
+        copy.replace(axes[0], array, dtype)
 
 
-def _zero(trace: Trace, value: ir.Value, axis: int, index: Ids, rank: int) -> Array | int:
+def _zero(walk: Walk, value: ir.Value, axis: int, index: Ids, rank: int) -> Array | int:
     """What represents zero in the removed slices of a tensor."""
-    zero_point, along = trace.zero_points.get(value.name or "", (np.zeros((), np.int8), None))
+    zero_point, along = walk.zero_points.get(value.name or "", (np.zeros((), np.int8), None))
     if zero_point.size == 1:
         return zero_point.reshape(()) if zero_point.any() else 0
     assert along is not None
@@ -243,16 +241,16 @@ def _zero(trace: Trace, value: ir.Value, axis: int, index: Ids, rank: int) -> Ar
     return full.take(index, axis) if along == axis else full
 
 
-def _mask_filler(copy: _Copy, slot: Slot, gone: Mapping[int, Ids]) -> None:
+def _mask_filler(copy: _Copy, filled: ParameterAxis, removed: Mapping[int, Ids]) -> None:
     """A ConstantOfShape has no elements to set to zero: multiply it by zeros and ones along each axis."""
-    value = copy.value(slot.value)
+    value = copy.value(filled.value)
     after = next((n for n in _following(copy, value)), None)
     users = list(value.uses())
     current, dtype = value, _dtype(copy, value)
-    for axis, index in gone.items():
-        ones = np.ones([n if k == axis else 1 for k, n in enumerate(slot.shape)], dtype.numpy())
+    for axis, index in removed.items():
+        ones = np.ones([n if k == axis else 1 for k, n in enumerate(filled.shape)], dtype.numpy())
         ones.reshape(-1)[index] = 0
-        current = copy.insert(after, "Mul", [current, copy.constant(f"{slot.name}_mask{axis}", ones, dtype)])
+        current = copy.insert(after, "Mul", [current, copy.constant(f"{filled.name}_mask{axis}", ones, dtype)])
     for node, place in users:
         node.replace_input_with(place, current)
 
@@ -272,23 +270,23 @@ def _dtype(copy: _Copy, value: ir.Value) -> ir.DataType:
     return next((d for d in floats if d.is_floating_point()), ir.DataType.FLOAT)
 
 
-def _wrap(copy: _Copy, edit: Inexact, stays: Bools) -> None:
+def _wrap(copy: _Copy, edit: Inexact, kept: Bools) -> None:
     """Gather(kept), the node, zero-fill: what the node computes when the removed channels are not there."""
-    if stays.all():
+    if kept.all():
         return
     node = copy.nodes[edit.node]
-    kept = copy.constant("kept", np.flatnonzero(stays))
+    indices = copy.constant("kept", np.flatnonzero(kept))
     for place, axis in edit.gather:
         value = node.inputs[place]
         assert value is not None
-        node.replace_input_with(place, copy.insert(node, "Gather", [value, kept], axis=axis))
-    position = np.maximum(np.cumsum(stays) - 1, 0)
+        node.replace_input_with(place, copy.insert(node, "Gather", [value, indices], axis=axis))
+    position = np.maximum(np.cumsum(kept) - 1, 0)
     for place, axis in edit.fill:
         value = node.outputs[place]
         users = list(value.uses())
-        rank = len(copy.trace.values[edit.node.outputs[place]].axes or ())
+        rank = len(copy.walk.values[edit.node.outputs[place]].axes or ())
         dtype = _dtype(copy, value)
-        ones = stays.astype(dtype.numpy()).reshape([-1 if k == axis else 1 for k in range(rank)])
+        ones = kept.astype(dtype.numpy()).reshape([-1 if k == axis else 1 for k in range(rank)])
         after = next(iter(_following(copy, value)), None)
         wide = copy.insert(after, "Gather", [value, copy.constant("position", position)], axis=axis)
         filled = copy.insert(after, "Mul", [wide, copy.constant("kept_mask", ones, dtype)])
@@ -299,17 +297,17 @@ def _wrap(copy: _Copy, edit: Inexact, stays: Bools) -> None:
 # -- slim ----------------------------------------------------------------------------------------------------------
 
 
-def _cut_tensors(copy: _Copy, keep: Bools) -> None:
-    for (value, *_), slots in _by_value(copy.trace.slots).items():
-        stays = {s.axis: keep[np.abs(s.ids)] for s in slots}
-        stays = {axis: kept for axis, kept in stays.items() if not kept.all()}
-        if not stays or slots[0].filler is not None:
+def _cut_tensors(copy: _Copy, kept: Bools) -> None:
+    for (value, *_), axes in _by_value(copy.trace).items():
+        parts = {a.axis: kept[np.abs(a.labels)] for a in axes}
+        parts = {axis: part for axis, part in parts.items() if not part.all()}
+        if not parts or axes[0].filler is not None:
             continue
-        tensor = None if slots[0].data is not None else copy.tensor(value)
-        array = slots[0].data if tensor is None else tensor.numpy()
+        tensor = None if axes[0].data is not None else tensor_of(value)
+        array = axes[0].data if tensor is None else tensor.numpy()
         assert array is not None
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
-        copy.replace(slots[0], _taken(array, {axis: np.flatnonzero(kept) for axis, kept in stays.items()}), dtype)
+        copy.replace(axes[0], _taken(array, {axis: np.flatnonzero(part) for axis, part in parts.items()}), dtype)
 
 
 def _taken(array: Array, index: Mapping[int, Ids]) -> Array:
@@ -328,19 +326,19 @@ def _taken(array: Array, index: Mapping[int, Ids]) -> Array:
 
 def _freeze_computed(copy: _Copy) -> None:
     """Write down what was computed from shapes: those shapes are about to change, and only declared integers follow."""
-    for node, place in copy.trace.computed:
+    for node, place in copy.walk.computed:
         value, mine = node.inputs[place], copy.nodes[node].inputs[place]
         if value is not None and mine is not None and mine.const_value is None:
             copy.set_input(node, place, _frozen(copy, value, copy.nodes[node]))
     del copy.graph.inputs[len(copy.trace.net.model.graph.inputs) :]
-    for value, node in copy.trace.captured.items():
+    for value, node in copy.walk.captured.items():
         if value.producer() is not None:
             frozen = _frozen(copy, value, copy.nodes[node])
             for user, place in list(copy.value(value).uses()):
                 if user.graph is not copy.graph:
                     user.replace_input_with(place, frozen)
     for k, output in enumerate(copy.trace.net.model.graph.outputs):
-        if output.producer() is not None and copy.trace.values[output].data is not None:
+        if output.producer() is not None and copy.walk.values[output].data is not None:
             _freeze_output(copy, k, output)
 
 
@@ -354,7 +352,7 @@ def _freeze_output(copy: _Copy, k: int, output: ir.Value) -> None:
 
 def _frozen(copy: _Copy, value: ir.Value, before: ir.Node | None) -> ir.Value:
     """A computed value with all written down that does not depend on a dynamic input size."""
-    traced = copy.trace.values[value]
+    traced = copy.walk.values[value]
     assert traced.data is not None
     if traced.dynamic is None:
         return copy.constant(f"{value.name}_value", traced.data)
@@ -370,10 +368,10 @@ def _static(traced: Traced) -> dict[int, Any]:
     return {e: n for e, n in enumerate(traced.data.ravel().tolist()) if not moving[e]}
 
 
-def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:
+def _rewrite(copy: _Copy, edit: Edit, kept: Bools) -> None:
     node = copy.nodes[edit.node]
     if isinstance(edit, Recount):
-        new = edit.new(keep)
+        new = edit.new(kept)
         if edit.old is not None and np.array_equal(new, edit.old) and not isinstance(edit.place, int):
             return
         if isinstance(edit.place, str):
@@ -386,12 +384,12 @@ def _rewrite(copy: _Copy, edit: Any, keep: Bools) -> None:
     elif isinstance(edit, Renumber):
         old = edit.old
         copy.set_input(
-            edit.node, edit.place, copy.constant(f"{node.name}_indices", np.asarray(edit.new(keep), old.dtype))
+            edit.node, edit.place, copy.constant(f"{node.name}_indices", np.asarray(edit.new(kept), old.dtype))
         )
     elif isinstance(edit, Freeze):
         _write_down(copy, edit)
-    elif isinstance(edit, Restep) and not keep[np.abs(edit.ids)].all():
-        _to_gather(copy, node, edit.axis, edit.indices(keep))
+    elif isinstance(edit, Restep) and not kept[np.abs(edit.labels)].all():
+        _to_gather(copy, node, edit.axis, edit.indices(kept))
 
 
 def _write_down(copy: _Copy, edit: Freeze) -> None:
@@ -408,7 +406,7 @@ def _set_integers(copy: _Copy, edit: Recount, place: int, new: npt.NDArray[np.in
     """Write declared integers into an input; elements that depend on a dynamic size stay computed."""
     node = edit.node
     value = node.inputs[place] if place < len(node.inputs) else None
-    traced = None if value is None else copy.trace.values[value]
+    traced = None if value is None else copy.walk.values[value]
     if value is not None and traced is not None and traced.dynamic is not None:
         elements = _static(traced) | {e: int(new.ravel()[e]) for e in edit.elements}
         copy.set_input(node, place, _patch(copy, value, elements, copy.nodes[node]))
@@ -423,7 +421,7 @@ def _set_integers(copy: _Copy, edit: Recount, place: int, new: npt.NDArray[np.in
 
 def _patch(copy: _Copy, value: ir.Value, elements: Mapping[int, Any], before: ir.Node | None) -> ir.Value:
     """A computed integer vector with some elements replaced, following a Concat back to its constants."""
-    traced = copy.trace.values[value]
+    traced = copy.walk.values[value]
     data = traced.data
     assert data is not None
     if traced.dynamic is None or len(elements) == data.size:
@@ -435,7 +433,7 @@ def _patch(copy: _Copy, value: ir.Value, elements: Mapping[int, Any], before: ir
         parts, start = [], 0
         for part in producer.inputs:
             assert part is not None
-            size = copy.trace.values[part].data.size  # type: ignore[union-attr]
+            size = copy.walk.values[part].data.size  # type: ignore[union-attr]
             mine = {e - start: n for e, n in elements.items() if start <= e < start + size}
             parts.append(_patch(copy, part, mine, before) if mine else copy.value(part))
             start += size
@@ -454,13 +452,12 @@ def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Ids) -> None:
     data, old = node.inputs[0], node.outputs[0]
     assert data is not None
     new = copy.insert(node, "Gather", [data, copy.constant(f"{node.name}_indices", index)], axis=axis)
-    for user, place in list(old.uses()):
-        user.replace_input_with(place, new)
+    ir.convenience.replace_all_uses_with(old, new)
 
 
-def _annotate(copy: _Copy, keep: Bools) -> None:
+def _annotate(copy: _Copy, kept: Bools) -> None:
     """Correct the stated shapes of intermediate values."""
-    for value, traced in copy.trace.values.items():
+    for value, traced in copy.walk.values.items():
         if traced.items is not None:
             copy.value(value).shape = None
         if traced.axes is None or value.producer() is None or value.shape is None:
@@ -469,8 +466,8 @@ def _annotate(copy: _Copy, keep: Bools) -> None:
         dims = list(value.shape)
         if len(dims) != len(traced.axes) or mine.shape is None or mine.const_value is not None:
             continue
-        for k, ids in enumerate(traced.axes):
-            if ids.strides != (0,):
-                left = int(keep[np.abs(ids)].sum())
-                dims[k] = left if left != len(ids) else dims[k]
+        for k, labels in enumerate(traced.axes):
+            if labels.strides != (0,):
+                left = int(kept[np.abs(labels)].sum())
+                dims[k] = left if left != len(labels) else dims[k]
         mine.shape = ir.Shape(dims)

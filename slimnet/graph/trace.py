@@ -1,7 +1,7 @@
-"""Walk the graph once and give every index of every axis an id.
+"""Walk the graph once and label every index of every axis.
 
-The walk evaluates shape arithmetic on the way (with concrete input sizes), asks each node's rule which ids are the
-same, and keeps what surgery will need: where each id vector is used by a parameter, and which integers count it.
+The walk evaluates shape arithmetic on the way (with concrete input sizes), asks each node's rule which labels are the
+same, and keeps what surgery will need: where each label is used by a parameter, and which integers count it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from slimnet.graph.axes import Bools, Ids, Ledger, fixed, is_live, signed
+from slimnet.graph.axes import Bools, Labels, fixed, is_live, signed
 from slimnet.graph.choice import PREFERENCES
 from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved
 from slimnet.graph.net import Net
-from slimnet.graph.op import Axes, Freeze, Inexact, Op, Recount, Renumber, Restep, Role, Traced, Unsupported, Use
+from slimnet.graph.op import Axes, Op, Traced, Unsupported
+from slimnet.graph.parameters import ParameterAxis, Role, Use
 from slimnet.graph.registry import Trait, entry_of, traits_of
+from slimnet.graph.resolve import resolve
 from slimnet.graph.shapes import Shapes
-from slimnet.graph.units import Slot, Trace, resolve
+from slimnet.graph.units import Trace
+from slimnet.graph.walk import Walk
 
 #: Tells which indices of a tensor's axis hold nothing but zeros.
-Zeros: TypeAlias = Callable[[Slot], Bools]
-Edit: TypeAlias = Recount | Renumber | Freeze | Restep | Inexact
+Zeros: TypeAlias = Callable[[ParameterAxis], Bools]
 
 
 def trace(net: Net, allow_inexact: bool = False, prefer: str | None = None) -> Trace:
@@ -40,68 +42,55 @@ def trace(net: Net, allow_inexact: bool = False, prefer: str | None = None) -> T
     Returns:
         Groups of removable units, what is pinned and why, and what surgery needs.
     """
-    tracer = Tracer(net, allow_inexact)
-    tracer.walk()
-    return resolve(tracer, prefer)
+    return resolve(net, Tracer(net, allow_inexact).run(), allow_inexact, prefer)
 
 
 def cuts(net: Net, allow_inexact: bool = False) -> list[Trace]:
     """The trace of a network, and those that differ because grids (heads, conv groups) are cut along other axes."""
-    tracer = Tracer(net, allow_inexact)
-    tracer.walk()
-    found = [resolve(tracer)]
-    for prefer in PREFERENCES if tracer.ledger.relations else ():
+    walk = Tracer(net, allow_inexact).run()
+    found = [resolve(net, walk, allow_inexact)]
+    for prefer in PREFERENCES if walk.constraints.grids else ():
         traced = trace(net, allow_inexact, prefer)
-        if not any(np.array_equal(traced.unit_of_id, other.unit_of_id) for other in found):
+        if not any(_cut_alike(traced, other) for other in found):
             found.append(traced)
     return found
 
 
+def _cut_alike(a: Trace, b: Trace) -> bool:
+    return np.array_equal(a._graph.unit_of_id, b._graph.unit_of_id)
+
+
 class Tracer:
-    """State of one walk over the graph."""
+    """State of one walk over the graph; `run` takes it."""
 
     def __init__(self, net: Net, allow_inexact: bool = False, zeros: Zeros | None = None) -> None:
         self.net = net
+        self.allow_inexact = allow_inexact
         self.zeros = zeros
         self.graph = net.model.graph
-        self.allow_inexact = allow_inexact
-        self.ledger = Ledger()
-        self.slots: list[Slot] = []
-        self.marks: list[tuple[Ids, Role, Use]] = []
-        self.edits: list[Edit] = []
-        self.pieces: list[tuple[str, Ids]] = []
-        self.computed: list[tuple[ir.Node, int]] = []
-        #: Known constants that a subgraph reads, and the (first) node it belongs to.
-        self.captured: dict[ir.Value, ir.Node] = {}
-        #: Quantised tensor -> (its zero point, the axis the zero point runs along or None).
-        self.zero_points: dict[str, tuple[npt.NDArray[Any], int | None]] = {}
-        #: Multiply-adds of each node, as (id vectors, factor): the product of the lengths of the vectors times it.
-        self.macs: list[tuple[ir.Node, tuple[Ids, ...], float]] = []
-        self.values: dict[ir.Value, Traced] = {}
-        #: Shape of every weight, by name, and those that are no parameters but running statistics.
-        self.weights: dict[str, tuple[int, ...]] = {}
-        self.statistics: set[str] = set()
-        #: Weights of rank 1: exporters merge equal ones, so every use gets ids of its own.
+        self.walk = Walk()
+        #: Weights of rank 1: exporters merge equal ones, so every use gets labels of its own.
         self.vectors: set[ir.Value] = set()
         self.names: set[str] = set()
         self.shapes = Shapes(net)
 
     # -- the walk ----------------------------------------------------------------------------------------------
 
-    def walk(self) -> None:
+    def run(self) -> Walk:
         for value in self.graph.inputs:
             if value.name in self.net.inputs:
-                self.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]])
+                self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]])
         for node in self.graph:
             self.visit(node)
         for output in self.graph.outputs:
             traced = self.value(output)
-            for ids in traced.axes or ():
-                self.ledger.pin(ids, "output", output.name or "", "is an output of the network")
+            for labels in traced.axes or ():
+                self.walk.constraints.pin(labels, "output", output.name or "", "is an output of the network")
+        return self.walk
 
     def visit(self, node: ir.Node) -> None:
         if (tensor := _weight_of(node)) is not None:
-            self.values[node.outputs[0]] = self.constant(node.outputs[0], tensor)
+            self.walk.values[node.outputs[0]] = self.constant(node.outputs[0], tensor)
             return
         inputs = [None if v is None else self.value(v) for v in node.inputs]
         if self.evaluate(node, inputs):
@@ -121,7 +110,7 @@ class Tracer:
             traced.parameter = traced.parameter or parameter
             if coded and traced.zero is None:
                 traced.zero = op.carried_zero
-            self.values[value] = traced
+            self.walk.values[value] = traced
         self.pin_rest(op, why)
 
     def remember_computed(self, node: ir.Node, inputs: Sequence[Traced | None], moved: Collection[int] = ()) -> None:
@@ -135,15 +124,15 @@ class Tracer:
             producer = value.producer()
             if producer is None or producer.op_type == "Constant":
                 continue
-            if traced.dynamic is None or (i not in moved and not self.is_settled(value)):
-                self.computed.append((node, i))
+            if traced.dynamic is None or (i not in moved and not self.is_final(value)):
+                self.walk.computed.append((node, i))
 
-    def is_settled(self, value: ir.Value) -> bool:
+    def is_final(self, value: ir.Value) -> bool:
         """Whether the static elements of a vector do not come straight from a Shape, together with dynamic ones."""
-        dynamic, producer = self.values[value].dynamic, value.producer()
+        dynamic, producer = self.walk.values[value].dynamic, value.producer()
         if dynamic is None or dynamic.all() or producer is None:
             return True
-        return producer.op_type == "Concat" and all(v is None or self.is_settled(v) for v in producer.inputs)
+        return producer.op_type == "Concat" and all(v is None or self.is_final(v) for v in producer.inputs)
 
     def apply(self, op: Op) -> tuple[Sequence[Axes | Traced | None], str | None]:
         """Run the rule of a node; the reason why its inputs are pinned, if they are."""
@@ -168,15 +157,15 @@ class Tracer:
             for traced in value.items if value.items is not None else [value]:
                 if why is not None:
                     axes = op.peek(i) if traced is value and traced.shape is not None else traced.axes or []
-                    rest: Sequence[Ids] = axes
+                    rest: Sequence[Labels] = axes
                 elif i in op.used:
-                    rest = [ids for k, ids in enumerate(op.used[i]) if k not in op.taken[i]]
+                    rest = [labels for k, labels in enumerate(op.used[i]) if k not in op.taken[i]]
                 elif value.data is None and not op.taken[i]:
                     rest = traced.axes or []
                 else:
                     rest = []
-                for ids in rest:
-                    op.pin(ids, why or "reads this axis as a whole")
+                for labels in rest:
+                    op.pin(labels, why or "reads this axis as a whole")
 
     def pin_captured(self, op: Op) -> None:
         """Values that a subgraph reads from outside stay as they are."""
@@ -190,43 +179,43 @@ class Tracer:
             for graph in graphs:
                 for inner in graph.all_nodes():
                     for i, value in enumerate(inner.inputs):
-                        if value is not None and (value in self.values or value.graph is self.graph):
+                        if value is not None and (value in self.walk.values or value.graph is self.graph):
                             self.pin_captured_value(op, inner, i, value)
 
     def pin_captured_value(self, op: Op, inner: ir.Node, i: int, value: ir.Value) -> None:
         traced = self.value(value)
         if traced.data is not None:
-            self.captured.setdefault(value, op.node)
+            self.walk.captured.setdefault(value, op.node)
         elif traced.axes is not None:
-            for ids in self.use(inner, i, traced):
-                op.pin(ids, "is read by a subgraph")
+            for labels in self.use(inner, i, traced):
+                op.pin(labels, "is read by a subgraph")
 
     # -- values ------------------------------------------------------------------------------------------------
 
     def value(self, value: ir.Value) -> Traced:
         """What is known of a value; initializers are read on first sight."""
-        traced = self.values.get(value)
+        traced = self.walk.values.get(value)
         if traced is None:
             tensor = value.const_value if value.producer() is None else None
             traced = Traced() if tensor is None else self.constant(value, tensor)
-            self.values[value] = traced
+            self.walk.values[value] = traced
         return traced
 
     def constant(self, value: ir.Value, tensor: ir.TensorProtocol) -> Traced:
-        """A weight gets ids of its own (shared by all uses from rank 2 on); other constants are known data."""
+        """A weight gets labels of its own (shared by all uses from rank 2 on); other constants are known data."""
         shape = tuple(tensor.shape.numpy())
         if not _is_weight(tensor, shape):
             return Traced(data=np.asarray(tensor.numpy()), parameter=True)
-        self.weights[value.name or ""] = shape
+        self.walk.weights[value.name or ""] = shape
         if len(shape) == 1:
             self.vectors.add(value)
             return Traced([fixed(shape[0])], parameter=True)
-        axes = [self.ledger.fresh(n) for n in shape]
-        self.add_slots(axes, Slot(value.name or "", 0, fixed(0), shape, value))
+        axes = [self.walk.constraints.fresh(n) for n in shape]
+        self.add_axes(axes, ParameterAxis(value.name or "", 0, fixed(0), shape, value))
         return Traced(axes, parameter=True)
 
     def use(self, node: ir.Node, i: int, traced: Traced) -> Axes:
-        """Id vectors of input i at this node; vectors and known constants get their own for every use."""
+        """Labels of input i at this node; vectors and known constants get their own for every use."""
         value = node.inputs[i]
         assert value is not None
         if traced.data is None and value not in self.vectors:
@@ -237,24 +226,24 @@ class Tracer:
         assert shape is not None
         if traced.dynamic is not None:
             return [fixed(n) for n in shape]
-        axes = [self.ledger.fresh(n) for n in shape]
+        axes = [self.walk.constraints.fresh(n) for n in shape]
         name = value.name or ""
         if len(value.uses()) > 1 or value.producer() is not None:
             name = f"{name}@{self.node_name(node)}:{i}"
         while name in self.names:
             name += "'"
         self.names.add(name)
-        self.add_slots(axes, Slot(name, 0, fixed(0), shape, value, node, i, traced.data))
+        self.add_axes(axes, ParameterAxis(name, 0, fixed(0), shape, value, node, i, traced.data))
         return axes
 
-    def add_slots(self, axes: Axes, pattern: Slot) -> None:
-        """Remember the live axes of a tensor; where actual zeros count, mark which indices are zero already."""
-        for k, ids in enumerate(axes):
-            if is_live(ids):
-                slot = replace(pattern, axis=k, ids=ids)
-                self.slots.append(slot)
+    def add_axes(self, axes: Axes, pattern: ParameterAxis) -> None:
+        """Remember the live axes of a tensor; where actual zeros count, label which indices are zero already."""
+        for k, labels in enumerate(axes):
+            if is_live(labels):
+                axis = replace(pattern, axis=k, labels=labels)
+                self.walk.parameter_axes.append(axis)
                 if self.zeros is not None:
-                    axes[k] = signed(ids, self.zeros(slot))
+                    axes[k] = signed(labels, self.zeros(axis))
 
     def evaluate(self, node: ir.Node, inputs: Sequence[Traced | None]) -> bool:
         """Compute a node whose value is known before the network runs; False if it is not."""
@@ -274,7 +263,7 @@ class Tracer:
         if weight and (flags[0].any() or results[0].ndim > 1):
             return False
         for value, result, flag in zip(node.outputs, results, flags, strict=False):
-            self.values[value] = Traced(data=result, dynamic=flag if flag.any() else None, parameter=True)
+            self.walk.values[value] = Traced(data=result, dynamic=flag if flag.any() else None, parameter=True)
         if any(flag.any() for flag in flags):
             passing = range(len(inputs)) if node.op_type == "Concat" else [0] if Trait.MOVES in traits_of(node) else []
             self.remember_computed(node, inputs, passing)
@@ -287,17 +276,17 @@ class Tracer:
         if traced is None or traced.data is None or dtype is None:
             return False
         data = traced.data.astype(dtype.numpy())
-        self.values[node.outputs[0]] = Traced(data=data, dynamic=traced.dynamic, parameter=True)
+        self.walk.values[node.outputs[0]] = Traced(data=data, dynamic=traced.dynamic, parameter=True)
         return True
 
     def evaluate_shape(self, node: ir.Node, traced: Traced) -> bool:
         shape, value = traced.shape, node.inputs[0]
         if shape is None or value is None:
             return False
-        span = slice(_attr(node, "start", 0), _attr(node, "end", None))
+        span = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end"))
         dynamic = self.shapes.dynamic(value, len(shape))
         flags = None if dynamic is None else np.array(dynamic, bool)[span]
-        self.values[node.outputs[0]] = Traced(
+        self.walk.values[node.outputs[0]] = Traced(
             data=np.array(shape, np.int64)[span],
             dynamic=flags if flags is not None and flags.any() else None,
             parameter=True,
@@ -323,30 +312,20 @@ class Tracer:
         return [np.ones(r.shape, bool) for r in results]
 
     def filled(self, node: ir.Node, shape: tuple[int, ...]) -> Axes:
-        """Ids of a large ConstantOfShape: a weight of which every element is the same."""
+        """Labels of a large ConstantOfShape: a weight of which every element is the same."""
         value = node.outputs[0]
-        axes = [self.ledger.fresh(n) for n in shape]
-        self.add_slots(axes, Slot(value.name or "", 0, fixed(0), shape, value, filler=node))
+        axes = [self.walk.constraints.fresh(n) for n in shape]
+        self.add_axes(axes, ParameterAxis(value.name or "", 0, fixed(0), shape, value, filler=node))
         return axes
 
     # -- bookkeeping -------------------------------------------------------------------------------------------
 
-    def mark(self, ids: Ids, role: Role, use: Use) -> None:
-        if is_live(ids):
-            self.marks.append((np.abs(ids[ids != 0]), role, use))
-
-    def piece(self, name: str, ids: Ids) -> None:
-        """Part of an axis that must not become empty."""
-        if is_live(ids):
-            self.pieces.append((name, ids))
+    def add_role(self, labels: Labels, role: Role, use: Use) -> None:
+        if is_live(labels):
+            self.walk.roles.append((np.abs(labels[labels != 0]), role, use))
 
     def node_name(self, node: ir.Node) -> str:
         return node.name or (node.outputs[0].name if node.outputs else None) or node.op_type
-
-
-def _attr(node: ir.Node, name: str, default: Any) -> Any:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.value
 
 
 def _is_weight(tensor: ir.TensorProtocol, shape: Sequence[int]) -> bool:
@@ -370,10 +349,8 @@ _QUANTISED = {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType
 
 def _weight_of(node: ir.Node) -> ir.TensorProtocol | None:
     """The weight a Constant node holds, if it does: traced like an initializer."""
-    if node.op_type != "Constant" or "value" not in node.attributes:
-        return None
-    tensor = node.attributes["value"].as_tensor()
-    return tensor if _is_weight(tensor, tensor.shape.numpy()) else None
+    tensor = node.attributes.get_tensor("value") if node.op_type == "Constant" else None
+    return tensor if tensor is not None and _is_weight(tensor, tensor.shape.numpy()) else None
 
 
 def _has_subgraph(node: ir.Node) -> bool:

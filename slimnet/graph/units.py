@@ -1,4 +1,4 @@
-"""From ids to units and groups: what can be removed together, what is pinned, and what a removal changes."""
+"""What can be removed from a network: units, the groups they fall into, what is pinned, and what a removal changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,37 +15,19 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.common.errors import BadInput
-from slimnet.graph.axes import Bools, Ids, Ledger, Pinning, components
-from slimnet.graph.choice import decide
-from slimnet.graph.evaluate import constant_of_shape
-from slimnet.graph.op import KERNEL, NO_USE, Role, Use
+from slimnet.graph.axes import Bools, Ids
+from slimnet.graph.edits import Inexact
+from slimnet.graph.parameters import NO_USE, ParameterAxis, Parameters, Role, Use
 from slimnet.graph.plan import Plan
 from slimnet.graph.registry import Trait
 
 if TYPE_CHECKING:
+    from slimnet.graph.axes import Frozen
     from slimnet.graph.net import Net
-    from slimnet.graph.op import Traced
-    from slimnet.graph.trace import Edit, Tracer
+    from slimnet.graph.walk import Followed
 
-
-@dataclass(frozen=True)
-class Slot:
-    """One live axis of one constant tensor.
-
-    Tensors of rank 2 and more have one slot per axis, shared by all uses. Vectors and computed constants have their
-    own for every use (`node`, input `place`); `data` is the value of a computed constant, `filler` the
-    ConstantOfShape node behind a large one.
-    """
-
-    name: str
-    axis: int
-    ids: Ids
-    shape: tuple[int, ...]
-    value: ir.Value
-    node: ir.Node | None = None
-    place: int = 0
-    data: npt.NDArray[Any] | None = None
-    filler: ir.Node | None = None
+#: A reason that is no frozen id: nothing produces the unit.
+UNPRODUCED = -2
 
 
 @dataclass(frozen=True)
@@ -106,56 +88,45 @@ class Pin:
     why: str
 
 
-class _Params(Mapping[str, npt.NDArray[Any]]):
-    def __init__(self, slots: Mapping[str, Slot]) -> None:
-        self._slots = slots
+@dataclass(frozen=True)
+class Count:
+    """A number that falls as units are removed: the product of the lengths of some axes, times a factor.
 
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        slot = self._slots[name]
-        if slot.data is not None:
-            return slot.data
-        if slot.filler is not None:
-            return np.broadcast_to(constant_of_shape(slot.filler), slot.shape)
-        producer = slot.value.producer()
-        tensor = slot.value.const_value if producer is None else producer.attributes["value"].as_tensor()
-        assert tensor is not None
-        return tensor.numpy()
+    Attributes:
+        axes: of each axis the unit of each index, -1 where it is pinned.
+        factor: what never changes.
+    """
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._slots)
+    axes: tuple[Ids, ...]
+    factor: float
 
-    def __len__(self) -> int:
-        return len(self._slots)
+    def left(self, kept: Bools) -> float:
+        """What is left when some units are kept: bool [n_units + 1], the last one for everything pinned."""
+        return math.prod(int(np.count_nonzero(kept[units])) for units in self.axes) * self.factor
 
 
 @dataclass
 class Trace:
-    """What can be removed from a network, and what removing it changes.
+    """What can be removed from a network.
 
-    `allow_inexact` and `prefer` say how it was traced (see `trace`); plans remember them. `reason_of_id` is the number
-    of the pinning that holds each id, negative where there is none.
+    Attributes:
+        net: the dense network.
+        groups: the removable units, group by group; together they hold every unit once, in order.
+        pins: what may not be removed, and why.
+        n_units: number of removable units.
+        parameter_axes: every axis of a constant tensor that rules have followed, in the order of the graph.
+        allow_inexact: whether channels were followed where removing zeros changes the result; plans remember it.
+        prefer: "heads" or "head-dims", if one was preferred (see `trace`); plans remember it.
     """
 
     net: Net
     groups: list[Group]
     pins: list[Pin]
     n_units: int
-    unit_of_id: Ids
-    slots: list[Slot]
-    roles: list[Role]
-    uses: list[Use]
-    edits: list[Edit]
-    zero_points: Mapping[str, tuple[npt.NDArray[Any], int | None]]
-    layers: list[tuple[ir.Node, tuple[Ids, ...], float]]
-    weights: dict[str, tuple[int, ...]]
-    pieces: list[tuple[str, Ids]]
-    computed: list[tuple[ir.Node, int]]
-    captured: dict[ir.Value, ir.Node]
-    values: dict[ir.Value, Traced]
-    allow_inexact: bool = False
-    prefer: str | None = None
-    pinnings: Sequence[Pinning] = ()
-    reason_of_id: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
+    parameter_axes: list[ParameterAxis]
+    allow_inexact: bool
+    prefer: str | None
+    _graph: Followed
 
     @cached_property
     def model_hash(self) -> str:
@@ -170,44 +141,94 @@ class Trace:
             digest.update(f"{node.domain}:{node.op_type}({inputs})->{outputs};".encode())
         return digest.hexdigest()[:16]
 
+    # -- where units are -----------------------------------------------------------------------------------------
+
     @cached_property
     def axes(self) -> list[Axis]:
         """Every distinct axis with removable indices."""
         found: dict[tuple[bytes, str], Axis] = {}
-        for slot, role, use in zip(self.slots, self.roles, self.uses, strict=True):
-            if len(slot.shape) < 2 or not role & (Role.IN | Role.OUT):
+        for axis in self.parameter_axes:
+            if not axis.is_weight or ((units := self._graph.units(axis.labels)) < 0).all():
                 continue
-            units = self.unit_of_id[np.abs(slot.ids)]
-            if (units < 0).all():
-                continue
-            layout, grouped = _layout(use, slot)
-            name = f"{slot.name} {'out' if role & Role.OUT else 'in'}"
-            axis = Axis(name, units, layout, grouped, int(np.prod(slot.shape)))
-            found.setdefault((units.tobytes(), layout), axis)
-        for name, ids in self.pieces:
-            units = self.unit_of_id[np.abs(ids)]
+            layout, grouped = _layout(axis)
+            name = f"{axis.name} {'out' if axis.role & Role.OUT else 'in'}"
+            seen = Axis(name, units, layout, grouped, int(np.prod(axis.shape)))
+            found.setdefault((units.tobytes(), layout), seen)
+        for name, labels in self._graph.walk.non_empty:
+            units = self._graph.units(labels)
             if (units >= 0).any():
                 found.setdefault((units.tobytes(), ""), Axis(name, units, "other", 1, 0))
         return list(found.values())
 
     @cached_property
+    def group_of_unit(self) -> Ids:
+        """Number of the group of each unit."""
+        return np.repeat(np.arange(len(self.groups)), [len(group) for group in self.groups])
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, int], ParameterAxis]:
+        return {axis.key: axis for axis in self.parameter_axes}
+
+    def units_on(self, tensor: str, axis: int) -> Ids | None:
+        """The unit of each index of a parameter's axis, -1 where it is pinned; None if no rule has followed it."""
+        found = self._by_key.get((tensor, axis))
+        return None if found is None else self._graph.units(found.labels)
+
+    def kept(self, tensor: str, axis: int, removed: Bools) -> Bools:
+        """Which indices of a parameter's axis are kept when some units are removed.
+
+        Raises:
+            KeyError: no rule has followed this axis.
+        """
+        return ~np.append(removed, False)[self._graph.units(self._by_key[tensor, axis].labels)]
+
+    def pins_of(self, tensor: str, axis: int) -> list[Pin]:
+        """Why indices of a parameter's axis are pinned, one reason each; `units` counts the indices.
+
+        Raises:
+            KeyError: no rule has followed this axis.
+        """
+        found = self._by_key[tensor, axis]
+        ids = np.abs(found.labels)
+        pinned = ids[self._graph.unit_of_id[ids] < 0]
+        numbers = Counter(np.where(pinned == 0, UNPRODUCED, self._graph.reason_of_id[pinned]).tolist())
+        return [pin_of(found, count, k, self._graph.walk.constraints.frozen) for k, count in numbers.items()]
+
+    @property
+    def values(self) -> Iterator[ir.Value]:
+        """Everything the network reads or computes, in the order of the graph."""
+        return iter(self._graph.walk.values)
+
+    def units_in(self, value: ir.Value) -> tuple[Ids, ...] | None:
+        """For each axis of a value, the unit of each index, -1 where it is pinned; None if its axes are not known."""
+        traced = self._graph.walk.values.get(value)
+        return None if traced is None or traced.axes is None else tuple(map(self._graph.units, traced.axes))
+
+    def shape_of(self, value: ir.Value) -> tuple[int, ...] | None:
+        """Shape of a value at the input sizes of the trace; None if it is not known."""
+        traced = self._graph.walk.values.get(value)
+        return None if traced is None else traced.shape
+
+    def is_constant(self, value: ir.Value) -> bool:
+        """Whether nothing but constants of the graph goes into a value."""
+        traced = self._graph.walk.values.get(value)
+        return traced is not None and traced.parameter
+
+    @property
+    def is_inexact(self) -> bool:
+        """Whether channels were followed through a node whose result changes when zeros are removed."""
+        return any(isinstance(edit, Inexact) for edit in self._graph.walk.edits)
+
+    @cached_property
     def param_sizes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor that a group touches."""
-        return {slot.name: slot.shape for slot in self.slots}
+        return {axis.name: axis.shape for axis in self.parameter_axes}
 
     def params(self) -> Mapping[str, npt.NDArray[Any]]:
         """Value of every tensor that a group touches, by name, each read when it is asked for."""
-        return _Params({slot.name: slot for slot in self.slots})
+        return Parameters({axis.name: axis for axis in self.parameter_axes})
 
-    def pins_of(self, slot: Slot) -> list[Pin]:
-        """Why indices of a tensor's axis must stay, one reason each; `units` counts the indices."""
-        fixed = np.abs(slot.ids)[self.unit_of_id[np.abs(slot.ids)] < 0]
-        numbers = Counter(np.where(fixed == 0, _UNPRODUCED, self.reason_of_id[fixed]).tolist())
-        return [_pin(count, slot, k, self.pinnings) for k, count in numbers.items()]
-
-    def keep(self, removed: Bools) -> Bools:
-        """Per id, whether it stays; element 0 stands for everything fixed."""
-        return ~np.append(removed, False)[self.unit_of_id]
+    # -- removals ------------------------------------------------------------------------------------------------
 
     def by_group(self, removed: Bools) -> list[Bools]:
         """A bool [n_units] as one bool [units] per group."""
@@ -228,33 +249,54 @@ class Trace:
                 removed[axis.units[0]] = False
         return removed
 
+    # -- counts --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def multiply_adds(self) -> list[tuple[ir.Node, Count]]:
+        """Multiply-adds at the traced input sizes: one or more counts, which add up, for each node that has any."""
+        return [(node, Count(tuple(map(self._graph.units, axes)), factor))
+                for node, axes, factor in self._graph.walk.multiply_adds]  # fmt: skip
+
+    @cached_property
+    def parameter_counts(self) -> dict[str, Count]:
+        """Number of elements of each parameter: all float weights but the running statistics of batch norms."""
+        walk = self._graph.walk
+        shapes = {name: shape for name, shape in walk.weights.items() if name not in walk.statistics}
+        shapes |= {axis.name: axis.shape for axis in self.parameter_axes if axis.filler is not None and axis.is_weight}
+        followed: dict[str, dict[int, Ids]] = {name: {} for name in shapes}
+        for axis in self.parameter_axes:
+            if (name := axis.value.name or "") in followed:
+                followed[name][axis.axis] = self._graph.units(axis.labels)
+        return {name: Count(tuple(followed[name].values()),
+                            math.prod(n for k, n in enumerate(shape) if k not in followed[name]))
+                for name, shape in shapes.items()}  # fmt: skip
+
     def macs(self, removed: Bools | None = None) -> dict[ir.Node, int]:
         """Multiply-adds of each node that has any (conv, matrix product, recurrent), at the traced input sizes."""
-        keep = self.keep(np.zeros(self.n_units, bool) if removed is None else removed)
+        kept = self._kept_units(removed)
         out: dict[ir.Node, int] = {}
-        for node, vectors, factor in self.layers:
-            lengths = [int(keep[np.abs(ids)].sum()) for ids in vectors]
-            out[node] = out.get(node, 0) + round(math.prod(lengths) * factor)
+        for node, count in self.multiply_adds:
+            out[node] = out.get(node, 0) + round(count.left(kept))
         return out
 
     def parameters(self, removed: Bools | None = None) -> int:
         """Number of parameters: all float weights but the running statistics of batch norms."""
-        keep = self.keep(np.zeros(self.n_units, bool) if removed is None else removed)
-        sizes = {name: list(shape) for name, shape in self.weights.items()}
-        for slot in self.slots:
-            name = slot.value.name or ""
-            if name in sizes:
-                sizes[name][slot.axis] = int(keep[np.abs(slot.ids)].sum())
-        return sum(math.prod(shape) for shape in sizes.values())
+        kept = self._kept_units(removed)
+        return sum(round(count.left(kept)) for count in self.parameter_counts.values())
+
+    def _kept_units(self, removed: Bools | None) -> Bools:
+        return ~np.append(np.zeros(self.n_units, bool) if removed is None else removed, False)
+
+    # -- plans ---------------------------------------------------------------------------------------------------
 
     def plan(self, removed: Bools, how: Mapping[str, Any] | None = None) -> Plan:
         """The kept indices of every axis that a removal changes."""
-        keep = self.keep(removed)
+        kept_ids = self._graph.kept(removed)
         kept: dict[str, dict[int, Ids]] = {}
-        for slot in self.slots:
-            stays = keep[np.abs(slot.ids)]
-            if not stays.all():
-                kept.setdefault(slot.name, {})[slot.axis] = np.flatnonzero(stays)
+        for axis in self.parameter_axes:
+            part = kept_ids[np.abs(axis.labels)]
+            if not part.all():
+                kept.setdefault(axis.name, {})[axis.axis] = np.flatnonzero(part)
         return Plan(kept, self.model_hash, {**(how or {}), "allow_inexact": self.allow_inexact, "prefer": self.prefer})
 
     def removed(self, plan: Plan) -> Bools:
@@ -269,17 +311,14 @@ class Trace:
                 "use the model the plan was made from"
             )
         removed = np.zeros(self.n_units, bool)
-        slots = {(slot.name, slot.axis): slot for slot in self.slots}
         for tensor, axes in plan.kept.items():
             for axis, kept in axes.items():
-                slot = slots.get((tensor, axis))
-                if slot is None:
+                units = self.units_on(tensor, axis)
+                if units is None:
                     raise BadInput(f"{plan.source}: {tensor} cannot be cut on axis {axis}; make a new plan")
-                gone = np.ones(len(slot.ids), bool)
-                if len(kept) and (kept.max() >= len(gone)):
-                    raise BadInput(f"{plan.source}: {tensor} has only {len(gone)} indices on axis {axis}")
-                gone[kept] = False
-                units = self.unit_of_id[np.abs(slot.ids[gone])]
+                if len(kept) and (kept.max() >= len(units)):
+                    raise BadInput(f"{plan.source}: {tensor} has only {len(units)} indices on axis {axis}")
+                units = np.delete(units, kept)
                 if (units < 0).any():
                     raise BadInput(f"{plan.source}: removes pinned indices of {tensor}, axis {axis}; see slimnet trace")
                 removed[units] = True
@@ -291,190 +330,18 @@ class Trace:
         return removed
 
 
-def _layout(use: Use, slot: Slot) -> tuple[str, int]:
-    traits = use.traits
+def _layout(axis: ParameterAxis) -> tuple[str, int]:
+    traits, groups = axis.use.traits, axis.use.groups
     if Trait.CONVOLUTION in traits:
-        if use.groups == 1:
+        if groups == 1:
             return "conv", 1
-        return ("depthwise" if slot.shape[1] == 1 else "grouped"), use.groups
+        return ("depthwise" if axis.shape[1] == 1 else "grouped"), groups
     return ("gemm", 1) if Trait.PRODUCT in traits else ("other", 1)
 
 
-def resolve(tracer: Tracer, prefer: str | None = None) -> Trace:
-    """Turn what a walk collected into units, groups and pins."""
-    ledger, slots = tracer.ledger, tracer.slots
-    row = _Row.of(slots)
-    role_of_id, use_of_id, names = _marks(ledger.count, tracer.marks)
-    produced = (role_of_id & Role.OUT) > 0
-    pairs = decide(ledger, slots, produced, prefer)
-    labels = components(ledger.count, [ledger.edges(), *pairs])
-    reason = _reasons(labels, ledger, produced)
-    used = np.zeros(len(reason), bool)
-    used[labels[row.ids]] = True
-    removable = used & (reason == -1)
-    removable[labels[0]] = False
-    order, group_of_unit = _group(row, labels, removable)
-    unit_of_label = np.full(len(reason), -1)
-    unit_of_label[order] = np.arange(len(order))
-    unit_of_id = unit_of_label[labels]
-    unit_of_id[0] = -1
-    roles = [Role(role or Role.ALONG) for role in row.reduce(np.bitwise_or, role_of_id).tolist()]
-    uses = [names[use] for use in row.reduce(np.maximum, use_of_id).tolist()]
-    return Trace(
-        net=tracer.net,
-        groups=_groups(slots, roles, uses, row, unit_of_id, group_of_unit),
-        pins=_pins(slots, row, labels, reason, ledger),
-        n_units=len(order),
-        unit_of_id=unit_of_id,
-        slots=slots,
-        roles=roles,
-        uses=uses,
-        edits=tracer.edits,
-        zero_points=tracer.zero_points,
-        layers=tracer.macs,
-        weights=_weights(tracer, roles),
-        pieces=tracer.pieces,
-        computed=tracer.computed,
-        captured=tracer.captured,
-        values=tracer.values,
-        allow_inexact=tracer.allow_inexact,
-        prefer=prefer,
-        pinnings=ledger.pinnings,
-        reason_of_id=reason[labels],
-    )
-
-
-@dataclass(frozen=True)
-class _Row:
-    """The ids of all slots, one slot after the other, without their signs.
-
-    Attributes:
-        ids: int64 [sum of lengths].
-        slot: of each its slot.
-        starts: of each slot its first.
-    """
-
-    ids: Ids
-    slot: Ids
-    starts: Ids
-
-    @classmethod
-    def of(cls, slots: Sequence[Slot]) -> _Row:
-        lengths = np.array([len(slot.ids) for slot in slots], np.int64)
-        ids = np.abs(np.concatenate([slot.ids for slot in slots])) if slots else np.zeros(0, np.int64)
-        return cls(ids, np.repeat(np.arange(len(slots)), lengths), np.cumsum(lengths) - lengths)
-
-    def reduce(self, ufunc: np.ufunc, of_id: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What belongs to the ids of each slot, taken together; no slot is empty."""
-        return np.asarray(ufunc.reduceat(of_id[self.ids], self.starts) if len(self.starts) else of_id[:0])
-
-
-def _weights(tracer: Tracer, roles: Sequence[Role]) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor that counts as parameters, weights made by a ConstantOfShape among them."""
-    found = {name: shape for name, shape in tracer.weights.items() if name not in tracer.statistics}
-    for slot, role in zip(tracer.slots, roles, strict=True):
-        if slot.filler is not None and role & (Role.IN | Role.OUT):
-            found[slot.name] = slot.shape
-    return found
-
-
-def _marks(count: int, marks: Sequence[tuple[Ids, Role, Use]]) -> tuple[npt.NDArray[np.uint8], Ids, list[Use]]:
-    """Per id: the roles and the number of the use (the last one marked); and the names of the uses."""
-    role_of_id = np.zeros(count, np.uint8)
-    use_of_id = np.zeros(count, np.int64)
-    names = {NO_USE: 0}
-    with_role: dict[Role, list[Ids]] = {}
-    with_use: list[tuple[Ids, int]] = []
-    for ids, role, use in marks:
-        with_role.setdefault(role, []).append(ids)
-        if use is not NO_USE:
-            with_use.append((ids, names.setdefault(use, len(names))))
-    for role, all_ids in with_role.items():
-        role_of_id[np.concatenate(all_ids)] |= np.uint8(role)
-    if with_use:
-        lengths = [len(ids) for ids, _ in with_use]
-        use_of_id[np.concatenate([ids for ids, _ in with_use])] = np.repeat([number for _, number in with_use], lengths)
-    return role_of_id, use_of_id, list(names)
-
-
-#: Reasons that are no pinning: nothing produces the unit.
-_UNPRODUCED = -2
-
-
-def _reasons(labels: Ids, ledger: Ledger, produced: Bools) -> Ids:
-    """Per label: -1 if free, the number of the first pinning that holds it, or `_UNPRODUCED`."""
-    reason = np.full(labels.max() + 1, _UNPRODUCED)
-    reason[labels[produced]] = -1
-    for k in range(len(ledger.pinnings) - 1, -1, -1):
-        reason[labels[ledger.pinnings[k].ids]] = k
-    return reason
-
-
-def _group(row: _Row, labels: Ids, removable: Bools) -> tuple[Ids, Ids]:
-    """Removable labels ordered group by group, and the group number of each.
-
-    Two labels are of one group if they occur equally often in the same slots; a sum of random numbers, one per slot,
-    stands for that set.
-    """
-    random = np.random.default_rng(0).integers(1, 2**63, len(row.starts), dtype=np.uint64)
-    signature = np.zeros(len(removable), np.uint64)
-    np.add.at(signature, labels[row.ids], random[row.slot])
-    chosen = np.flatnonzero(removable)
-    _, first, inverse = np.unique(signature[chosen], return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))[inverse]
-    order = np.argsort(rank, kind="stable")
-    return chosen[order], rank[order]
-
-
-def _groups(
-    slots: Sequence[Slot], roles: Sequence[Role], uses: Sequence[Use], row: _Row, unit_of_id: Ids, group_of_unit: Ids
-) -> list[Group]:
-    """The groups, each with its members in the order of the slots."""
-    count = int(group_of_unit[-1]) + 1 if len(group_of_unit) else 0
-    members: list[list[Member]] = [[] for _ in range(count)]
-    starts = np.searchsorted(group_of_unit, np.arange(count + 1))
-    units = unit_of_id[row.ids]
-    order = np.flatnonzero(units >= 0)
-    order = order[np.argsort(row.slot[order] * len(group_of_unit) + units[order], kind="stable")]
-    slot_of, group_of = row.slot[order], group_of_unit[units[order]]
-    index = order - row.starts[slot_of]
-    borders = np.flatnonzero(np.diff(slot_of, prepend=-1) | np.diff(group_of, prepend=-1))
-    sizes = np.diff(starts).tolist()
-    parts = np.split(index, borders)[1:]  # before the first border there is nothing
-    for k, g, part in zip(slot_of[borders].tolist(), group_of[borders].tolist(), parts, strict=True):
-        members[g].append(Member(slots[k].name, slots[k].axis, roles[k], part.reshape(sizes[g], -1), uses[k]))
-    names: Counter[str] = Counter()
-    out = []
-    for g, found in enumerate(members):
-        name = next((m.tensor for m in found if m.role & Role.OUT), found[0].tensor)
-        names[name] += 1
-        label = name if names[name] == 1 else f"{name}#{names[name]}"
-        out.append(Group(label, np.arange(starts[g], starts[g + 1]), tuple(found), _kind(found)))
-    return out
-
-
-def _kind(members: Sequence[Member]) -> str:
-    """Equal for groups of the same structure, whatever their sizes and names."""
-    parts = sorted(f"{m.use}/{m.axis}/{int(m.role)}/{m.index.shape[1]}" for m in members)
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
-
-
-def _pins(slots: Sequence[Slot], row: _Row, labels: Ids, reason: Ids, ledger: Ledger) -> list[Pin]:
-    """One line per tensor axis and reason, in the order of the graph; each pinned unit is listed once."""
-    of_row = labels[row.ids]
-    held = np.flatnonzero(reason[of_row] != -1)
-    pinned, first = np.unique(of_row[held], return_index=True)
-    places = Counter(zip(row.slot[held[first]].tolist(), reason[pinned].tolist(), strict=True))
-    pins = [
-        _pin(count, slots[k], why, ledger.pinnings)
-        for (k, why), count in sorted(places.items(), key=lambda item: item[0][0])
-        if slots[k].data is None
-    ]
-    return [pin for pin in pins if pin.why != KERNEL]
-
-
-def _pin(count: int, slot: Slot, reason: int, pinnings: Sequence[Pinning]) -> Pin:
+def pin_of(axis: ParameterAxis, count: int, reason: int, frozen: Sequence[Frozen]) -> Pin:
+    """So many units, or indices of an axis, that are pinned for a reason: a number of `frozen`, or `UNPRODUCED`."""
     if reason < 0:
-        return Pin(count, slot.name, slot.axis, "", "", "no layer's weights produce it")
-    cause = pinnings[reason]
-    return Pin(count, slot.name, slot.axis, cause.op, cause.node, cause.why)
+        return Pin(count, axis.name, axis.axis, "", "", "no layer's weights produce it")
+    cause = frozen[reason]
+    return Pin(count, axis.name, axis.axis, cause.op, cause.node, cause.why)

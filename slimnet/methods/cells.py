@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import Role
 from slimnet.graph.registry import Trait
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.linalg.blas import dsyrk
 
 from slimnet.common.errors import BadInput
-from slimnet.graph.op import Use
+from slimnet.graph.parameters import Use
 from slimnet.graph.units import Group, Member, Role
 from slimnet.methods.base import Method, Params, Scores, by_mean, hyperparameters, scored
 from slimnet.methods.lookup import create, find

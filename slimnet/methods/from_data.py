@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slimnet.common.errors import BadInput
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import Role
 from slimnet.methods.base import DataMethod, Method, Params, Scores
 from slimnet.methods.criteria import L1, L2
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from slimnet.common.errors import BadInput
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import Role
 from slimnet.methods.base import Params
 from slimnet.methods.cells import by_unit
 from slimnet.methods.training import Masks, TrainingMethod

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from slimnet.common.errors import BadInput
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import Role
 from slimnet.methods.cells import Cells, by_layer, by_unit
 from slimnet.methods.threshold import filled, masks_above
 from slimnet.methods.training import Masks, TrainingMethod

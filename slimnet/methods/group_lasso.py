@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import Role
 from slimnet.methods.cells import by_unit
 from slimnet.methods.training import TrainingMethod
 

@@ -124,5 +124,5 @@ def _check_kept(traced: Trace, tensor: str, axis: int, keep: Bools, removed: Boo
 
 def _unit_per_index(traced: Trace, tensor: str, axis: int, like: Bools) -> npt.NDArray[np.int64]:
     """The unit of every index of an axis, -1 where it is pinned."""
-    slot = next((s for s in traced.slots if (s.name, s.axis) == (tensor, axis)), None)
-    return np.full(len(like), -1) if slot is None else traced.unit_of_id[np.abs(slot.ids)]
+    units = traced.units_on(tensor, axis)
+    return np.full(len(like), -1) if units is None else units

@@ -251,8 +251,8 @@ def survey(trace: Trace, aim: Aim, clock: Clock) -> dict[str, Any]:
     model = aim.latency_model(chosen, clock)
     macs = macs_by_layer(trace)
     widths: dict[str, list[int]] = {}
-    for node, vectors, _ in trace.layers:
-        widths.setdefault(layer_name(node), [len(ids) for ids in vectors if len(ids) > 1])
+    for node, count in trace.multiply_adds:
+        widths.setdefault(layer_name(node), [len(units) for units in count.axes if len(units) > 1])
     total, dense = sum(model.dense.values()), chosen.choices.most
     layers = [
         {"name": name, "ms": ms, "share": ms / total, "macs": macs.get(name), "widths": widths.get(name, [])}

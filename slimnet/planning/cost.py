@@ -6,7 +6,6 @@ blocks of the runtime (see `latency_model`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -93,13 +92,13 @@ class Builder:
             self._owner[group.units] = g
         self._units = np.array([len(group) for group in self.trace.groups], np.float64)
 
-    def product(self, vectors: Sequence[Ids], stairs: bool) -> tuple[tuple[int, ...], float]:
-        """Numbers of the axes that id vectors lie on, and the product of the lengths of those that never change."""
+    def product(self, axes: Sequence[Ids], stairs: bool) -> tuple[tuple[int, ...], float]:
+        """Numbers of the axes with these units, and the product of the lengths of those that never change."""
         rows, factor = [], 1.0
-        for ids in vectors:
-            indices = np.bincount(self._owner[self.trace.unit_of_id[np.abs(ids)]], minlength=len(self._units) + 1)
+        for units in axes:
+            indices = np.bincount(self._owner[units], minlength=len(self._units) + 1)
             if not indices[:-1].any():
-                factor *= len(ids)
+                factor *= len(units)
                 continue
             row = np.array([*(indices[:-1] / self._units), indices[-1], stairs])
             if row.tobytes() not in self.axes:
@@ -131,20 +130,16 @@ class Builder:
 def parameters(trace: Trace) -> Cost:
     """Number of parameters by tensor, as `Trace.parameters` counts them."""
     built = Builder(trace)
-    live: dict[str, dict[int, Ids]] = {}
-    for slot in trace.slots:
-        live.setdefault(slot.value.name or "", {})[slot.axis] = slot.ids
-    for name, shape in trace.weights.items():
-        slots = live.get(name, {})
-        rows, factor = built.product(list(slots.values()), stairs=False)
-        built.add(name, rows, factor * math.prod(n for axis, n in enumerate(shape) if axis not in slots))
+    for name, count in trace.parameter_counts.items():
+        rows, factor = built.product(count.axes, stairs=False)
+        built.add(name, rows, factor * count.factor)
     return built.done()
 
 
 def multiply_adds(trace: Trace) -> Cost:
     """Multiply-adds by node, as `Trace.macs` counts them."""
     built = Builder(trace)
-    for node, vectors, factor in trace.layers:
-        rows, fixed = built.product(vectors, stairs=False)
-        built.add(node.outputs[0].name or "", rows, factor * fixed)
+    for node, count in trace.multiply_adds:
+        rows, factor = built.product(count.axes, stairs=False)
+        built.add(node.outputs[0].name or "", rows, factor * count.factor)
     return built.done()

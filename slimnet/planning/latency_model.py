@@ -17,7 +17,6 @@ import numpy as np
 import onnx_ir as ir
 from scipy.optimize import nnls
 
-from slimnet.graph.axes import is_live
 from slimnet.graph.layers import is_layer, layer_name
 from slimnet.graph.units import Trace
 from slimnet.planning.cost import Builder, Cost
@@ -102,9 +101,9 @@ class _Features:
     def __init__(self, trace: Trace) -> None:
         self.built = Builder(trace)
         self._layers: dict[str, list[tuple[tuple[int, ...], float]]] = {}
-        for node, vectors, factor in trace.layers:
-            rows, fixed = self.built.product(vectors, stairs=True)
-            self._layers.setdefault(layer_name(node), []).append((rows, factor * fixed))
+        for node, count in trace.multiply_adds:
+            rows, factor = self.built.product(count.axes, stairs=True)
+            self._layers.setdefault(layer_name(node), []).append((rows, factor * count.factor))
         self._volumes: dict[str, _Feature] = {}
         for node in trace.net.model.graph:
             kind = "" if is_layer(node.op_type) else f"({node.op_type})"
@@ -114,12 +113,10 @@ class _Features:
 
     def _made(self, trace: Trace, node: ir.Node) -> list[tuple[tuple[int, ...], float]]:
         """The number of elements a node puts out."""
-        traced = trace.values.get(node.outputs[0])
-        if traced is None or traced.axes is None or traced.parameter or traced.data is not None:
+        axes = trace.units_in(node.outputs[0])
+        if axes is None or trace.is_constant(node.outputs[0]):
             return []
-        fixed = float(np.prod([len(ids) for ids in traced.axes if not is_live(ids)]))
-        rows, factor = self.built.product([ids for ids in traced.axes if is_live(ids)], stairs=False)
-        return [(rows, fixed * factor)]
+        return [self.built.product(axes, stairs=False)]
 
     def of(self, name: str) -> list[_Feature]:
         """Arithmetic, memory of each side and a constant of a layer; elements and a constant of anything else."""

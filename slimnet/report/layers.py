@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from slimnet.graph.axes import Bools
-from slimnet.graph.op import Role
-from slimnet.graph.units import Slot, Trace
+from slimnet.graph.parameters import ParameterAxis, Role
+from slimnet.graph.units import Trace
 from slimnet.report.schema import Axis, AxisPin, Histogram, Weight
 
 #: Bars of a histogram of scores.
@@ -44,25 +44,22 @@ def _counts(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> 
 
 def weights(trace: Trace, removed: Bools) -> list[Weight]:
     """Every weight whose filters or channels could matter: its axes, before and after, and what decides their size."""
-    keep = trace.keep(removed)
-    owner = np.zeros(trace.n_units, np.int64)
-    for number, group in enumerate(trace.groups):
-        owner[group.units] = number
     found: dict[str, Weight] = {}
-    for slot, role, use in zip(trace.slots, trace.roles, trace.uses, strict=True):
-        if len(slot.shape) > 1 and role & (Role.OUT | Role.IN):
-            weight = found.setdefault(slot.name, Weight(name=slot.name, op=use.op, axes=[]))
-            weight.axes.append(_axis(trace, slot, role, keep, owner))
+    for axis in trace.parameter_axes:
+        if axis.is_weight:
+            weight = found.setdefault(axis.name, Weight(name=axis.name, op=axis.use.op, axes=[]))
+            weight.axes.append(_axis(trace, axis, removed))
     return list(found.values())
 
 
-def _axis(trace: Trace, slot: Slot, role: Role, keep: Bools, owner: npt.NDArray[np.int64]) -> Axis:
-    units = trace.unit_of_id[np.abs(slot.ids)]
+def _axis(trace: Trace, axis: ParameterAxis, removed: Bools) -> Axis:
+    units = trace.units_on(*axis.key)
+    assert units is not None
     return Axis(
-        axis=slot.axis,
-        role="out" if role & Role.OUT else "in",
-        before=len(slot.ids),
-        after=int(keep[np.abs(slot.ids)].sum()),
-        groups=[trace.groups[g].name for g in np.unique(owner[units[units >= 0]])],
-        pinned=[AxisPin(units=p.units, op=p.op, node=p.node, why=p.why) for p in trace.pins_of(slot)],
+        axis=axis.axis,
+        role="out" if axis.role & Role.OUT else "in",
+        before=len(units),
+        after=int(trace.kept(*axis.key, removed).sum()),
+        groups=[trace.groups[g].name for g in np.unique(trace.group_of_unit[units[units >= 0]])],
+        pinned=[AxisPin(units=p.units, op=p.op, node=p.node, why=p.why) for p in trace.pins_of(*axis.key)],
     )

@@ -74,8 +74,8 @@ def index_bounds(trace: Trace) -> dict[str, int]:
         if Trait.LOOKS_UP not in traits_of(node) or len(node.inputs) < 2:
             continue
         data, index = node.inputs[0], node.inputs[1]
-        shape = None if data is None else trace.values[data].shape if data in trace.values else None
-        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+        shape = None if data is None else trace.shape_of(data)
+        axis = node.attributes.get_int("axis", 0)
         source = index
         while source is not None and (producer := source.producer()) is not None:
             if Trait.PASSES_INDICES not in traits_of(producer):

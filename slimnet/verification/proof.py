@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Bools
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import Role
 from slimnet.graph.units import Group, Trace
 from slimnet.runtime.backend import Backend, Feeds
 from slimnet.verification.distance import distance
@@ -64,25 +64,21 @@ class Changeable:
     """The slim network with its weights as inputs, so that they can be changed from run to run."""
 
     def __init__(self, trace: Trace, removed: Bools, slim: ir.Model, backend: Backend) -> None:
-        self._keep = ~removed
-        keep = trace.keep(removed)
-        self._kept = {(s.name, s.axis): keep[np.abs(s.ids)] for s in trace.slots}
-        roles = {(s.name, s.axis): role for s, role in zip(trace.slots, trace.roles, strict=True)}
-        self._untouched = {key for key, role in roles.items() if role & Role.UNTOUCHED}
+        self._trace, self._removed = trace, removed
         model, self._weights = weights_as_inputs(slim, {m.tensor for g in trace.groups for m in g.members})
         self._session = backend.session(model)
 
     def zeroings(self, group: Group) -> Iterator[Weights]:
         """Changed weights, each time with the slices of another kept unit set to zero, the heaviest unit first."""
-        kept = np.flatnonzero(self._keep[group.units])
+        kept = np.flatnonzero(~self._removed[group.units])
         index: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
         weight = np.zeros(len(kept))
         for member in group.members:
             array = self._weights.get(member.tensor)
             key = (member.tensor, member.axis)
-            if array is None or key in self._untouched:
+            if array is None or member.role & Role.UNTOUCHED:
                 continue
-            position = np.cumsum(self._kept[key]) - 1
+            position = np.cumsum(self._trace.kept(*key, self._removed)) - 1
             index[key] = position[member.index[kept]]
             others = tuple(k for k in range(array.ndim) if k != member.axis)
             sums = np.abs(array, dtype=np.float32).sum(axis=others)

@@ -13,7 +13,6 @@ import onnx_ir as ir
 
 from slimnet.common.errors import VerifyFailed
 from slimnet.graph.axes import Bools
-from slimnet.graph.op import Inexact
 from slimnet.graph.surgery import mask, slim
 from slimnet.graph.units import Trace
 from slimnet.runtime.backend import Backend, Feeds, RunFailed
@@ -108,7 +107,7 @@ def verify(
         result.proven, result.unproven = prove_groups(
             trace, removed, thin, feeds[0], expected[0], result.tolerance, backend, progress
         )
-    if any(isinstance(edit, Inexact) for edit in trace.edits):
+    if trace.is_inexact:
         plain = _outputs(mask(trace, removed, wrap=False), feeds, backend, "the masked network")
         result.plain_mask_error = max(distance(p, w)[1] for p, w in zip(plain, expected, strict=True))
     if original is not None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from slimnet.analysis.compressibility import PAIRS, Rule, bound, compressibility, gini, measure, pq_index, prunable
 from slimnet.analysis.layers import Layer
 from slimnet.common.errors import BadInput
-from slimnet.graph.op import Use
+from slimnet.graph.parameters import Use
 from slimnet.planning.pq import unit_ratios as ratios_of
 
 GEMM = Use("Gemm", "B")

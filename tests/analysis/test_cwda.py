@@ -7,7 +7,7 @@ from scipy.stats import t as student
 
 from slimnet.analysis.cwda import distribution, examine, gaussian, gaussian_sample, magnitude, mean, variance
 from slimnet.analysis.layers import Layer
-from slimnet.graph.op import Use
+from slimnet.graph.parameters import Use
 
 RANDOM = np.random.default_rng
 

@@ -225,8 +225,9 @@ def ignore(monkeypatch: pytest.MonkeyPatch, family: str, method: str) -> None:
     original = getattr(Op, method)
 
     def broken(op: Op, *args: object, **kwargs: object) -> object:
-        ledger = op._tracer.ledger
-        notes = (ledger.left, ledger.right, ledger.pinnings, ledger.relations, op._tracer.edits, op._tracer.marks)
+        walk = op._tracer.walk
+        said = walk.constraints
+        notes = (said.left, said.right, said.frozen, said.grids, walk.edits, walk.roles)
         before = [len(note) for note in notes]
         result = original(op, *args, **kwargs)
         if entry_of(op.node).rule.__module__ == MODULES[family].__name__:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slimnet.common.errors import BadInput
-from slimnet.graph.op import Use
+from slimnet.graph.parameters import Use
 from slimnet.graph.plan import Plan
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Pin, Trace

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimnet.common.errors import BadInput
-from slimnet.graph.op import Use
+from slimnet.graph.parameters import Use
 from slimnet.graph.units import Group, Member, Role
 from slimnet.methods import create, filters, names, score, unranked
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx import parser, shape_inference
 
 from slimnet.graph.net import Net
-from slimnet.graph.op import Role
+from slimnet.graph.parameters import Role
 from slimnet.graph.surgery import mask, slim
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
@@ -223,7 +223,7 @@ def without_shapes(net: Net) -> Net:
 def _taps(trace: Trace, thin: ir.Model, masked: ir.Model) -> list[str]:
     """Names of the intermediate tensors that both models state the type of."""
     typed = [{v.name for n in m.graph for v in n.outputs if v.dtype and v.shape is not None} for m in (thin, masked)]
-    return [v.name for v, t in trace.values.items() if v.name in typed[0] & typed[1] and t.axes is not None]
+    return [v.name for v, t in trace._graph.walk.values.items() if v.name in typed[0] & typed[1] and t.axes is not None]
 
 
 def _tapped(model: ir.Model, taps: list[str]) -> ir.Model:
@@ -241,8 +241,8 @@ def _assert_cut(
 
     What was followed inexactly is narrow in mask already, on the axes it was followed along.
     """
-    traced = next(t for v, t in trace.values.items() if v.name == name)
-    keep = trace.keep(removed)
+    traced = next(t for v, t in trace._graph.walk.values.items() if v.name == name)
+    keep = trace._graph.kept(removed)
     wide = [(k, ids) for k, ids in enumerate(traced.axes) if len(ids) == want.shape[k]]
     for k, ids in wide:
         gone = ~keep[np.abs(ids)] & (ids > 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slimnet.graph.op import Use
+from slimnet.graph.parameters import Use
 from slimnet.graph.units import Axis, Group, Member, Role
 
 

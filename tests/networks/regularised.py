@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import slimnet
-from slimnet.graph.op import Use
+from slimnet.graph.parameters import Use
 from slimnet.graph.units import Group, Member, Role, Trace
 from slimnet.methods import Scores, create
 from slimnet.methods.training import TrainingMethod

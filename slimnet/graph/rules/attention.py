@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from slimnet.graph.axes import Ids, fixed, not_zero
+from slimnet.graph.axes import Labels, fixed, not_zero
 from slimnet.graph.op import Axes, Op, Result, Unsupported
 from slimnet.graph.registry import Trait, rule
 from slimnet.graph.rules.shape import regroup
@@ -39,17 +39,17 @@ def attended(op: Op, q: Axes, k: Axes, v: Axes) -> Axes:
     repeat = len(q[1]) // max(len(k[1]), 1)
     op.same(q[0], k[0])
     op.same(q[0], v[0])
-    for ids in (k[1], v[1]):
-        op.same(np.repeat(ids, repeat) if len(ids) != len(q[1]) else ids, q[1])
-    for ids in (k[2], v[2]):
-        op.pin(ids, "is attended over")
+    for labels in (k[1], v[1]):
+        op.same(np.repeat(labels, repeat) if len(labels) != len(q[1]) else labels, q[1])
+    for labels in (k[2], v[2]):
+        op.pin(labels, "is attended over")
     for pair in ((q[2], k[2], q[3]), (k[2], q[2], v[3])):
         op.multiply_adds(q[0], q[1], *pair)
     heads = np.repeat(v[1], repeat) if len(v[1]) != len(q[1]) else v[1]
     return [q[0], heads, not_zero(q[2]), v[3]]
 
 
-def _heads(op: Op, i: int, count: int) -> list[Ids]:
+def _heads(op: Op, i: int, count: int) -> list[Labels]:
     batch, tokens, width = op.axes(i)
     if not count:
         raise Unsupported("its number of heads is not given")
@@ -57,7 +57,7 @@ def _heads(op: Op, i: int, count: int) -> list[Ids]:
     return [batch, head, tokens, inner]
 
 
-def mask(op: Op, i: int, heads: Ids) -> None:
+def mask(op: Op, i: int, heads: Labels) -> None:
     """A mask [.., h or 1, T, S], which is input i, follows the heads."""
     if op.rank(i) >= 3:
         axis = op.axis(i, op.rank(i) - 3)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from slimnet.graph.axes import Ids, fixed, not_zero
+from slimnet.graph.axes import Labels, fixed, not_zero
 from slimnet.graph.op import Axes, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.registry import Trait, rule
 from slimnet.graph.rules.attention import attended, mask
@@ -36,12 +36,12 @@ def bias_gelu(op: Op) -> Result:
     return [broadcast(op, [op.axes(i) for i in range(len(op.values)) if op.has(i)], zero="all")]
 
 
-def _activated(op: Op, ids: Ids) -> Ids:
+def _activated(op: Op, labels: Labels) -> Labels:
     """The channels after the activation that is fused into an operator."""
     name = op.text("activation", "")
     low, high = op.attr("activation_params", (1, 0)) if name == "Clip" else (1, 0)
     keeps = name in _KEEP_ZERO or low <= 0 <= high
-    return ids if keeps else not_zero(ids)
+    return labels if keeps else not_zero(labels)
 
 
 # -- layers ----------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def _skip_norm(op: Op, vectors: dict[int, str]) -> Result:
 
 @rule("EmbedLayerNormalization", domain=DOMAIN)
 def embed_layer_norm(op: Op) -> Result:
-    """layer_norm of the sum of rows of the word, position and segment tables; ids [B, S] to [B, S, D]."""
+    """layer_norm of the sum of rows of the word, position and segment tables; labels [B, S] to [B, S, D]."""
     tables = [i for i in (2, 3, 4) if op.has(i)]
     channels = op.axis(2, 1)
     for i in tables:

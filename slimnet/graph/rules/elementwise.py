@@ -32,15 +32,15 @@ def keeps_zero(op: Op) -> Result:
 @rule("Exp", "Cos", "Cosh", "Acos", "Not", traits=Trait.POINTWISE)
 def loses_zero(op: Op) -> Result:
     """f(0) is some other finite number."""
-    return [[not_zero(ids) for ids in op.axes(0)]]
+    return [[not_zero(labels) for labels in op.axes(0)]]
 
 
 @rule("Log", "Reciprocal", "Acosh", traits=Trait.POINTWISE)
 def undefined_at_zero(op: Op) -> Result:
     """f(0) is not finite, and would turn the zeros of later layers into NaN."""
-    for ids in op.axes(0):
-        op.pin(ids[ids > 0], "is not finite at zero")
-    return [[not_zero(ids) for ids in op.axes(0)]]
+    for labels in op.axes(0):
+        op.pin(labels[labels > 0], "is not finite at zero")
+    return [[not_zero(labels) for labels in op.axes(0)]]
 
 
 @rule("CastLike", traits=Trait.MOVES)
@@ -53,7 +53,7 @@ def cast_like(op: Op) -> Result:
 @rule("Dropout")
 def dropout(op: Op) -> Result:
     axes = op.axes(0)
-    return [axes, [not_zero(ids) for ids in axes]][: len(op.node.outputs)]
+    return [axes, [not_zero(labels) for labels in axes]][: len(op.node.outputs)]
 
 
 @rule("Clip", traits=_ACTIVATION | Trait.PASSES_INDICES)
@@ -63,7 +63,7 @@ def clip(op: Op) -> Result:
         low, high = op.attr("min", -np.inf), op.attr("max", np.inf)
     bounded = not (op.has(1) and low is None) and not (op.has(2) and high is None)
     keeps = bounded and (low is None or np.all(low <= 0)) and (high is None or np.all(high >= 0))
-    return [op.axes(0) if keeps else [not_zero(ids) for ids in op.axes(0)]]
+    return [op.axes(0) if keeps else [not_zero(labels) for labels in op.axes(0)]]
 
 
 @rule("Add", "Sub", traits=Trait.SCALES)
@@ -92,8 +92,8 @@ def power(op: Op) -> Result:
     if exponent is None:
         _never_zero(op, 1, "is an exponent")
     if exponent is None or np.any(exponent <= 0):
-        for ids in op.axes(0):
-            op.pin(ids[ids > 0], "is not known to keep zeros")
+        for labels in op.axes(0):
+            op.pin(labels[labels > 0], "is not known to keep zeros")
         return [broadcast(op, _operands(op), zero="none")]
     return [broadcast(op, _operands(op), zero="first")]
 
@@ -128,7 +128,7 @@ def _never_zero(op: Op, i: int, why: str) -> None:
         op.untouched(i)
         own = np.abs(np.concatenate([fixed(0), *op.peek(i)]))
         for k in (0, i):
-            op.used[k] = [signed(ids, (ids > 0) & ~np.isin(np.abs(ids), own)) if is_live(ids) else ids
-                          for ids in op.peek(k)]  # fmt: skip
-    for ids in op.peek(i):
-        op.pin(ids[ids > 0], why)
+            op.used[k] = [signed(labels, (labels > 0) & ~np.isin(np.abs(labels), own)) if is_live(labels) else labels
+                          for labels in op.peek(k)]  # fmt: skip
+    for labels in op.peek(i):
+        op.pin(labels[labels > 0], why)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from slimnet.graph.axes import Ids, fixed, is_live, signed
+from slimnet.graph.axes import Labels, fixed, is_live, signed
 from slimnet.graph.op import KERNEL, Axes, Op, Result, Role, Unsupported, broadcast
+from slimnet.graph.parameters import constant
 from slimnet.graph.registry import Trait, rule
 
 
@@ -51,7 +52,7 @@ def convolution(op: Op, space: Sequence[int], x: int = 0, w: int = 1, b: int = 2
     return [batch, out, *(fixed(n) for n in space)]
 
 
-def _depthwise(op: Op, x: Ids, out: Ids) -> Ids:
+def _depthwise(op: Op, x: Labels, out: Labels) -> Labels:
     """Channel c makes the output channels c*m to c*m + m - 1; `group` counts the channels."""
     source = np.repeat(x, len(out) // len(x))
     op.same(source, out)
@@ -59,7 +60,7 @@ def _depthwise(op: Op, x: Ids, out: Ids) -> Ids:
     return signed(out, (out > 0) | (source > 0)) if is_live(out) else out
 
 
-def _depthwise_transposed(op: Op, x: Ids, w: int, first: Ids, second: Ids) -> Ids:
+def _depthwise_transposed(op: Op, x: Labels, w: int, first: Labels, second: Labels) -> Labels:
     op.role(w, 0, Role.OUT, "W", len(x))
     op.same(x, first)
     op.pin(second, "is the multiplier of a depthwise ConvTranspose")
@@ -67,7 +68,7 @@ def _depthwise_transposed(op: Op, x: Ids, w: int, first: Ids, second: Ids) -> Id
     return np.repeat(first, len(second))
 
 
-def _grouped(op: Op, x: Ids, first: Ids, second: Ids, group: int, transposed: bool) -> Ids:
+def _grouped(op: Op, x: Labels, first: Labels, second: Labels, group: int, transposed: bool) -> Labels:
     """Either whole groups go, or the same offset goes in every group: a grid [group, offset] on both sides."""
     groups = op.fresh(group)
     op.lengths("group", {0: groups})
@@ -85,7 +86,7 @@ def _grouped(op: Op, x: Ids, first: Ids, second: Ids, group: int, transposed: bo
     return first
 
 
-def _contract_offsets(op: Op, x: Ids, offsets: Ids, weights: Ids) -> None:
+def _contract_offsets(op: Op, x: Labels, offsets: Labels, weights: Labels) -> None:
     """An offset may go from the sums of every group only if in each of them the input or the weights are zero there.
 
     A whole group may go with its outputs, whatever its inputs are.
@@ -151,18 +152,18 @@ def _weight_roles(op: Op, left: int, right: int, contracted: dict[int, int]) -> 
 def einsum(op: Op) -> Result:
     """Equal letters are equal axes; a letter missing in the output is summed over."""
     terms, output = _equation(op)
-    axes: dict[str, Ids] = {}
+    axes: dict[str, Labels] = {}
     zero: dict[str, np.ndarray] = {}
     for i, term in enumerate(terms):
         for k, letter in enumerate(term):
-            ids = op.axis(i, k)
+            labels = op.axis(i, k)
             if term.count(letter) > 1:
-                op.pin(ids, "takes a diagonal of this axis")
+                op.pin(labels, "takes a diagonal of this axis")
             if letter in axes:
-                op.same(axes[letter], ids)
-                zero[letter] = zero[letter] | (ids > 0)
+                op.same(axes[letter], labels)
+                zero[letter] = zero[letter] | (labels > 0)
             else:
-                axes[letter], zero[letter] = ids, ids > 0
+                axes[letter], zero[letter] = labels, labels > 0
             if op.parameter(i):
                 op.role(i, k, Role.OUT if letter in output else Role.IN, "W")
     for letter in set(axes) - set(output):
@@ -212,8 +213,7 @@ class Contraction:
 
 def contraction(node: ir.Node, place: int) -> Contraction | None:
     """What a layer does with the constant weight that is its input `place`; None if it is no such layer."""
-    weight = node.inputs[place] if place < len(node.inputs) else None
-    tensor = None if weight is None else ir.convenience.get_const_tensor(weight)
+    tensor = constant(node.inputs[place]) if place < len(node.inputs) else None
     if tensor is None or node.domain:
         return None
     if node.op_type == "Conv":

@@ -52,7 +52,7 @@ def group_norm(op: Op) -> Result:
         zero &= (vector if per_channel else np.repeat(vector, grid.shape[1])) > 0
     op.lengths("num_groups", {0: grid[:, 0]})
     out = signed(channel, zero) if is_live(channel) else channel
-    return [[not_zero(batch), out, *(not_zero(ids) for ids in op.peek(0)[2:])]]
+    return [[not_zero(batch), out, *(not_zero(labels) for labels in op.peek(0)[2:])]]
 
 
 @rule("LayerNormalization", "RMSNormalization")
@@ -71,7 +71,7 @@ def layer_norm(op: Op) -> Result:
                 gather += [(i, offset)] if len(op.peek(i)[offset]) > 1 else []
         op.inexact("is normalised over", axes[k], gather, [(0, k)])
     keeps_zero = op.kind == "RMSNormalization" or not op.has(2)
-    out = [ids if k >= first or keeps_zero else not_zero(ids) for k, ids in enumerate(axes)]
+    out = [labels if k >= first or keeps_zero else not_zero(labels) for k, labels in enumerate(axes)]
     return [out, *([None] * (len(op.node.outputs) - 1))]
 
 
@@ -99,4 +99,4 @@ def softmax(op: Op) -> Result:
     over = [axis] if op.opset >= 13 else range(axis, len(axes))
     for k in over:
         op.inexact(f"goes through {op.kind}", axes[k], [(0, k)], [(0, k)])
-    return [[ids if k in over else not_zero(ids) for k, ids in enumerate(axes)]]
+    return [[labels if k in over else not_zero(labels) for k, labels in enumerate(axes)]]

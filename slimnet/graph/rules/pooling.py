@@ -25,11 +25,11 @@ def resize(op: Op) -> Result:
     shape = op.out_shapes[0]
     if shape is None:
         raise Unsupported("the output shape is unknown")
-    same = [len(ids) == n for ids, n in zip(op.peek(0), shape, strict=True)]
+    same = [len(labels) == n for labels, n in zip(op.peek(0), shape, strict=True)]
     out = [op.axis(0, k) if keep else fixed(shape[k]) for k, keep in enumerate(same)]
     if op.has(3):
         op.lengths(3, {e: out[k] for e, k in enumerate(op.attr("axes", range(len(out))))})
     if op.attr("coordinate_transformation_mode") in (b"tf_crop_and_resize", "tf_crop_and_resize"):
         value = np.asarray(op.attr("extrapolation_value", 0.0))
-        out = [not_zero(ids) for ids in out] if np.any(value) else out
+        out = [not_zero(labels) for labels in out] if np.any(value) else out
     return [out]

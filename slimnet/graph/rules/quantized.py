@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from slimnet.graph.axes import Ids, fixed, not_zero
+from slimnet.graph.axes import Labels, fixed, not_zero
 from slimnet.graph.op import Axes, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.registry import Trait, rule
 from slimnet.graph.rules.contrib import DOMAIN
@@ -116,7 +116,7 @@ def qlinear_concat(op: Op) -> Result:
     """The scale and zero point of y, then any number of tensors with theirs."""
     operands = [op.decoded(i, i + 2) for i in range(2, len(op.values), 3)]
     axis = op.attr("axis") % len(operands[0])
-    out = [np.concatenate(column) if k == axis else broadcast(op, [[ids] for ids in column], "all")[0]
+    out = [np.concatenate(column) if k == axis else broadcast(op, [[labels] for labels in column], "all")[0]
            for k, column in enumerate(zip(*operands, strict=True))]  # fmt: skip
     return [op.encoded(out, 1)]
 
@@ -129,7 +129,7 @@ def qlinear_leaky_relu(op: Op) -> Result:
 @rule("QLinearSigmoid", domain=DOMAIN, traits=Trait.NONLINEAR)
 def qlinear_sigmoid(op: Op) -> Result:
     """The sigmoid of 0 is another number."""
-    return [op.encoded([not_zero(ids) for ids in op.decoded(0, 2)], 4)]
+    return [op.encoded([not_zero(labels) for labels in op.decoded(0, 2)], 4)]
 
 
 @rule("QLinearGlobalAveragePool", domain=DOMAIN)
@@ -156,8 +156,8 @@ def nhwc_max_pool(op: Op) -> Result:
 def _pooled(op: Op, axes: Axes, space: list[int], channels_last: bool) -> Axes:
     """Batch and channels of a pooled tensor pass, the spatial axes are read."""
     batch, *rest = axes
-    channels: Ids = rest.pop(-1 if channels_last else 0)
-    for ids in rest:
-        op.pin(ids, "is pooled over")
+    channels: Labels = rest.pop(-1 if channels_last else 0)
+    for labels in rest:
+        op.pin(labels, "is pooled over")
     middle = [fixed(n) for n in space]
     return [batch, *middle, channels] if channels_last else [batch, channels, *middle]

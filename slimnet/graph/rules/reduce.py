@@ -24,16 +24,16 @@ def reduction(op: Op) -> Result:
             op.vanish(axes[k], "is summed over although it does not become zero")
         else:
             op.inexact(f"goes through {op.kind}", axes[k], [(0, k)])
-    for k, ids in enumerate(axes):
+    for k, labels in enumerate(axes):
         if op.kind == "ReduceLogSum" and k not in gone:
-            op.pin(ids[ids > 0], "is not finite at zero")
+            op.pin(labels[labels > 0], "is not finite at zero")
     return [_reduced(op, axes, gone)]
 
 
 def _reduced(op: Op, axes: Axes, gone: set[int]) -> Axes:
     keep = op.attr("keepdims", 1)
-    rest = [fixed(1) if k in gone else ids for k, ids in enumerate(axes) if keep or k not in gone]
-    return [not_zero(ids) for ids in rest] if op.kind in _LOSE_ZERO else rest
+    rest = [fixed(1) if k in gone else labels for k, labels in enumerate(axes) if keep or k not in gone]
+    return [not_zero(labels) for labels in rest] if op.kind in _LOSE_ZERO else rest
 
 
 @rule("ArgMax", "ArgMin")
@@ -41,7 +41,7 @@ def arg(op: Op) -> Result:
     """A position on the axis: the axis stays as it is."""
     along = op.attr("axis", 0) % op.rank(0)
     op.pin(op.axis(0, along), "is searched for a position")
-    return [[not_zero(ids) for ids in _reduced(op, op.axes(0), {along})]]
+    return [[not_zero(labels) for labels in _reduced(op, op.axes(0), {along})]]
 
 
 @rule("CumSum")

@@ -49,10 +49,10 @@ def concat_from_sequence(op: Op) -> Result:
     axis = op.attr("axis") % len(columns[0])
     out = list(columns[0])
     for other in columns[1:]:
-        for k, ids in enumerate(other):
+        for k, labels in enumerate(other):
             if k == axis:
-                out[k] = np.concatenate([out[k], ids])
+                out[k] = np.concatenate([out[k], labels])
             else:
-                op.same(out[k], ids)
-                out[k] = np.where(ids > 0, out[k], -np.abs(out[k]))
+                op.same(out[k], labels)
+                out[k] = np.where(labels > 0, out[k], -np.abs(out[k]))
     return [out]

@@ -1,4 +1,4 @@
-"""Operators that move elements without computing: index arithmetic on id vectors."""
+"""Operators that move elements without computing: index arithmetic on labels."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from slimnet.graph.axes import Ids, fixed, is_live, not_zero, signed
+from slimnet.graph.axes import Labels, fixed, is_live, not_zero, signed
 from slimnet.graph.op import Axes, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.registry import Trait, describe, rule
 
@@ -23,14 +23,14 @@ def transpose(op: Op) -> Result:
 @rule("Squeeze", traits=_MOVES)
 def squeeze(op: Op) -> Result:
     axes = op.axes(0)
-    drop = op.ints(1, "axes", [k for k, ids in enumerate(axes) if len(ids) == 1])
+    drop = op.ints(1, "axes", [k for k, labels in enumerate(axes) if len(labels) == 1])
     if drop is None:
         raise Unsupported("its axes are not constant")
     gone = {k % len(axes) for k in drop}
     if not op.has(1) and op.attr("axes") is None:
         # An axis that is cut down to one channel must not be dropped too.
         op.freeze(1 if op.opset >= 13 else "axes", sorted(gone))
-    return [[ids for k, ids in enumerate(axes) if k not in gone]]
+    return [[labels for k, labels in enumerate(axes) if k not in gone]]
 
 
 @rule("Unsqueeze", traits=_MOVES)
@@ -51,7 +51,7 @@ def reshape(op: Op) -> Result:
     target = op.ints(1, "shape")
     if target is None:
         raise Unsupported("its target shape is computed while the network runs")
-    lengths = [len(ids) for ids in axes]
+    lengths = [len(labels) for labels in axes]
     shape = _resolve(target, lengths, bool(op.attr("allowzero", 0)))
     out = regroup(op, axes, shape)
     op.lengths(1 if op.has(1) else "shape", {k: out[k] for k, n in enumerate(target) if n != -1})
@@ -81,20 +81,20 @@ def regroup(op: Op, axes: Axes, shape: Sequence[int]) -> Axes:
     Both shapes are cut into blocks of equal product. Within a block each input axis is split into the common factors
     of both sides, and the factors are merged into the output axes.
     """
-    lengths = [len(ids) for ids in axes]
+    lengths = [len(labels) for labels in axes]
     if math.prod(lengths) == 0:
         raise Unsupported("an empty tensor")
     out: Axes = []
     for inside, outside in _blocks(lengths, shape):
         block = [axes[k] for k in inside]
-        if not any(is_live(ids) for ids in block):
+        if not any(is_live(labels) for labels in block):
             out += [fixed(shape[k]) for k in outside]
             continue
         factors = _common_factors([lengths[k] for k in inside], [shape[k] for k in outside])
         if factors is None:
             block = [_merge(op, block)]
             factors = ([[shape[k] for k in outside]], [[shape[k]] for k in outside])
-        pieces = [piece for ids, cut in zip(block, factors[0], strict=True) for piece in _split(op, ids, cut)]
+        pieces = [piece for labels, cut in zip(block, factors[0], strict=True) for piece in _split(op, labels, cut)]
         for cut in factors[1]:
             out.append(_merge(op, pieces[: len(cut)]))
             pieces = pieces[len(cut) :]
@@ -140,26 +140,26 @@ def _common_factors(a: Sequence[int], b: Sequence[int]) -> tuple[list[list[int]]
     return cut(ends_a), cut(ends_b)
 
 
-def _split(op: Op, ids: Ids, shape: Sequence[int]) -> Axes:
-    """An axis as a grid: if its ids vary along one axis only, that axis has them; else one axis is chosen later."""
+def _split(op: Op, labels: Labels, shape: Sequence[int]) -> Axes:
+    """An axis as a grid: if its labels vary along one axis only, that axis has them; else one axis is chosen later."""
     if len(shape) == 0:
         return []
-    if len(shape) == 1 or not is_live(ids):
-        return [ids] if len(shape) == 1 else [fixed(n) for n in shape]
-    grid = ids.reshape(tuple(shape))
+    if len(shape) == 1 or not is_live(labels):
+        return [labels] if len(shape) == 1 else [fixed(n) for n in shape]
+    grid = labels.reshape(tuple(shape))
     varying = [k for k in range(grid.ndim) if not (grid == grid.take([0], k)).all()]
     if len(varying) == 1:
         line = np.moveaxis(grid, varying[0], 0).reshape(shape[varying[0]], -1)[:, 0]
         return [line if k == varying[0] else fixed(n) for k, n in enumerate(shape)]
-    return op.relate(ids, shape)
+    return op.relate(labels, shape)
 
 
-def _merge(op: Op, pieces: Axes) -> Ids:
+def _merge(op: Op, pieces: Axes) -> Labels:
     """Several axes laid into one, the last running fastest."""
     if len(pieces) == 1:
         return pieces[0]
-    shape = [len(ids) for ids in pieces]
-    live = [k for k, ids in enumerate(pieces) if is_live(ids)]
+    shape = [len(labels) for labels in pieces]
+    live = [k for k, labels in enumerate(pieces) if is_live(labels)]
     if not live:
         return fixed(math.prod(shape))
     if len(live) == 1:
@@ -182,7 +182,7 @@ def concat(op: Op) -> Result:
     out = []
     for k in range(len(operands[0])):
         column = [axes[k] for axes in operands]
-        out.append(np.concatenate(column) if k == axis else broadcast(op, [[ids] for ids in column], "all")[0])
+        out.append(np.concatenate(column) if k == axis else broadcast(op, [[labels] for labels in column], "all")[0])
     return [out]
 
 
@@ -213,24 +213,24 @@ def slice_(op: Op) -> Result:
     steps = op.ints(4, None, [1] * len(starts))
     if along is None or steps is None:
         raise Unsupported("its axes are not constant")
-    low: dict[int, Ids] = {}
-    high: dict[int, Ids] = {}
+    low: dict[int, Labels] = {}
+    high: dict[int, Labels] = {}
     for e, (start, end, k, step) in enumerate(zip(starts, ends, along, steps, strict=True)):
-        ids = axes[k]
-        axes[k] = ids[slice(start, None if step < 0 and end < -len(ids) else end, step)]
-        if not is_live(ids):
+        labels = axes[k]
+        axes[k] = labels[slice(start, None if step < 0 and end < -len(labels) else end, step)]
+        if not is_live(labels):
             continue
         op.non_empty(axes[k])
         if step != 1:
             if len(starts) > 1:
                 raise Unsupported("slices several axes with a step")
-            op.restep(k % len(axes), np.arange(len(ids))[start:end:step], ids)
+            op.restep(k % len(axes), np.arange(len(labels))[start:end:step], labels)
             continue
         # Counted from the front: from the back, a bound that comes to be 0 would mean the other end.
         if start != 0:
-            low[e] = ids[:start]
-        if -len(ids) < end < len(ids):
-            high[e] = ids[:end]
+            low[e] = labels[:start]
+        if -len(labels) < end < len(labels):
+            high[e] = labels[:end]
     by_input = op.has(1)
     op.lengths(1 if by_input else "starts", low)
     op.lengths(2 if by_input else "ends", high)
@@ -247,19 +247,19 @@ def gather(op: Op) -> Result:
     after = [op.axis(0, k) for k in range(axis + 1, op.rank(0))]
     for k in range(axis + 1, op.rank(0)):
         op.role(0, k, Role.OUT, "data")
-    ids, index = op.peek(0)[axis], op.data(1)
+    labels, index = op.peek(0)[axis], op.data(1)
     if index is None:
         return [[*before, *op.axes(1), *after]]
-    if not is_live(ids):
+    if not is_live(labels):
         return [[*before, *(fixed(n) for n in index.shape), *after]]
-    picked = op.axis(0, axis)[index % len(ids)]
-    op.renumber(1, ids)
+    picked = op.axis(0, axis)[index % len(labels)]
+    op.renumber(1, labels)
     op.non_empty(picked.ravel())
     return [[*before, *_picked(op, picked), *after]]
 
 
-def _picked(op: Op, picked: Ids) -> Axes:
-    """Axes of a constant index tensor, given the ids it picks: they follow each other."""
+def _picked(op: Op, picked: Labels) -> Axes:
+    """Axes of a constant index tensor, given the labels it picks: they follow each other."""
     axes = op.axes(1)
     wide = [k for k, n in enumerate(picked.shape) if n > 1]
     if not wide:
@@ -269,7 +269,7 @@ def _picked(op: Op, picked: Ids) -> Axes:
         axes[wide[0]] = picked.ravel()
     else:
         op.relate(picked.ravel(), picked.shape, axes)
-        axes = axes if (picked > 0).all() else [not_zero(ids) for ids in axes]
+        axes = axes if (picked > 0).all() else [not_zero(labels) for labels in axes]
     return axes
 
 
@@ -315,7 +315,7 @@ def pad(op: Op) -> Result:
     constant = op.attr("mode", b"constant") in (b"constant", "constant")
     value = op.data(2) if op.has(2) else np.asarray(op.attr("value", 0.0))
     zeros = value is not None and not np.any(value)
-    counts: dict[int, Ids] = {}
+    counts: dict[int, Labels] = {}
     for e, k in enumerate(over):
         before, after = amounts[e], amounts[e + len(over)]
         if before == after == 0:
@@ -334,7 +334,7 @@ def pad(op: Op) -> Result:
     padded = {k % len(axes) for e, k in enumerate(over) if amounts[e] or amounts[e + len(over)]}
     if constant and not zeros:
         # A constant border is not zero, whatever was removed elsewhere.
-        axes = [ids if k in padded else not_zero(ids) for k, ids in enumerate(axes)]
+        axes = [labels if k in padded else not_zero(labels) for k, labels in enumerate(axes)]
     return [axes]
 
 
@@ -347,7 +347,7 @@ def expand(op: Op) -> Result:
     rank = max(len(axes), len(target))
     axes = [fixed(1)] * (rank - len(axes)) + axes
     wanted = [1] * (rank - len(target)) + list(target)
-    counts: dict[int, Ids] = {}
+    counts: dict[int, Labels] = {}
     for k, n in enumerate(wanted):
         if len(axes[k]) == 1 and n != 1:
             op.pin(axes[k], "is repeated by broadcasting")
@@ -363,8 +363,8 @@ def tile(op: Op) -> Result:
     repeats = op.ints(1)
     if repeats is None:
         raise Unsupported("its repeats are not constant")
-    return [[np.tile(ids, n) if is_live(ids) else fixed(len(ids) * n)
-             for ids, n in zip(op.axes(0), repeats, strict=True)]]  # fmt: skip
+    return [[np.tile(labels, n) if is_live(labels) else fixed(len(labels) * n)
+             for labels, n in zip(op.axes(0), repeats, strict=True)]]  # fmt: skip
 
 
 @rule("ConstantOfShape")
@@ -387,8 +387,8 @@ def depth_to_space(op: Op) -> Result:
     grid = c.reshape(b * b, -1) if depth_first else c.reshape(-1, b * b).T
     for row in grid[1:]:
         op.same(grid[0], row)
-    for ids in (h, w):
-        op.pin(ids, "is a spatial axis that would be interleaved")
+    for labels in (h, w):
+        op.pin(labels, "is a spatial axis that would be interleaved")
     zero = (grid > 0).all(axis=0)
     return [[n, np.where(zero, np.abs(grid[0]), -np.abs(grid[0])), fixed(len(h) * b), fixed(len(w) * b)]]
 
@@ -398,6 +398,6 @@ def space_to_depth(op: Op) -> Result:
     """[N, C, H, W] to [N, b*b*C, H/b, W/b]."""
     n, c, h, w = op.axes(0)
     b = int(op.attr("blocksize"))
-    for ids in (h, w):
-        op.pin(ids, "is a spatial axis that would be cut")
+    for labels in (h, w):
+        op.pin(labels, "is a spatial axis that would be cut")
     return [[n, np.tile(c, b * b), fixed(len(h) // b), fixed(len(w) // b)]]

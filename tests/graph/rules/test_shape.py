@@ -1,4 +1,4 @@
-"""Operators that move elements: index arithmetic on id vectors."""
+"""Operators that move elements: index arithmetic on labels."""
 
 import numpy as np
 import pytest
@@ -270,8 +270,8 @@ def test_a_grid_of_indices_into_a_live_axis():
 
 def test_an_embedding():
     found = exact(
-        net("""(int64[N,5] ids) => (y) <float[11,6] table, float[5,6] position, float[6,2] v>
-        { e = Gather(table, ids)
+        net("""(int64[N,5] labels) => (y) <float[11,6] table, float[5,6] position, float[6,2] v>
+        { e = Gather(table, labels)
           h = Add(e, position)
           y = MatMul(h, v) }""")
     )

@@ -1,0 +1,136 @@
+"""The constant tensors of a network, and what each of their axes is for."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from slimnet.graph.axes import Labels
+from slimnet.graph.evaluate import constant_of_shape
+from slimnet.graph.registry import STANDARD, Trait, traits_of_operator
+
+
+class Role(enum.IntFlag):
+    """What an axis of a parameter does for a unit; one axis may do several things in different uses."""
+
+    OUT = 1
+    IN = 2
+    ALONG = 4
+    #: A scale, running variance or divisor: cut with the unit, but never set to zero by a mask.
+    UNTOUCHED = 8
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a parameter is for an operator: the first or second input, the scale, ...
+
+    Attributes:
+        op: name of the operator, such as "Conv".
+        input: what its rule calls the input, such as "W".
+        groups: number of groups that the layer falls into.
+        domain: of the operator.
+    """
+
+    op: str
+    input: str
+    groups: int = 1
+    domain: str = STANDARD
+
+    @property
+    def traits(self) -> Trait:
+        """What is known of the operator."""
+        return traits_of_operator(self.op, self.domain)
+
+    def __str__(self) -> str:
+        """The form of it in JSON: "Conv.W", or "Conv.W[4]" with groups; empty for `NO_USE`."""
+        return f"{self.op}.{self.input}" + (f"[{self.groups}]" if self.groups > 1 else "") if self.op else ""
+
+
+#: A parameter that no rule has named.
+NO_USE = Use("", "")
+
+
+@dataclass(slots=True, eq=False)
+class ParameterAxis:
+    """One axis of one constant tensor, of which some indices could be removed.
+
+    Tensors of rank 2 and more have one for each axis, shared by all uses. Vectors and computed constants have their own
+    for every use, since exporters merge equal ones.
+
+    Attributes:
+        name: of the tensor; of one use among several, "name@node:input".
+        axis: its number.
+        labels: of its indices.
+        shape: of the tensor.
+        value: the tensor in the graph.
+        node: the node whose input `place` this use is; None where all uses share the axis.
+        place: see `node`.
+        data: the tensor itself where the graph computes it.
+        filler: the ConstantOfShape node behind a large tensor.
+        role: what it does, in all uses together; known when the whole graph has been walked.
+        use: what the tensor is for the operator that reads it; the last one where there are several.
+    """
+
+    name: str
+    axis: int
+    labels: Labels
+    shape: tuple[int, ...]
+    value: ir.Value
+    node: ir.Node | None = None
+    place: int = 0
+    data: npt.NDArray[Any] | None = None
+    filler: ir.Node | None = None
+    role: Role = Role.ALONG
+    use: Use = NO_USE
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Tensor and axis number, by which members and plans name it."""
+        return self.name, self.axis
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether this is a side of a layer's weight: its filters or its channels."""
+        return len(self.shape) > 1 and bool(self.role & (Role.OUT | Role.IN))
+
+
+class Parameters(Mapping[str, npt.NDArray[Any]]):
+    """Values of constant tensors by name, each read when it is asked for."""
+
+    def __init__(self, axes: Mapping[str, ParameterAxis]) -> None:
+        self._axes = axes
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        axis = self._axes[name]
+        if axis.data is not None:
+            return axis.data
+        if axis.filler is not None:
+            return np.broadcast_to(constant_of_shape(axis.filler), axis.shape)
+        return tensor_of(axis.value).numpy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._axes)
+
+    def __len__(self) -> int:
+        return len(self._axes)
+
+
+def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor behind an initializer or a Constant node; None for any other value."""
+    producer = None if value is None else value.producer()
+    if producer is not None:
+        return producer.attributes.get_tensor("value") if producer.op_type == "Constant" else None
+    return None if value is None else value.const_value
+
+
+def tensor_of(value: ir.Value) -> ir.TensorProtocol:
+    """The tensor behind a value that is known to have one."""
+    tensor = constant(value)
+    assert tensor is not None, f"{value.name} is no constant"
+    return tensor
