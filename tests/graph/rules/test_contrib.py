@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from slimnet.graph.net import Net
-from slimnet.graph.trace import Tracer, trace
+from slimnet.graph.trace import trace
 from tests.networks.graphs import exact, feeds, net, pinned, run, units
 
 
@@ -89,9 +89,7 @@ def test_the_shape_of_a_pool_is_what_the_runtime_makes(ceil, size):
 def shape_of_output(network: Net) -> tuple[int, ...] | None:
     """The shape of the only output as the trace knows it."""
     (node,) = network.model.graph
-    tracer = Tracer(network)
-    tracer.walk()
-    return tracer.values[node.outputs[0]].shape
+    return trace(network).shape_of(node.outputs[0])
 
 
 @pytest.mark.parametrize("left", [0, 1])
