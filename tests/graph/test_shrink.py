@@ -11,6 +11,7 @@ from slimnet.graph.net import Net
 from slimnet.graph.shrink import absorb, shrinkable
 from slimnet.graph.surgery import slim
 from slimnet.pipeline.shrink import _probe
+from slimnet.runtime.onnxruntime import DEFAULT
 from tests.networks.graphs import feeds, net, run
 from tests.networks.named import HEADS
 
@@ -220,7 +221,7 @@ def test_no_layer_is_emptied():
 
 def absorbed(net: Net) -> tuple[dict[str, tuple[int, ...]], int]:
     """Shapes after absorbing and shrinking, and the number of channels folded; the outputs are the same."""
-    folded, count = absorb(net, _probe(net))
+    folded, count = absorb(net, _probe(net, DEFAULT))
     feed = feeds(net, 5)
     for want, got in zip(run(net.model, feed), run(folded.model, feed), strict=True):
         assert_allclose(got, want, atol=1e-4 * max(1, np.abs(want).max()))
@@ -247,7 +248,7 @@ def test_a_convolution_with_padding_absorbs_nothing(how):
     text = f"""(float[2,3,6,6] x) => (y) <float[8,3,3,3] w, float[8] bias, float[6,8,3,3] v>
         {{ a = Conv(x, w, bias) b = Relu(a) y = Conv<{how}>(b, v) }}"""
     masked = net(text, w=weights(8, 3, 3, 3, zero=ZERO))
-    folded, count = absorb(masked, _probe(masked))
+    folded, count = absorb(masked, _probe(masked, DEFAULT))
     assert count == 0
     assert not shrinkable(folded).removed.any()
     assert shrinkable(folded).constant == {"w": 2}
@@ -291,7 +292,7 @@ def test_a_weight_that_two_layers_share_is_left_alone(second):
     text = f"""(float[2,3,6,6] x) => (y, z) <float[8,3,1,1] w, float[8] bias, float[4,8,3,3] v>
         {{ a = Conv(x, w, bias) b = Relu(a) y = Conv(b, v) c = Tanh(a) z = Conv{second}(c, v) }}"""
     masked = net(text, w=weights(8, 3, 1, 1, zero=ZERO), bias=1.0)
-    folded, count = absorb(masked, _probe(masked))
+    folded, count = absorb(masked, _probe(masked, DEFAULT))
     assert count == 0
     feed = feeds(masked, 3)
     for want, got in zip(run(masked.model, feed), run(folded.model, feed), strict=True):
@@ -320,7 +321,7 @@ def test_a_bias_that_is_computed_gets_a_sum_of_its_own():
 
 def test_weights_that_are_nowhere_zero_are_left_alone():
     dense = net(NORMED)
-    same, count = absorb(dense, _probe(dense))
+    same, count = absorb(dense, _probe(dense, DEFAULT))
     assert count == 0
     assert same is dense
 
@@ -328,5 +329,5 @@ def test_weights_that_are_nowhere_zero_are_left_alone():
 def test_absorbing_leaves_the_given_network_alone():
     masked = net(NORMED, w=weights(8, 3, 3, 3, zero=ZERO))
     before = {name: array.copy() for name, array in masked.params().items()}
-    absorb(masked, _probe(masked))
+    absorb(masked, _probe(masked, DEFAULT))
     assert all(np.array_equal(before[name], array) for name, array in masked.params().items())
