@@ -45,6 +45,10 @@ def test_wheel_carries_every_file_of_the_package_and_the_zoo(wheel: Path, folder
     assert expected <= names(wheel)
 
 
+def test_wheel_says_that_its_annotations_are_to_be_used(wheel: Path) -> None:
+    assert "slimnet/py.typed" in names(wheel)
+
+
 def test_wheel_installs_the_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))

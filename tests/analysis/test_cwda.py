@@ -53,6 +53,14 @@ def test_filters_of_different_variance():
     assert variance(unlike).effect > 5 * variance(alike).effect
 
 
+def test_what_varies_is_the_variance_of_the_filters():
+    """Filters of -s and s have the variance s^2: 1, 4, 9, 16 and 25, whose mean is 11 and whose own variance 74.8."""
+    filters = np.outer([1.0, 2, 3, 4, 5], [-1, 1, -1, 1])
+    found = variance(filters)
+    assert found.value == pytest.approx(74.8)
+    assert found.effect == pytest.approx(74.8**0.5 / 11)
+
+
 def test_a_mean_that_is_not_zero():
     noise = RANDOM(0).normal(0, 0.02, (50, 400))
     assert mean(noise).passes
