@@ -76,6 +76,11 @@ def test_every_package_has_its_place_and_nothing_else_lies_beside_them():
     assert {name for name in names if package_of(name) is None} == set(PUBLIC)
 
 
+def test_the_documents_tell_the_same_order():
+    lines = (ROOT / "ARCHITECTURE.md").read_text().splitlines()
+    assert [tuple(line.split()) for line in lines if line.strip().startswith("common ")] == [ORDER]
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_a_module_imports_only_packages_that_stand_before_its_own(path):
     package = package_of(module_name(path))
