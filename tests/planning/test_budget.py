@@ -149,6 +149,7 @@ def test_a_group_without_a_score_stays_dense() -> None:
         ({"ratio_for": [("fc*", 0.5)]}, "ratio-for pattern 'fc*' names no removable filters"),
         ({"ignore": ["conv9*"]}, "ignore pattern 'conv9*' matches nothing"),
         ({"ignore": ["*"]}, "nothing is left to remove"),
+        ({"scope": "global", "ratio": np.array([0.5])}, "scope 'global': takes one ratio for all groups"),
         ({"scope": "local"}, "scope 'local' is not known; choose one of: layer, global, isomorphic"),
         ({"round_to": 0}, "round-to 0 is not 'auto', a positive number or 'none'"),
         ({"round_to": "best"}, "round-to 'best' is not 'auto', a positive number or 'none'"),
@@ -166,6 +167,16 @@ def test_nothing_to_remove_is_bad_input() -> None:
         choose(Net().done(), [], 0.5)
     with pytest.raises(BadInput, match="every group has a single channel"):
         choose(chain(1), [np.ones(1)], 0.5)
+
+
+@pytest.mark.parametrize(("scope", "expected"), [("layer", [100, 100]), ("global", [150, 50])])
+def test_of_units_as_good_as_each_other_the_first_go(scope: str, expected: list[int]) -> None:
+    """So that a plan is the same wherever it is made: a sort that keeps the order of equals does that."""
+    net = chain(200, 200)
+    values = np.tile([2.0, 1, 1, 1], 50)
+    removed = choose(net, [values, values], 0.5, scope=scope)
+    for group, count in zip(net.groups, expected, strict=True):
+        assert np.flatnonzero(removed[group.units]).tolist() == np.flatnonzero(values == 1)[:count].tolist()
 
 
 def test_an_axis_that_would_be_empty_gets_its_best_unit_back() -> None:

@@ -107,6 +107,15 @@ def test_the_stream_of_an_option_a_shortcut_is_aligned_as_a_whole(block: int) ->
         assert left[f"layer{stage}.0.conv2.weight out"] % block == 0
 
 
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("ratio", [0.3, 0.6])
+def test_streams_of_parts_too_narrow_for_blocks_end_on_the_fast_path(ratio: float) -> None:
+    """The parts are 12 and 16 wide, and what they add up to is loaded four channels at once."""
+    net = padded_resnet(16, 40, 72)
+    left = lengths(net, choose(net, scores(net), ratio, round_to="auto"))
+    assert {axis: length for axis, length in left.items() if length % 4} == {}
+
+
 def test_only_the_lowest_units_of_a_rounded_group_go() -> None:
     net = chain(64)
     values = scores(net)

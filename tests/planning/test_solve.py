@@ -12,7 +12,7 @@ from slimnet.common.errors import BadInput
 from slimnet.graph.trace import trace
 from slimnet.planning.budget import exceptions, take
 from slimnet.planning.cost import Axes, Cost, multiply_adds, parameters
-from slimnet.planning.solve import Choices, aligned, choices, solve
+from slimnet.planning.solve import Choices, _knapsack, aligned, choices, solve
 from tests.networks.graphs import net
 from tests.networks.planned import padded_resnet
 
@@ -62,6 +62,21 @@ def test_mostly_it_is_the_best():
         ratios.append(np.exp(options.worth(solve(cost, budget, options)) - best_of_all(cost, budget, options)))
     assert np.mean(np.array(ratios) > 1 - 1e-9) > 0.7
     assert np.mean(ratios) > 0.995
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_choice_of_each_group_is_the_best_that_fits(seed):
+    """Against all combinations; prices are whole numbers, so that cutting the budget into parts loses nothing."""
+    rng = np.random.default_rng(seed)
+    value = [rng.random(3) for _ in range(4)]
+    price = [rng.choice(np.arange(-5.0, 6), 3, replace=False) for _ in range(4)]
+    cheapest = sum(p.min() for p in price)
+    for room in (cheapest, cheapest + 4, cheapest + 8, cheapest + 32):
+        every = list(itertools.product(range(3), repeat=4))
+        fitting = [at for at in every if sum(p[k] for p, k in zip(price, at, strict=True)) <= room]
+        best = max(fitting, key=lambda at: sum(v[k] for v, k in zip(value, at, strict=True)))
+        assert _knapsack(value, price, room) == list(best)
+    assert _knapsack(value, price, cheapest - 0.5) is None
 
 
 def test_all_stays_where_there_is_room_and_the_fewest_where_there_is_none():
