@@ -38,6 +38,7 @@ CORNER = (
         "slimnet.methods.",
         "slimnet.calibration.classifier",
         "slimnet.calibration.gradients",
+        "slimnet.common.torch_private",
     ),
     *("slimnet.pipeline.finetune", "slimnet.pipeline.iterative", "slimnet.pipeline.train"),
 )

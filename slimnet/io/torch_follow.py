@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from slimnet.common.torch_private import CHANNEL_NORM, CONVOLUTION
+
 #: Tensor name, relative to the module -> axis -> indices that stay.
 Kept = Mapping[str, Mapping[int, np.ndarray]]
 Rule = Callable[[Any, Kept], dict[str, Any]]
@@ -129,10 +131,10 @@ def _attention(module: Any, kept: Kept) -> dict[str, Any]:
 
 
 RULES: dict[Any, Rule] = {
-    nn.modules.conv._ConvNd: _conv,
+    CONVOLUTION: _conv,
     nn.Linear: _linear,
     (nn.Embedding, nn.EmbeddingBag): _embedding,
-    nn.modules.batchnorm._NormBase: _channel_norm,
+    CHANNEL_NORM: _channel_norm,
     nn.GroupNorm: _group_norm,
     (nn.LayerNorm, nn.RMSNorm): _axes_norm,
     nn.PReLU: _prelu,

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree
 
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence
 from slimnet.common.inputs import Input
+from slimnet.common.torch_private import tensors_in
 
 Arguments = tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]
 
@@ -59,7 +59,7 @@ def forward(module: nn.Module, args: Sequence[torch.Tensor], kwargs: Mapping[str
     finally:
         for handle in handles:
             handle.remove()
-    return [leaf for leaf in _pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    return tensors_in(outputs)
 
 
 def described(module: nn.Module, name: str) -> str:

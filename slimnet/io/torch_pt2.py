@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export.pt2_archive._package import PT2ArchiveReader
+from torch.export.pt2_archive import PT2ArchiveReader
 
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence, existing_file
 from slimnet.common.inputs import Input, Inputs, parse_inputs
+from slimnet.common.torch_private import tensors_in
 from slimnet.graph.net import Net
 from slimnet.io.onnx_file import concrete_inputs
 from slimnet.io.torch_export import to_onnx
@@ -64,8 +65,7 @@ def load_pt2(path: str | os.PathLike[str], inputs: Inputs = None, unsafe_pickle:
 
 def _exported_with(program: torch.export.ExportedProgram, values: Any) -> list[Input]:
     """The shapes of the example inputs kept in the file."""
-    leaves = torch.utils._pytree.tree_leaves(program.example_inputs)
-    shapes = [tuple(t.shape) for t in leaves if isinstance(t, torch.Tensor)]
+    shapes = [tuple(t.shape) for t in tensors_in(program.example_inputs)]
     return [Input(v.name, s) for v, s in zip(values, shapes, strict=True)] if len(shapes) == len(values) else []
 
 

@@ -8,7 +8,7 @@ import copy
 import inspect
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,11 +191,17 @@ def _tensors(module: nn.Module) -> list[list[_Place]]:
     """Every tensor that is a parameter, a buffer or a plain attribute, with all its places: weights may be tied."""
     found: dict[int, list[_Place]] = {}
     for prefix, child in module.named_modules(remove_duplicate=False):
-        for key, tensor in (*child._parameters.items(), *child._buffers.items(), *vars(child).items()):
+        for key, tensor in (*_own(child), *vars(child).items()):
             if isinstance(tensor, torch.Tensor):
                 name = f"{prefix}.{key}" if prefix else key
                 found.setdefault(id(tensor), []).append(_Place(name, child, key, tensor))
     return list(found.values())
+
+
+def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The parameters and buffers of a module without those of its children, by name."""
+    yield from module.named_parameters(recurse=False, remove_duplicate=False)
+    yield from module.named_buffers(recurse=False, remove_duplicate=False)
 
 
 def _put(places: list[_Place], tensor: torch.Tensor) -> None:

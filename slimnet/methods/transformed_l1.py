@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from slimnet.common import torch_private as private
 from slimnet.common.errors import BadInput
 from slimnet.methods.elementwise import ElementWise
 
@@ -32,12 +33,12 @@ class TransformedL1(ElementWise):
 
     def add_to_gradients(self, tensors: list[Tensor], grads: list[Tensor]) -> float:
         """The derivative is a (a + 1) sgn(w) / (a + |w|)^2; zeros stay zero."""
-        absolute = torch._foreach_abs(tensors)
-        shifted = torch._foreach_add(absolute, self.a)
-        parts = [part.sum() for part in torch._foreach_div(absolute, shifted)]
-        step = torch._foreach_sign(tensors)
-        torch._foreach_mul_(shifted, shifted)
-        torch._foreach_div_(step, shifted)
-        torch._foreach_mul_(step, self.alpha * self.a * (self.a + 1))
-        torch._foreach_add_(grads, step)
+        absolute = private.foreach_abs(tensors)
+        shifted = private.foreach_add(absolute, self.a)
+        parts = [part.sum() for part in private.foreach_div(absolute, shifted)]
+        step = private.foreach_sign(tensors)
+        private.foreach_mul_(shifted, shifted)
+        private.foreach_div_(step, shifted)
+        private.foreach_mul_(step, self.alpha * self.a * (self.a + 1))
+        private.foreach_add_(grads, step)
         return self.alpha * (self.a + 1) * float(torch.stack(parts).sum())

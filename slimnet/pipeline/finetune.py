@@ -35,8 +35,9 @@ from slimnet.pipeline.export import Tuned, Tuner
 from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import random_inputs
 from slimnet.training import checkpoint
+from slimnet.training.accelerator import accelerator_for, check_accelerate
 from slimnet.training.graph import arrays_of, refreshed, with_weights
-from slimnet.training.loop import Run, accelerator_for
+from slimnet.training.loop import Run
 from slimnet.training.phase import Phase
 from slimnet.verification.verify import verify
 
@@ -231,7 +232,7 @@ def trainable(net: Net, training: Training, what: str) -> nn.Module:
     """A copy of the module of a network, checked to be one that can be trained on the data.
 
     Raises:
-        BadInput: there is no module, no training split, or they do not fit.
+        BadInput: there is no module, no training split, they do not fit, or accelerate is missing.
     """
     if net.torch is None:
         raise BadInput(
@@ -240,6 +241,7 @@ def trainable(net: Net, training: Training, what: str) -> nn.Module:
         )
     if training.data.train is None:
         raise BadInput(f"--data {training.data.name}: has no training split, which {what} needs")
+    check_accelerate()
     module: nn.Module = copy.deepcopy(net.torch.module)
     check_classes(module, training.data.train, training.data.name)
     for p in module.parameters():

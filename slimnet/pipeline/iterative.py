@@ -28,8 +28,9 @@ from slimnet.pipeline.export import CHECKPOINTS, Decision, Delivery, check_deliv
 from slimnet.pipeline.finetune import Training, trainable
 from slimnet.report.summary import Report
 from slimnet.training import checkpoint
+from slimnet.training.accelerator import accelerator_for
 from slimnet.training.graph import refreshed
-from slimnet.training.loop import History, Run, accelerator_for
+from slimnet.training.loop import History, Run
 from slimnet.training.measure import accuracy
 from slimnet.training.phase import Phase
 

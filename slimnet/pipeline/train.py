@@ -13,7 +13,8 @@ from slimnet.common.errors import BadInput
 from slimnet.common.files import replacing
 from slimnet.data.load import Data
 from slimnet.io.torch_module import load_torch
-from slimnet.training.loop import Run, accelerator_for
+from slimnet.training.accelerator import accelerator_for
+from slimnet.training.loop import Run
 from slimnet.training.measure import accuracy
 from slimnet.training.phase import Phase
 

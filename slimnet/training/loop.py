@@ -7,12 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,9 +18,13 @@ from slimnet.common.files import essence
 from slimnet.data.load import Data
 from slimnet.methods.training import Masks, TrainingMethod
 from slimnet.training import checkpoint
+from slimnet.training.accelerator import own_randomness, seed
 from slimnet.training.loader import batches
 from slimnet.training.measure import accuracy, estimate_batch_norm
 from slimnet.training.phase import Phase
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 #: Called with the fraction done and what a progress bar should show beside it.
 Watch: TypeAlias = Callable[[float, str], None]
@@ -32,14 +33,6 @@ History: TypeAlias = list[dict[str, float]]
 
 def unwatched(fraction: float, detail: str) -> None:
     """The watcher that shows nothing."""
-
-
-def accelerator_for(phase: Phase, device: str = "auto") -> Accelerator:
-    """The devices and processes to train on: `device` "auto" takes what there is, "cpu" only the processor."""
-    AcceleratorState._reset_state()  # it keeps the first precision, and phases may differ in theirs
-    return Accelerator(
-        cpu=device == "cpu", mixed_precision=phase.precision, gradient_accumulation_steps=phase.accumulate
-    )
 
 
 @dataclass
@@ -86,7 +79,7 @@ class Run:
         self._masked = _masked_parameters(self.module, self.masks or {})
 
     def fit(self, resume: bool = False) -> History:
-        """Train, from the checkpoint on if asked to and there is one.
+        """Train, from the checkpoint on if asked to and there is one; random generators are left as they were.
 
         Returns:
             One record per epoch: epoch, loss, accuracy (of the validation split), lr, and the method's figures.
@@ -98,16 +91,17 @@ class Run:
         if resume and self.file is not None and self.file.exists():
             self._restore(self.file)
         self._apply_masks()
-        while len(self.history) < self.phase.epochs and not self._stops():
-            epoch = len(self.history)
-            set_seed(1_000_003 * self.phase.seed + epoch, device_specific=True)
-            loss = self._epoch(epoch)
-            self._record(epoch, loss)
-            self._save()
-        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # no casts in what is exported
-        if self.phase.best and self.best is not None:
-            self.module.load_state_dict(self.best[1])
-        estimate_batch_norm(self.module, self.loader, self.phase.bn_batches)
+        with own_randomness(self.accelerator.device):
+            while len(self.history) < self.phase.epochs and not self._stops():
+                epoch = len(self.history)
+                seed(1_000_003 * self.phase.seed + epoch)
+                loss = self._epoch(epoch)
+                self._record(epoch, loss)
+                self._save()
+            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # no casts in what is exported
+            if self.phase.best and self.best is not None:
+                self.module.load_state_dict(self.best[1])
+            estimate_batch_norm(self.module, self.loader, self.phase.bn_batches)
         self.module.eval()
         return self.history
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from slimnet.common.torch_private import BATCH_NORM
 from slimnet.data.samples import Samples
 
 #: Samples per batch where nothing but memory depends on it.
@@ -27,7 +28,7 @@ def accuracy(module: nn.Module, samples: Samples) -> float:
 @torch.no_grad()
 def estimate_batch_norm(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> None:
     """Replace running statistics by the plain average over some batches."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [m for m in module.modules() if isinstance(m, BATCH_NORM) and m.track_running_stats]
     if not norms or not count:
         return
     momentum = [m.momentum for m in norms]

@@ -17,8 +17,9 @@ from slimnet.pipeline.finetune import Training
 from slimnet.pipeline.prune import Budget, prune
 from slimnet.runtime.accuracy import accuracy_of
 from slimnet.runtime.onnxruntime import DEFAULT
+from slimnet.training.accelerator import accelerator_for
 from slimnet.training.graph import arrays_of, refreshed, with_weights
-from slimnet.training.loop import Run, accelerator_for
+from slimnet.training.loop import Run
 from slimnet.training.phase import Phase
 from tests.networks.graphs import net
 from tests.networks.modules import cnn, mlp, small_digits

@@ -15,7 +15,8 @@ from slimnet.common.errors import BadInput, TrainingFailed
 from slimnet.data.samples import Samples
 from slimnet.methods import create
 from slimnet.training import checkpoint
-from slimnet.training.loop import Run, accelerator_for
+from slimnet.training.accelerator import accelerator_for
+from slimnet.training.loop import Run
 from slimnet.training.measure import accuracy, estimate_batch_norm
 from slimnet.training.phase import Phase
 from tests.networks.modules import cnn, mlp, small_digits
@@ -40,6 +41,14 @@ def test_it_learns_the_digits():
     assert [record["epoch"] for record in history] == list(range(15))
     assert history[-1]["loss"] < 0.3 * history[0]["loss"]
     assert accuracy(module, data.test) > 0.85
+
+
+def test_the_random_generators_of_the_program_around_it_are_left_alone():
+    module, data = seeded(mlp), small_digits(64)
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    run(module, data, Phase(epochs=1, batch_size=32)).fit()
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""What slimnet uses of torch although torch does not promise to keep it; no other module may.
+
+Each has a test of its own in tests/common/test_torch_private.py, which says what stops working when it is gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree
+
+#: The class that every convolution derives from, transposed ones and those of other libraries among them.
+CONVOLUTION = nn.modules.conv._ConvNd
+#: The class that every batch norm derives from.
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+#: The class that every batch norm and every instance norm derives from.
+CHANNEL_NORM = nn.modules.batchnorm._NormBase
+
+# Arithmetic on whole lists of tensors with few kernels, as torch's own optimizers do it.
+foreach_abs = torch._foreach_abs
+foreach_add = torch._foreach_add
+foreach_add_ = torch._foreach_add_
+foreach_div = torch._foreach_div
+foreach_div_ = torch._foreach_div_
+foreach_mul = torch._foreach_mul
+foreach_mul_ = torch._foreach_mul_
+foreach_sign = torch._foreach_sign
+
+
+def tensors_in(values: Any) -> list[torch.Tensor]:
+    """The tensors inside nested tuples, lists, dictionaries and outputs, in the order of `torch.export`."""
+    return [leaf for leaf in _pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]
