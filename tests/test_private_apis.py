@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__") and name != "_"
 
 
+@cache
 def own_names() -> set[str]:
     """Every private name that slimnet defines itself: functions, classes, variables, attributes and fields."""
     found = set()

@@ -33,7 +33,7 @@ class Notice:
     """Something worth knowing.
 
     Attributes:
-        kind: "few", "indistinct", "equal", "erased", "mixed" or "alike".
+        kind: "few", "indistinct", "equal", "erased", "mixed", "alike" or "missing" (a package).
         text: one or two plain sentences.
         groups, criteria: what it is about.
     """

@@ -18,6 +18,7 @@ from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 from slimnet.analysis.layers import Layer
+from slimnet.common.required import MissingPackage, required
 
 Array = npt.NDArray[np.float64]
 
@@ -76,9 +77,9 @@ class Distribution:
 
 
 def distribution(layers: Iterable[Layer]) -> Distribution:
-    """Test every layer."""
-    every = list(layers)
-    found = tuple(examine(layer) for layer in every)
+    """Test every layer, by all tests that can be had here: see `unavailable`."""
+    every, why = list(layers), unavailable()
+    found = tuple(examine(layer, why) for layer in every)
     convs = [tests for layer, tests in zip(every, found, strict=True) if layer.is_conv]
     passing = {}
     for name in TESTS:
@@ -88,13 +89,22 @@ def distribution(layers: Iterable[Layer]) -> Distribution:
     return Distribution(found, "convolutions" if convs else "all layers", passing)
 
 
-def examine(layer: Layer) -> LayerTests:
-    """All tests of one layer."""
+def unavailable() -> str:
+    """Why the tests of a Gaussian are left out: the package that they need is missing. Empty if it is not."""
+    try:
+        _lilliefors_test()
+    except MissingPackage as missing:
+        return str(missing)
+    return ""
+
+
+def examine(layer: Layer, no_gaussian: str = "") -> LayerTests:
+    """All tests of one layer; those of a Gaussian are skipped for the reason given, if one is."""
     filters = np.asarray(layer.filters, np.float64)
     tests: dict[str, Outcome] = {}
     skipped: dict[str, str] = {}
     for name, test in TESTS.items():
-        if why := _why_not(name, filters):
+        if why := _why_not(name, filters) or (name.startswith("gaussian") and no_gaussian):
             skipped[name] = why
         else:
             tests[name] = test(filters)
@@ -138,10 +148,15 @@ def gaussian_sample(filters: Array) -> Outcome:
 
 def _lilliefors(weights: Array) -> tuple[float, float]:
     """Distance and p-value, which the table behind it bounds by 0.001 and 0.99."""
-    from statsmodels.stats.diagnostic import lilliefors
-
-    distance, p = lilliefors(weights)
+    distance, p = _lilliefors_test()(weights)
     return float(distance), float(p)
+
+
+def _lilliefors_test() -> Callable[[Array], tuple[float, float]]:
+    with required("statsmodels", "Lilliefors' test of the distribution of weights"):
+        from statsmodels.stats.diagnostic import lilliefors
+    test: Callable[[Array], tuple[float, float]] = lilliefors
+    return test
 
 
 def variance(filters: Array) -> Outcome:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence
+from slimnet.common.required import required
 
 #: The decoders that may look at a file, whatever its name: Pillow's others start programs, for one.
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -71,6 +71,8 @@ def decode(file: Path, size: int | None) -> np.ndarray:
     Raises:
         BadInput: The file cannot be decoded, or would be too large.
     """
+    with required("pillow", "a data set of images"):
+        from PIL import Image
     try:
         with Image.open(file, formats=FORMATS) as opened:
             image = opened.convert("RGB")

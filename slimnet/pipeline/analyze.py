@@ -10,7 +10,7 @@ from typing import Any
 from slimnet.analysis.advice import Notice, notices
 from slimnet.analysis.compressibility import Compressibility, compressibility
 from slimnet.analysis.criteria import Study, study
-from slimnet.analysis.cwda import Distribution, distribution
+from slimnet.analysis.cwda import Distribution, distribution, unavailable
 from slimnet.analysis.layers import layers
 from slimnet.common.clock import Clock
 from slimnet.common.plain import plain
@@ -68,6 +68,7 @@ def analyze(
     with clock("distribution"):
         every = list(layers(trace))
         tests = distribution(every)
+        left_out = [Notice("missing", why, (), ())] if (why := unavailable()) else []
     with clock("compressibility"):
         norms = [group.scores["l2"] for group in found.groups]
         measured = compressibility(every, [group.name for group in found.groups], norms)
@@ -79,7 +80,7 @@ def analyze(
         found,
         tests,
         measured,
-        tuple(notices(found)),
+        (*notices(found), *left_out),
         clock.seconds,
         command,
     )

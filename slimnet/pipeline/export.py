@@ -30,6 +30,7 @@ from slimnet.io.onnx_file import save_onnx
 from slimnet.methods.base import Scores
 from slimnet.planning.target import MEASURED, Target
 from slimnet.report.html import write_report
+from slimnet.report.page import check_pages
 from slimnet.report.summary import Measured, Report, summarise
 from slimnet.runtime.accuracy import accuracy_of, real_inputs
 from slimnet.runtime.backend import Backend
@@ -242,6 +243,7 @@ def check_delivery(net: Net, delivery: Delivery) -> None:
     """Find out before any work what would fail after it."""
     if delivery.out is not None:
         check_writable(delivery.out)
+        check_pages()
         for file in (delivery.out / SLIM, delivery.out / TENSORS):
             if net.source is not None and file.exists() and file.samefile(net.source):
                 raise BadInput(f"{file}: is the model itself and would be replaced; choose another output folder")

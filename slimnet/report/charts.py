@@ -7,7 +7,6 @@ remains text, and none of it is read as mathematics: names come from files.
 from __future__ import annotations
 
 import io
-import logging
 import math
 import re
 import warnings
@@ -18,6 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from slimnet.common.quiet import only_errors
+from slimnet.common.required import required
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,20 +46,31 @@ _STYLE: Mapping[Any, Any] = {
 _LABEL = 34
 
 
+def check_matplotlib() -> None:
+    """Make sure, before any work, that charts can be drawn.
+
+    Raises:
+        MissingPackage: matplotlib is not installed, or does not work.
+    """
+    with required("matplotlib", "a page with charts"):
+        import matplotlib  # noqa: F401
+
+
 def _as_svg(draw: Callable[..., Figure]) -> Callable[..., str]:
     """Makes inline SVG of what a function draws."""
 
     @wraps(draw)
     def made(*args: Any, **keywords: Any) -> str:
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells users about its font cache
-        from matplotlib import rc_context
-
         salt = str(zlib.crc32(repr((draw.__name__, args)).encode()))  # no two charts of a page share their ids
-        with rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # glyphs its own fonts lack: the reader's browser has them
-            buffer = io.StringIO()
-            figure = draw(*args, **keywords)
-            figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        with only_errors("matplotlib"):  # it tells users about its font cache
+            check_matplotlib()
+            from matplotlib import rc_context
+
+            with rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # glyphs its own fonts lack: the reader's browser has them
+                buffer = io.StringIO()
+                figure = draw(*args, **keywords)
+                figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         return _inline(buffer.getvalue(), figure.get_figwidth())
 
     return made

@@ -14,12 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.common.files import replacing
+from slimnet.common.required import required
+from slimnet.report.charts import check_matplotlib
 from slimnet.report.explain import POOR
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+
+
+def check_pages() -> None:
+    """Make sure, before any work, that pages can be written.
+
+    Raises:
+        MissingPackage: a package that draws or writes them is not installed, or does not work.
+    """
+    check_matplotlib()
+    with required("jinja2", "a page"):
+        import jinja2  # noqa: F401
 
 
 def write_page(template: str, path: Path, folders: Iterable[Path] = (), **values: Any) -> None:
@@ -30,7 +43,11 @@ def write_page(template: str, path: Path, folders: Iterable[Path] = (), **values
         path: The .html file; an existing one is replaced as a whole or not at all.
         folders: Where further templates lie that it includes.
         values: What the template shows.
+
+    Raises:
+        MissingPackage: see `check_pages`.
     """
+    check_pages()
     text = _environment([_TEMPLATES, *folders]).get_template(template).render(**values)
     with replacing(path) as file:
         file.write_text(text, encoding="utf-8", errors="replace")  # a command line may hold bytes that are no text

@@ -22,10 +22,12 @@ def load_digits_split() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     frozen, so that the split is the same on every machine and with every release.
     """
     import numpy as np
-    from sklearn.datasets import load_digits
 
+    from slimnet.common.required import required
     from slimnet.data.splits import shuffled_by_class
 
+    with required("scikit-learn", "the digits data set"):
+        from sklearn.datasets import load_digits
     digits = load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)
     labels = digits.target.astype(np.int64)
