@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from slimnet.methods.registry import canonical
 from slimnet.pipeline.recipe import sweeps_of
 from slimnet.report import charts
 
@@ -43,14 +44,14 @@ def main() -> None:
 
 
 def section(name: str, recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Title, command, and one line per combination of the sweeps."""
+    """Title, command, and one line per combination of the sweeps, with methods by their present names."""
     sweep = list(dict.fromkeys(key for part in sweeps_of(recipe) for key in part))
     figures = searched if "search" in recipe else pruned
     lines = [f"## {recipe['title']}\n", f"`slimnet run recipes/{name}.toml`, {rows[0]['device']}, "
              f"{sum(row['seconds'] for row in rows) / 60:.0f} minutes. {recipe.get('note', '')}\n"]  # fmt: skip
     runs: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        runs.setdefault(tuple(str(row.get(k, "")) for k in sweep), []).append(row)
+        runs.setdefault(tuple(canonical(str(row.get(k, ""))) for k in sweep), []).append(row)
     names = [k.rpartition(".")[2] for k in sweep]
     table = [dict(zip(names, key, strict=True)) | figures(same) for key, same in runs.items()]
     lines += [f"| {' | '.join(table[0])} |", f"|{'--|' * len(table[0])}"]

@@ -1,4 +1,4 @@
-"""What the loss says about weights: its gradients over a data set, for the criteria that rank by them."""
+"""Gradients of the loss over a data set, for the criteria that rank weights by them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def gradients(module: nn.Module, samples: Samples, batch: int = 256) -> Arrays:
     """Gradient of the mean cross-entropy over all samples, in eval mode.
 
     Args:
-        module: a classifier; it and its `grad`s are left as they are.
-        samples: usually the whole training split.
-        batch: samples at a time; the result does not depend on it.
+        module: A classifier; it and its `grad`s are left as they are.
+        samples: The samples, usually the whole training split.
+        batch: The number of samples at a time; the result does not depend on it.
 
     Returns:
         float32 arrays by parameter name, zero where the loss does not depend on the parameter.
@@ -46,10 +46,10 @@ def fisher(module: nn.Module, samples: Samples, batch: int = 64, limit: int = 10
     """Diagonal of the empirical Fisher information: the mean of the squared gradients of single samples.
 
     Args:
-        module: a classifier; it is left as it is.
-        samples: usually the training split.
-        batch: samples at a time, fewer where their gradients would not fit into memory.
-        limit: so many of the samples are used at most, evenly spaced.
+        module: A classifier; it is left as it is.
+        samples: The samples, usually the training split.
+        batch: The number of samples at a time, fewer where their gradients would not fit into memory.
+        limit: The largest number of samples that are used, evenly spaced.
 
     Returns:
         float32 arrays by parameter name.
@@ -66,7 +66,7 @@ def fisher(module: nn.Module, samples: Samples, batch: int = 64, limit: int = 10
 
 
 def _squares(module: nn.Module, params: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Squares of the gradients of single samples, added up."""
+    """The sum of the squared gradients of single samples, by parameter name."""
     fixed = {name: p.detach() for name, p in (*module.named_parameters(), *module.named_buffers())}
 
     def loss(moving: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -36,9 +36,9 @@ class Samples:
     """Labelled samples, and a dataset that `torch.utils.data.DataLoader` takes.
 
     Attributes:
-        x: uint8 or float32 [n, ...]; uint8 is divided by 255 when read.
-        y: int64 [n], the classes.
-        mean, std: float32 [channels], subtracted and divided by after scaling; None leaves the values as they are.
+        x: uint8 or float32 [n, ...], the values; uint8 is divided by 255 when read.
+        y: int64 [n], the classes, from 0 up.
+        mean, std: float32 [channels], what is subtracted and divided by after scaling; None leaves the values alone.
     """
 
     x: Pixels
@@ -55,7 +55,7 @@ class Samples:
         return tuple(self.x.shape[1:])
 
     def check(self, net: Net) -> None:
-        """Raises BadInput where a network takes other samples, or several inputs."""
+        """Refuse a network that takes samples of another shape, or several inputs, by BadInput."""
         (shape, *others) = net.inputs.values()
         if others or self.shape != tuple(shape[1:]):
             takes = " and ".join(specs(net.inputs))
@@ -96,7 +96,7 @@ def labelled(x: np.ndarray, y: np.ndarray, where: str) -> Samples:
     Values other than uint8 become float32 as they are.
 
     Raises:
-        BadInput: the arrays do not fit together, are empty, or are no finite numbers and classes from 0 up.
+        BadInput: The arrays do not fit together, are empty, or are no finite numbers and classes from 0 up.
     """
     if x.ndim < 1 or y.shape != x.shape[:1]:
         raise BadInput(f"{where}: x has shape {list(x.shape)} and y {list(y.shape)}; give one class for every sample")

@@ -35,17 +35,17 @@ def score(method: str, params: Params, groups: Sequence[Group], seed: int = 0) -
     """Rank the units of every group by a method's default settings.
 
     Args:
-        method: a registered name, such as "l1".
-        params: parameters by name.
-        groups: groups of units, as the tracer gives them.
-        seed: for the methods that draw numbers.
+        method: The name of a method, such as "l1", or FILE.py:CLASS.
+        params: The parameters by name.
+        groups: The groups of units, as the tracer gives them.
+        seed: The seed of the methods that draw numbers.
 
     Returns:
         One float64 vector [units] per group, low means prune. A vector of NaN says that the method has nothing to
         rank this group by; it stays dense (see `unranked`).
 
     Raises:
-        BadInput: unknown method, weights that are not finite, or no batch norm for a method that ranks by it.
+        BadInput: The method is not known, weights are not finite, or a method that ranks by batch norms finds none.
     """
     options = {"seed": seed} if "seed" in hyperparameters(find(method)) else {}
     return scored(create(method, **options), params, groups)

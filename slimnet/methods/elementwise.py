@@ -17,14 +17,14 @@ PARAMETERS = ("all", "weights")
 
 @dataclass
 class ElementWise(TrainingMethod):
-    """alpha * sum over tensors of a measure of their elements.
+    """A penalty of alpha * sum over tensors of a measure of their elements.
 
     Attributes:
-        alpha: strength, the same for all tensors.
-        threshold: weights below threshold * std of their tensor become zero.
-        absolute: weights below this become zero, instead of `threshold`.
-        parameters: "all" regularises biases and batch norms too, as the published scripts do; "weights" only tensors
-            of two axes or more.
+        alpha: The strength of the penalty, the same for all tensors.
+        threshold: Weights below threshold * std of their tensor become zero in the end.
+        absolute: Weights below this become zero in the end, instead of `threshold`; 0 leaves it to that.
+        parameters: What is regularised: "all" includes biases and batch norms, as the published scripts do; "weights"
+            are only tensors of two axes or more.
     """
 
     alpha: float = 1e-4

@@ -1,4 +1,4 @@
-"""Criteria that look at data: what units do on it, and what their weights mean for the loss, in numpy.
+"""Criteria that look at data, in numpy: what units put out on it, and what their weights mean for the loss.
 
 They rank by statistics that somebody else has measured (`needs` says which), and know no network and no runtime.
 """
@@ -44,7 +44,7 @@ class ActiveFraction(DataMethod):
     """Fraction of a unit's activations that are larger than sigma: the complement of Hu et al.'s (2016) APoZ.
 
     Attributes:
-        sigma: threshold on the absolute activation (Huang et al. 2021, Table 1).
+        sigma: The threshold on the absolute activation (Huang et al. 2021, Table 1).
     """
 
     needs = "activations"
@@ -63,7 +63,7 @@ class Entropy(DataMethod):
     """Entropy, in nats, of a unit's mean activation over the samples: Luo and Wu 2017.
 
     Attributes:
-        bins: of the histogram, equally wide between the unit's least and largest value.
+        bins: The number of bins of the histogram, equally wide between the unit's least and largest value.
     """
 
     needs = "activations"

@@ -32,9 +32,17 @@ _FEWEST = 100
 
 @dataclass(frozen=True)
 class Schedule:
-    """How lambda grows: every so many steps by `pick_delta`, `picks` times, then by `delta`, `grows` times.
+    """How the penalty's strength lambda grows: `picks` times by `pick_delta`, then `grows` times by `delta`.
 
-    Bumps are counted: 10 000 times 1e-4 is 1, which adding up floats misses.
+    Bumps are counted, not added up: 10 000 times 1e-4 is 1, which adding up floats misses.
+
+    Attributes:
+        every: The number of optimizer steps between two bumps.
+        picks: The number of bumps until it is chosen what goes; 0 where that is known from the start.
+        pick_delta: What lambda rises by at each of those.
+        grows: The number of bumps after that.
+        delta: What lambda rises by at each of these.
+        stabilise: The number of steps after the last bump, with lambda as it is.
     """
 
     every: int
@@ -77,14 +85,14 @@ class GReg(TrainingMethod):
     """What both have in common: grad += lambda w for what is to go, and a lambda that grows until it exceeds tau.
 
     Attributes:
-        granularity: "filter" or "channel" penalises and ranks units by what computes or what reads them; "weight"
-            single weights, as many of each tensor as the budget would take of its filters.
-        delta: lambda grows by this ...
-        every: ... every so many steps (K_u) ...
-        tau: ... until it exceeds this.
-        stabilise: steps after that, with lambda frozen (K_s).
-        ratio_stop: also stop when the mean magnitude of what stays is this many times that of what goes, in a running
-            average; 0 does not (the paper), 1000 is the authors' program. Not for single weights.
+        granularity: What is penalised and ranked: "filter" or "channel" takes units by what computes or what reads
+            them; "weight" takes single weights, as many of each tensor as the budget would take of its filters.
+        delta: What lambda grows by.
+        every: The number of steps between two such bumps (K_u).
+        tau: The value that lambda grows beyond.
+        stabilise: The number of steps after that, with lambda frozen (K_s).
+        ratio_stop: Growing also stops when the mean magnitude of what stays is this many times that of what goes, in a
+            running average; 0 does not stop (the paper), 1000 is the authors' program. It is not for single weights.
     """
 
     granularity: str = "filter"
@@ -307,9 +315,9 @@ class GReg2(GReg):
     """GReg-2 (section 3.3): the penalty of all units grows a little, which tells them apart; then as in GReg-1.
 
     Attributes:
-        pick_delta: lambda of all units grows by this ...
-        tau_pick: ... until it reaches this; then what goes is chosen by mean magnitude.
-        recover: lambda of what stays from then on. The authors' program has -1e-4; the paper says minus the weight
+        pick_delta: What lambda of all units grows by at first.
+        tau_pick: The value that it then reaches; at that point what goes is chosen by mean magnitude.
+        recover: Lambda of what stays from then on. The authors' program has -1e-4; the paper says minus the weight
             decay of the optimizer, so that the two cancel.
     """
 
@@ -341,5 +349,5 @@ class GReg2(GReg):
 
 
 def _bumps_beyond(tau: float, delta: float) -> int:
-    """How many times delta exceeds tau."""
+    """The least number of bumps by delta that exceed tau."""
     return max(1, math.floor(tau / delta + 1e-9) + 1)

@@ -21,14 +21,14 @@ class GroupHS(TrainingMethod):
     """Group-HS of filters and of channels: alpha * sum over partitions of (sum_g |w_g|)^2 / sum_g |w_g|^2.
 
     Attributes:
-        alpha: strength, the same for filters and channels.
-        grouping: "units" regularises the traced units, coupled layers together; "layers" the rows and columns of each
-            weight on its own, as the paper does.
-        threshold: 0 removes units by the budget; else weights below threshold * std of their tensor become zero, as
-            the paper does, and whatever that empties is removed.
-        absolute: weights below this become zero, instead of `threshold`.
-        refill: while fine-tuning, zeros in rows and columns that stay may grow again: they are computed with anyway.
-            False keeps every single zero, as the published scripts do.
+        alpha: The strength of the penalty, the same for filters and channels.
+        grouping: What a group of weights is: "units" takes the traced units, coupled layers together; "layers" the
+            rows and columns of each weight on its own, as the paper does.
+        threshold: 0 removes units by the budget; else weights below threshold * std of their tensor become zero, as in
+            the paper, and whatever that empties is removed.
+        absolute: Weights below this become zero, instead of `threshold`; 0 leaves it to that.
+        refill: Whether zeros in rows and columns that stay may grow again while fine-tuning: they are computed with
+            anyway. False keeps every single zero, as the published scripts do.
     """
 
     alpha: float = 1e-3

@@ -13,10 +13,11 @@ from slimnet.methods.training import TrainingMethod
 
 @dataclass
 class GroupLasso(TrainingMethod):
-    """strength * sum over units of sqrt(elements) |w_g|, with w_g all filters of a unit.
+    """Group lasso: strength * sum over units of sqrt(elements) |w_g|, with w_g all filters of a unit.
 
     Attributes:
-        strength: lambda. The gradient of a filter has the norm strength * sqrt(elements), whatever is left of it.
+        strength: The strength lambda of the penalty. The gradient of a filter has the norm strength * sqrt(elements),
+            whatever is left of the filter.
     """
 
     strength: float = 1e-4

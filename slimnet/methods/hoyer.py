@@ -41,7 +41,7 @@ class _Hoyer(ElementWise):
 
 @dataclass
 class HoyerSquare(_Hoyer):
-    """alpha * sum over tensors of (sum |w|)^2 / sum w^2: between 1 and the number of elements.
+    """Hoyer-Square: alpha * sum over tensors of (sum |w|)^2 / sum w^2, between 1 and the number of elements.
 
     The published alpha is 2e-4 for LeNet-300-100, 1e-4 for LeNet-5 and 1e-6 for AlexNet.
     """
@@ -55,7 +55,7 @@ class HoyerSquare(_Hoyer):
 
 @dataclass
 class Hoyer(_Hoyer):
-    """alpha * sum over tensors of sum |w| / sqrt(sum w^2): Hoyer (2004), not normalised.
+    """Hoyer: alpha * sum over tensors of sum |w| / sqrt(sum w^2), as in Hoyer (2004) but not normalised.
 
     The published alpha and threshold are 0.02 and 0.05 for LeNet-300-100, 0.01 and 0.08 for LeNet-5.
     """

@@ -18,8 +18,8 @@ class IncReg(RankedPruning):
     of the learning rate the network was trained with, and half of its weight decay.
 
     Attributes:
-        amplitude: how far the penalty of the smallest group rises in one update; the weight decay in use.
-        target: lambda at which a group is pruned; about 10 000 times the amplitude.
+        amplitude: How far the penalty of the smallest group rises in one update; the authors take the weight decay.
+        target: The penalty at which a group is pruned; about 10 000 times the amplitude.
     """
 
     unit: str = "column"

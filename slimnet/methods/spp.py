@@ -35,9 +35,9 @@ def increments(ranks: Floats | npt.NDArray[np.int64], target: int, amplitude: fl
     """How far the groups of a layer move: Delta(r) of the paper's equation, zero at r = target.
 
     Args:
-        ranks: 0 is the smallest group.
-        target: number of groups that are to go; those of lower rank rise, the others fall.
-        amplitude: A, what the smallest group gets.
+        ranks: The rank of every group; 0 is the smallest group.
+        target: The number of groups that are to go; those of lower rank rise, the others fall.
+        amplitude: A, the increment of the smallest group.
         flatness: u, in (0, 1); the curve turns at the value u A.
     """
     alpha = (math.log(2) - math.log(flatness)) / target
@@ -49,7 +49,7 @@ def increments(ranks: Floats | npt.NDArray[np.int64], target: int, amplitude: fl
 
 
 def updates_needed(target: int, amplitude: float, flatness: float) -> int:
-    """Updates until `target` groups have risen from 0 to 1, if their ranks never change."""
+    """The number of updates until `target` groups have risen from 0 to 1, if their ranks never change."""
     level, updates = np.zeros(target), 0
     while len(level):
         # The smallest group is always first; nothing but sums happens until it arrives.
@@ -65,14 +65,14 @@ class RankedPruning(TrainingMethod):
     """Levels of groups rise and fall by rank; a group whose level reaches its limit is zero from then on.
 
     Attributes:
-        unit: "filter" for traced units, which can be removed; "column" for the im2col columns of every convolution
-            whose filters are in a group, as the paper does: they are masked, each layer on its own.
+        unit: What a group is: "filter" stands for traced units, which can be removed; "column" for the im2col columns
+            of every convolution whose filters are in a group, as in the paper: they are masked, each layer on its own.
         amplitude: A, how far the smallest group rises in one update.
-        flatness: u, in (0, 1).
-        every: steps between updates (t).
-        rank_mode: ranks of the l1 norms now ("instant"), or of the averages of all ranks so far ("running-mean"); or,
-            to compare with, the norms themselves on the same scale ("norm").
-        fixed: whether pruned groups keep their ranks (as the paper may be read; takes much longer), or those still
+        flatness: u, in (0, 1), how flat the curve is where it turns.
+        every: The number of steps between updates (t).
+        rank_mode: What ranks are those of: the l1 norms now ("instant"), or the averages of all ranks so far
+            ("running-mean"); or, to compare with, the norms themselves on the same scale ("norm").
+        fixed: Whether pruned groups keep their ranks (as the paper may be read; it takes much longer), or those still
             there are ranked among themselves, as in the authors' program.
     """
 
@@ -245,7 +245,7 @@ class SPP(RankedPruning):
     all there, so an evaluation sees the network without masks.
 
     Attributes:
-        seed: of the masks; every process must have the same.
+        seed: The seed of the masks; every process must have the same.
     """
 
     seed: int = 0

@@ -12,7 +12,7 @@ from slimnet.methods.training import Masks
 
 @torch.no_grad()
 def masks_above(params: Mapping[str, Tensor], ratio: float = 0.0, absolute: float = 0.0) -> Masks:
-    """Weights that are not small: |w| >= ratio * population std of the tensor, or >= an absolute threshold.
+    """Masks of the weights that are not small: |w| >= ratio * population std of the tensor, or >= `absolute`.
 
     Biases count as the published scripts have it; a tensor without spread keeps everything.
     """

@@ -1,4 +1,4 @@
-"""What a method is that acts while the network trains: it changes gradients, and says afterwards what goes."""
+"""Methods that act while the network trains: they change its gradients, and say afterwards what goes."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class TrainingMethod(Method, ABC):
     Then either whole units go, `removed()`, or single weights, `masks()`.
 
     Attributes:
-        groups: of the traced network.
-        params: parameters of the module by name, those that share a tensor under any of its names.
-        pick: the budget; nothing is removed without one.
-        steps: the number of optimizer steps that the loop is going to take, for methods whose schedule is fitted to
+        groups: The groups of units of the traced network.
+        params: The parameters of the module by name, those that share a tensor under any of its names.
+        pick: The budget, which turns scores into what goes; nothing is removed without one.
+        steps: The number of optimizer steps that the loop is going to take, for methods whose schedule is fitted to
             it; None leaves the schedule as published.
     """
 
@@ -74,19 +74,19 @@ class TrainingMethod(Method, ABC):
 
     @property
     def unfinished(self) -> str | None:
-        """What to tell the user where training ends before `finished`; None for methods without a schedule."""
+        """A sentence for the user where training ends before `finished`; None for methods without a schedule."""
         return None
 
     def status(self) -> dict[str, float]:
-        """What a progress bar should show: lambda, sparsity, ..."""
+        """The numbers that a progress bar should show, by name: lambda, sparsity, ..."""
         return {}
 
     def record(self) -> dict[str, float]:
-        """What the history of an epoch should hold."""
+        """The numbers that the history of an epoch should hold, by name."""
         return self.status()
 
     def notes(self) -> list[str]:
-        """What the user should know about how the method was set up."""
+        """Sentences for the user about how the method was set up."""
         return []
 
     def score(self, params: Params, groups: Sequence[Group]) -> Scores:
@@ -104,11 +104,11 @@ class TrainingMethod(Method, ABC):
         return self.pick(self.score(params, self.groups))
 
     def masks(self) -> Masks | None:
-        """Which single weights stay, for methods that do not remove whole units."""
+        """The single weights that stay, for methods that do not remove whole units; None for those that do."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers from which `load_state_dict` goes on exactly."""
+        """The state of the method, as tensors and plain numbers from which `load_state_dict` goes on exactly."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -14,12 +14,12 @@ from slimnet.methods.elementwise import ElementWise
 
 @dataclass
 class TransformedL1(ElementWise):
-    """alpha * sum of (a + 1)|w| / (a + |w|): the number of weights as a goes to 0, their l1 norm as a grows.
+    """Transformed l1: alpha * sum of (a + 1)|w| / (a + |w|), from the number of weights (a to 0) to their l1 norm.
 
     The published alpha is 2e-5, and the threshold 0.3 for LeNet-300-100 and 0.6 for LeNet-5.
 
     Attributes:
-        a: shape, positive.
+        a: The shape of the penalty, positive.
     """
 
     alpha: float = 2e-5

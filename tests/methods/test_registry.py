@@ -14,6 +14,8 @@ from slimnet.methods import Method, catalog, create, is_training, lookup, names,
 from slimnet.methods.lookup import find, kind_of
 from slimnet.methods.registry import Kind, canonical, choices, compared
 from slimnet.methods.training import TrainingMethod
+from slimnet.pipeline.recipe import jobs, read
+from tests.networks.files import ROOT
 from tests.networks.graphs import net
 
 MLP = "(float[1,4] x) => (y) <float[4,8] w, float[8,3] v> { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
@@ -79,6 +81,15 @@ def test_a_plan_made_by_an_old_name_records_the_present_one(tmp_path):
     old.save(tmp_path / "plan.json")
     read = Plan.load(tmp_path / "plan.json")
     assert (trace.removed(read) == trace.removed(new)).all()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda file: file.stem)
+def test_the_recipes_name_methods_that_exist(file):
+    """By old names too: `greg_t7_obd` was written when they were the only ones."""
+    for job in jobs(read(file)):
+        chosen = job.settings.get("prune", {})
+        for name in (chosen.get("method", "l1"), chosen.get("picks", "l1")):
+            assert issubclass(find(name), Method)
 
 
 # -- a method of one's own -------------------------------------------------------------------------------------------
