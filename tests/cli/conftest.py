@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from slimnet.cli import main
+from tests.networks.backends import install
 from tests.networks.files import saved
 from tests.networks.named import CNN
 
@@ -51,6 +52,13 @@ def slimnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Outcome(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def simulated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Options for a runtime that takes the time of the weights, whatever else the machine does."""
+    install(tmp_path_factory.mktemp("installed"), monkeypatch)
+    return ("--provider", "simulated", "--threads", "1")
 
 
 @pytest.fixture

@@ -4,19 +4,17 @@ import json
 
 import pytest
 
-from slimnet.pipeline import search as aiming
 from tests.networks.files import saved
 from tests.networks.named import WIDE
 
 
 @pytest.fixture
-def wide(tmp_path, monkeypatch):
-    monkeypatch.setattr(aiming, "_PROFILE_SECONDS", 0.2)
+def wide(tmp_path):
     return saved(tmp_path / "in" / "wide.onnx", WIDE)
 
 
-def test_json_has_layers_and_groups(slimnet, wide):
-    outcome = slimnet("profile", wide, "--threads", "1", "--batch", "1", "--json")
+def test_json_has_layers_and_groups(slimnet, simulated, wide):
+    outcome = slimnet("profile", wide, *simulated, "--batch", "1", "--json")
     assert outcome.code == 0
     found = json.loads(outcome.out)
     assert found.keys() == {"model", "ms", "layers", "groups", "model_error"}
@@ -33,8 +31,8 @@ def test_json_has_layers_and_groups(slimnet, wide):
         assert times == sorted(times), "a wider network is never predicted to be faster"
 
 
-def test_the_table_names_layers_and_groups(slimnet, wide):
-    outcome = slimnet("profile", wide, "--threads", "1")
+def test_the_table_names_layers_and_groups(slimnet, simulated, wide):
+    outcome = slimnet("profile", wide, *simulated)
     assert outcome.code == 0
     assert "conv2" in outcome.out
     assert "96x64" in outcome.out

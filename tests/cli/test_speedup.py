@@ -5,17 +5,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from slimnet.pipeline import search as aiming
-from slimnet.runtime.machine import cores
 from tests.networks.files import DIGITS, saved, tree
 from tests.networks.named import WIDE
 
-SHORT = ("--bench-seconds", "0.1", "--no-prove", "--threads", "1")
+SHORT = ("--bench-seconds", "0.01", "--no-prove", "--provider", "simulated", "--threads", "1")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(aiming, "_PROFILE_SECONDS", 0.2)
+pytestmark = pytest.mark.usefixtures("simulated")
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def test_a_speedup_end_to_end(slimnet, tmp_path):
     target = report["target"]
     assert target["kind"] == "speedup"
     assert target["asked"] == 1.5
-    assert 0.7 < target["measured"] < 4, "generous: the machine may be busy"
+    assert target["measured"] == pytest.approx(1.5, rel=0.05)
     assert target["tries"]
     assert target["model_error"].keys() == {"total", "layers"}
     rows = {row["name"]: row for row in target["layers"]}
@@ -71,7 +67,8 @@ def test_several_speedups_give_a_folder_each_and_a_table(slimnet, wide, tmp_path
     rows = json.loads(outcome.out)
     assert [row["folder"] for row in rows] == ["1.2x", "1.5x"]
     assert rows == json.loads((tmp_path / "out" / "pareto.json").read_text())
-    for row in rows:
+    for row, asked in zip(rows, (1.2, 1.5), strict=True):
+        assert row["measured"] == pytest.approx(asked, rel=0.15), "there are few blocks to choose from"
         report = json.loads((tmp_path / "out" / row["folder"] / "report.json").read_text())
         assert row["measured"] == report["target"]["measured"]
         assert (tmp_path / "out" / row["folder"] / "slim.onnx").exists()
@@ -82,7 +79,7 @@ def test_several_speedups_give_a_folder_each_and_a_table(slimnet, wide, tmp_path
     assert "importance" in shown.out
 
 
-def test_what_cannot_be_reached(slimnet, wide, tmp_path):
+def test_what_cannot_be_reached(block, slimnet, wide, tmp_path):
     before = tree(tmp_path)
     outcome = slimnet("prune", "--speedup", "1000", wide, *SHORT)
     assert outcome.code == 2
@@ -90,7 +87,7 @@ def test_what_cannot_be_reached(slimnet, wide, tmp_path):
     assert "the largest part of it in" in outcome.line
     assert tree(tmp_path) == before
     report = json.loads(slimnet("prune", "--speedup", "1000", "--best", wide, "--json", *SHORT).out)
-    assert {group["after"] for group in report["groups"]} <= {8, 16}
+    assert {group["after"] for group in report["groups"]} == {block}
     assert any("cannot be reached" in note for note in report["notes"])
 
 
@@ -117,7 +114,7 @@ def test_the_hardest_of_several_comes_first_so_that_nothing_is_written(slimnet, 
 )
 def test_bad_input(slimnet, wide, tmp_path, words, message):
     before = tree(tmp_path)
-    outcome = slimnet("prune", *words, wide, *SHORT)
+    outcome = slimnet("prune", *SHORT, *words, wide)
     assert outcome.code == 2
     assert message in outcome.line
     assert tree(tmp_path) == before
@@ -138,6 +135,7 @@ def test_a_batch_is_what_is_measured(slimnet, wide):
 
 
 def test_more_threads_than_cores_get_a_warning(slimnet, wide):
-    words = ("--bench-seconds", "0.1", "--no-prove", "--threads", cores() + 1, "--json")
-    notes = json.loads(slimnet("prune", "--params", "0.5", wide, *words).out)["bench"]["notes"]
+    notes = json.loads(slimnet("prune", "--params", "0.5", wide, *SHORT, "--threads", 9, "--json").out)["bench"][
+        "notes"
+    ]
     assert any("threads share" in note for note in notes)
