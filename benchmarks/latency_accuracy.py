@@ -31,9 +31,11 @@ from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.io.load import load
 from slimnet.methods.criteria import score
-from slimnet.pipeline.export import Decision, Delivery, deliver
-from slimnet.pipeline.finetune import Training, trainable, tuner
-from slimnet.pipeline.search import Aim, Problem, Stopwatch, problem
+from slimnet.pipeline.config import FINETUNE, SPARSIFY, RunConfig
+from slimnet.pipeline.decision import PruningDecision
+from slimnet.pipeline.export import carry_out
+from slimnet.pipeline.search import LatencySearch, Problem, Stopwatch, problem
+from slimnet.pipeline.training import Training
 from slimnet.planning.target import Target
 from slimnet.runtime.onnxruntime import OnnxRuntime
 from slimnet.training.phase import phase
@@ -74,15 +76,15 @@ def at_speedups(
     chosen: Problem, watch: Stopwatch, asked: Sequence[float], weights: Sequence[float]
 ) -> Iterator[Pruned]:
     """The networks of both tools that are so fast."""
-    aim, others = Aim(lambda _: watch), list(peers(chosen, watch))
+    search, others = LatencySearch(lambda _: watch), list(peers(chosen, watch))
     for speedup in asked:
         for weight in weights:
-            hit = aim.hit(chosen, Target("speedup", speedup, best=True, macs_weight=weight), Clock())
-            removed = hit.removed(chosen.trace, chosen.scores)
+            found = search.find(chosen, Target("speedup", speedup, best=True, macs_weight=weight), Clock())
+            removed = found.removed(chosen.trace, chosen.scores)
             tool = f"slimnet --macs-weight {weight:g}"
-            yield _row(chosen, tool, speedup, hit.record["measured"], hit.record["importance"], removed)
+            yield _row(chosen, tool, speedup, found.record["measured"], found.record["importance"], removed)
             if weight == weights[0]:
-                fast = [peer for peer in others if peer[0] >= 0.97 * hit.record["measured"]]
+                fast = [peer for peer in others if peer[0] >= 0.97 * found.record["measured"]]
                 other = max(fast, key=lambda peer: peer[1]) if fast else max(others, key=lambda peer: peer[0])
         yield _row(chosen, "torch-pruning", speedup, *other)
 
@@ -110,11 +112,11 @@ def _row(chosen: Problem, tool: str, asked: float, speedup: float, importance: f
 
 def finetuned(traced: Trace, removed: np.ndarray, data: Data, seed: int) -> float:
     """Test accuracy after fine-tuning the network without some units."""
-    settings = phase(Training.finetune, epochs=EPOCHS, precision="bf16", channels_last=True, seed=seed)
-    training = Training(data, finetune=settings)
-    tune = tuner(traced, removed, trainable(traced.net, training, "fine-tuning"), training, Clock())
-    delivery = Delivery(bench_seconds=0, prove=False, data=data)
-    return float(deliver(Decision(traced, removed, {}), delivery, Clock(), tune).content["accuracy"]["after"])
+    settings = phase(FINETUNE, epochs=EPOCHS, precision="bf16", channels_last=True, seed=seed)
+    training = Training(data=data, sparsify=SPARSIFY, finetune=settings)
+    decision = PruningDecision(traced=traced, removed=removed, provenance={})
+    report = carry_out(decision, RunConfig(bench_seconds=0, prove=False, data=data), Clock(), training)
+    return float(report.content["accuracy"]["after"])
 
 
 def report(table: harness.Row) -> None:

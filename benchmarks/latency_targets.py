@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from slimnet.graph.net import Net
     from slimnet.graph.units import Trace
-    from slimnet.pipeline.search import Aim, Hit, Problem
+    from slimnet.pipeline.search import LatencySearch, Problem, SearchResult
 
 FILE = harness.RESULTS / "latency_targets.json"
 ASKED = (1.5, 2.0, 3.0)
@@ -112,37 +112,37 @@ def targets(
 ) -> list[dict[str, Any]]:
     """One row for every speedup asked and weight of multiply-adds, of the cut that the command would take."""
     from slimnet.common.clock import Clock
-    from slimnet.pipeline.search import Aim, Stopwatch, problem
+    from slimnet.pipeline.search import LatencySearch, Stopwatch, problem
     from slimnet.planning.target import Target
     from slimnet.runtime.onnxruntime import OnnxRuntime
 
     backend = OnnxRuntime(threads=threads)
-    aim, problems, rows = Aim(lambda t: Stopwatch(t, backend)), [problem(*pair) for pair in scored], []
+    search, problems, rows = LatencySearch(lambda t: Stopwatch(t, backend)), [problem(*pair) for pair in scored], []
     fresh = Stopwatch(scored[0][0], backend, seconds)
     for asked, weight in plans:
         started, target = time.perf_counter(), Target("speedup", asked, best=True, macs_weight=weight)
-        chosen = problems[aim.best(problems, target, Clock())]
+        chosen = problems[search.best(problems, target, Clock())]
         traced, scores = chosen.trace, chosen.scores
-        hit = aim.hit(chosen, target, Clock())
+        found = search.find(chosen, target, Clock())
         planned = time.perf_counter() - started
-        flops = sum(traced.macs().values()) / sum(traced.macs(hit.removed(traced, scores)).values())
-        record = {key: hit.record[key] for key in ("asked", "predicted", "importance", "model_error", "tries")}
-        measured = fresh.speedup(chosen.slim(hit.kept))
-        floor = bool((hit.kept == chosen.choices.fewest).all())
-        most = measured / least_flops(chosen, aim, hit)
+        flops = sum(traced.macs().values()) / sum(traced.macs(found.removed(traced, scores)).values())
+        record = {key: found.record[key] for key in ("asked", "predicted", "importance", "model_error", "tries")}
+        measured = fresh.speedup(chosen.slim(found.kept))
+        floor = bool((found.kept == chosen.choices.fewest).all())
+        most = measured / least_flops(chosen, search, found)
         rows.append({**record, "macs_weight": weight, "measured": measured, "flops": flops, "floor": floor,
                      "planning_s": round(planned, 1), "cut": traced.prefer, "most": most})  # fmt: skip
         print(rows[-1], flush=True)
     return rows
 
 
-def least_flops(chosen: Problem, aim: Aim, hit: Hit) -> float:
+def least_flops(chosen: Problem, search: LatencySearch, found: SearchResult) -> float:
     """FLOPs speedup of the widths that keep the most multiply-adds and nothing else, as fast by the latency model."""
     from slimnet.common.clock import Clock
 
     indifferent = replace(chosen.choices, value=tuple(np.zeros(len(values)) for values in chosen.choices.value))
-    latency, work = aim.latency_model(chosen, Clock()).cost, chosen.choices.work
-    kept = replace(chosen, choices=indifferent).solve(latency, latency.total(hit.kept))
+    latency, work = search.latency_model(chosen, Clock()).cost, chosen.choices.work
+    kept = replace(chosen, choices=indifferent).solve(latency, latency.total(found.kept))
     return work.total(indifferent.most) / work.total(kept)
 
 

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from slimnet.graph.units import Group, Trace
     from slimnet.io.load import load
     from slimnet.io.torch_slim import load_slim
+    from slimnet.pipeline.config import PruneConfig, RunConfig, TrainConfig
     from slimnet.pipeline.prune import prune
     from slimnet.runtime.onnxruntime import OnnxRuntime
     from slimnet.timing.run import bench
+    from slimnet.training.phase import Phase
     from slimnet.verification.verify import Verification
 
 from slimnet.common.version import __version__ as __version__
@@ -50,9 +52,13 @@ _HOME = {
     "LatencyRegression": "slimnet.common.errors",
     "Net": "slimnet.graph.net",
     "OnnxRuntime": "slimnet.runtime.onnxruntime",
+    "Phase": "slimnet.training.phase",
     "Plan": "slimnet.graph.plan",
+    "PruneConfig": "slimnet.pipeline.config",
+    "RunConfig": "slimnet.pipeline.config",
     "SlimnetError": "slimnet.common.errors",
     "Trace": "slimnet.graph.units",
+    "TrainConfig": "slimnet.pipeline.config",
     "Verification": "slimnet.verification.verify",
     "VerifyFailed": "slimnet.common.errors",
 }
@@ -63,9 +69,13 @@ __all__ = [
     "LatencyRegression",
     "Net",
     "OnnxRuntime",
+    "Phase",
     "Plan",
+    "PruneConfig",
+    "RunConfig",
     "SlimnetError",
     "Trace",
+    "TrainConfig",
     "Verification",
     "VerifyFailed",
     "bench",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from slimnet.graph.plan import Plan
 from slimnet.graph.units import Trace
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods import Scores, create
-from slimnet.methods.base import scored
+from slimnet.methods.base import Budget, Normalise, scored
 from slimnet.methods.registry import canonical
 from slimnet.planning.budget import choose
 from slimnet.runtime.backend import Backend, Feeds
@@ -81,13 +81,13 @@ def picker(
     ratio_for: Sequence[tuple[str, float]] = (),
     ignore: Sequence[str] = (),
     coupled: bool = True,
-) -> Callable[[Scores], list[Bools]]:
+) -> Budget:
     """The budget of a training method: turns scores into what goes, one bool [units] per group.
 
     The arguments are those of `plan`; `coupled` false leaves residual streams dense.
     """
 
-    def pick(scores: Scores) -> list[Bools]:
+    def take(scores: Scores, normalise: Normalise) -> list[Bools]:
         removed = choose(
             trace,
             scores,
@@ -97,10 +97,11 @@ def picker(
             ratio_for=ratio_for,
             ignore=ignore,
             coupled=coupled,
+            normalise=normalise,
         )
         return trace.by_group(removed)
 
-    return pick
+    return Budget(take)
 
 
 def plan_of(trace: Trace, method: TrainingMethod) -> Plan:

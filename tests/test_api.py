@@ -17,8 +17,6 @@ from torch import nn
 
 import slimnet
 from slimnet.data.sources.digits import load_digits_split
-from slimnet.pipeline.export import Delivery
-from slimnet.pipeline.prune import Budget
 from tests.networks.files import ROOT
 from tests.networks.graphs import feeds, net, run
 
@@ -51,7 +49,8 @@ def test_one_threshold_compares_scores_as_the_method_says():
 
     def planned(method: str) -> list[int]:
         removed = traced.removed(slimnet.plan(traced, method, 0.25, scope="global", round_to=None))
-        report = slimnet.prune(twice, method, Budget(0.25, "global", None), Delivery(bench_seconds=0))
+        config = slimnet.PruneConfig(method=method, ratio=0.25, scope="global", round_to=None)
+        report = slimnet.prune(twice, config, slimnet.RunConfig(bench_seconds=0))
         kept = [int((~removed[group.units]).sum()) for group in traced.groups]
         assert [group["after"] for group in report.content["groups"]] == kept
         return kept
@@ -86,7 +85,7 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     assert load in block
     monkeypatch.chdir(tmp_path)
     digits = slimnet.load(ROOT / "models" / "digits_resnet.pt")
-    slimnet.prune(digits, delivery=Delivery(Path("out"), bench_seconds=0, prove=False))
+    slimnet.prune(digits, run=slimnet.RunConfig(out=Path("out"), bench_seconds=0, prove=False))
     names: dict[str, typing.Any] = {"digits": digits}
     exec(block.replace(load, "digits"), names)
     onnx.checker.check_model("slim.onnx")

@@ -10,6 +10,7 @@ from slimnet.cli.analyze import analyze
 from slimnet.cli.bench import bench
 from slimnet.cli.compare import compare
 from slimnet.cli.eval import eval
+from slimnet.cli.options import translated
 from slimnet.cli.profile import profile
 from slimnet.cli.prune import prune
 from slimnet.cli.run import run
@@ -42,7 +43,7 @@ def main() -> None:
     try:
         app()
     except SlimnetError as error:
-        print(f"slimnet: {error}", file=sys.stderr)
+        print(f"slimnet: {translated(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("slimnet: interrupted", file=sys.stderr)

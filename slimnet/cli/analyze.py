@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import isnan
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slimnet.cli import options as o
-from slimnet.common.errors import BadInput
+from slimnet.pipeline.config import ModelConfig, RunConfig, TraceConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,24 +19,18 @@ if TYPE_CHECKING:
     from slimnet.analysis.criteria import Study
     from slimnet.pipeline.analyze import Analysis
 
-ANALYSIS, PAGE = "analysis.json", "analysis.html"
 #: Notices of one kind that are printed.
 _SHOWN = 3
 
 
+@o.configured
 def analyze(
-    model: o.Model,
-    out: o.Out = None,
-    data: o.DataSpec = None,
+    model: Annotated[ModelConfig, o.without("batch")],
+    cut: TraceConfig,
+    run: Annotated[RunConfig, o.only("out", "data", "threads", "provider")],
     ratio: Annotated[
         float, typer.Option(help="Fraction of the lowest filters whose sets are compared, between 0 and 1.")
     ] = 0.5,
-    arch: o.Arch = None,
-    input_: o.Input = None,
-    unsafe_pickle: o.UnsafePickle = False,
-    allow_inexact: o.AllowInexact = False,
-    heads: o.Heads = False,
-    head_dims: o.HeadDims = False,
     json: o.Json = False,
 ) -> None:
     """Show how ten criteria rank the filters, whether they can, and how compressible the weights are.
@@ -46,42 +39,19 @@ def analyze(
     not given). Criteria that look at data (apoz, entropy, taylor-l1, taylor-l2) need `--data`; those with gradients
     also a PyTorch checkpoint.
     """
-    prefer = o.preference(heads, head_dims)
-    if not 0 < ratio < 1:
-        raise BadInput(f"--ratio {ratio:g} is not between 0 and 1; 0.5 compares the lower halves")
-    target = out if out is not None else Path(f"{model.stem}-analysis")
-    import json as encoder
-
-    from slimnet.common.files import check_writable, replacing
-
-    check_writable(target)
+    run = o.recorded(run, model.model, "analysis")
     with o.watched() as clock:
-        net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.graph.trace import trace
-        from slimnet.pipeline.analyze import analyze as run
+        from slimnet.pipeline.analyze import PAGE, analyze_file
 
-        split = o.data_for(net, data)
-        if split is not None:
-            split.test.check(net)
-        with clock("trace"):
-            traced = trace(net, allow_inexact, prefer)
-        found = run(traced, split, ratio, clock, o.command_line())
-        content = found.to_json()
-        text = encoder.dumps(content, indent=1) + "\n"
-        with clock("report"):
-            from slimnet.report.analysis import write_analysis
-
-            write_analysis(content, target / PAGE)
-        with replacing(target / ANALYSIS) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        found, text = analyze_file(model, cut, run, ratio, clock)
     if json:
         print(text, end="")
         return
-    _show(found)
-    print(f"written to {target}")
+    _show(found, PAGE)
+    print(f"written to {run.out}")
 
 
-def _show(found: Analysis) -> None:
+def _show(found: Analysis, page: str) -> None:
     from rich.console import Console
 
     console = Console()
@@ -97,11 +67,11 @@ def _show(found: Analysis) -> None:
             pairs = ", ".join(f"PQ({i.p:g},{i.q:g}) {i.index:.3f}, {i.ratio:.1%} may go" for i in of.indices)
             console.print(f"compressibility of the {of.size:,} {what}: {pairs}; Gini {of.gini:.3f}", markup=False)
     console.print()
-    for line in _lines(found.notices):
+    for line in _lines(found.notices, page):
         console.print(f"- {line}", markup=False, soft_wrap=True)
 
 
-def _lines(notices: Sequence[Notice]) -> Iterator[str]:
+def _lines(notices: Sequence[Notice], page: str) -> Iterator[str]:
     """The first notices of every kind, and how many more there are."""
     shown: Counter[str] = Counter()
     for notice in notices:
@@ -110,7 +80,7 @@ def _lines(notices: Sequence[Notice]) -> Iterator[str]:
             yield notice.text
     more = {kind: count - _SHOWN for kind, count in shown.items() if count > _SHOWN}
     for kind, count in more.items():
-        yield f"{count} more like that ({kind}), see {PAGE}"
+        yield f"{count} more like that ({kind}), see {page}"
 
 
 def _criteria(study: Study) -> Table:

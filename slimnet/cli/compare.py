@@ -19,19 +19,15 @@ def compare(
 
     The error is that of the small network against the masked one; a question mark says that some groups are unproven.
     """
-    import json as encoder
+    from slimnet.pipeline.compare import compare_runs
 
-    from slimnet.report.compare import comparison_plot, comparison_table, read_rows
-
-    rows = read_rows(runs)
-    if out is not None:
-        from slimnet.report.compare import write_comparison
-
-        write_comparison(rows, out)
+    rows = compare_runs(runs, out)
     if json:
-        print(encoder.dumps(rows, indent=2))
+        o.print_json(rows)
         return
     from rich.console import Console
+
+    from slimnet.report.compare import comparison_plot, comparison_table
 
     console = Console()
     console.print(comparison_table(rows))

@@ -1,184 +1,233 @@
-"""Options that several verbs share."""
+"""From the configs of a job to the options of a verb, and back: each option is declared once, at the config's field."""
 
 from __future__ import annotations
 
-import os
+import functools
+import inspect
+import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 from slimnet.common.errors import BadInput
-from slimnet.data.sources import forms
+from slimnet.common.settings import PhaseOption, Setting, settings_of
+from slimnet.pipeline.config import (
+    DenseConfig,
+    IterativeConfig,
+    ModelConfig,
+    PruneConfig,
+    RunConfig,
+    TrainConfig,
+    pairs,
+    plain,
+)
 
 if TYPE_CHECKING:
     from slimnet.common.clock import Clock
-    from slimnet.data.load import Data
-    from slimnet.graph.net import Net
     from slimnet.report.summary import Report
 
-Model = Annotated[
-    Path, typer.Argument(help="An .onnx file, a PyTorch checkpoint (.pt .pth .safetensors) or a .pt2 program.")
-]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")]
-Arch = Annotated[
-    str | None,
-    typer.Option(
-        help="Class of a checkpoint: torchvision:NAME, timm:NAME, models:NAME, FILE.py:CALLABLE or "
-        "package.module:CALLABLE, with keywords as in torchvision:resnet18?num_classes=10."
-    ),
-]
-Input = Annotated[
-    list[str] | None,
-    typer.Option("--input", help="Input shape, 1x3x224x224 or NAME=1x16:int64; once per input."),
-]
-UnsafePickle = Annotated[
-    bool, typer.Option("--unsafe-pickle", help="Allow pickles that run code. Only for files you trust.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of onnxruntime; all cores if not given.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Size of the first axis, where the model leaves it open.")]
-Provider = Annotated[str, typer.Option(help="Execution provider of onnxruntime that is timed: cpu, cuda, ...")]
-DataSpec = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Data to train with, verify with and measure accuracy on: {forms()}; "
-        "with settings as in mnist:DIR?limit=10000."
-    ),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(min=0, help="Epochs of fine-tuning; 10 for methods that train, 0 for the others if not given."),
-]
-SparseEpochs = Annotated[int, typer.Option(min=1, help="Epochs in which a training method regularises the network.")]
-LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate of fine-tuning; 0.01 if not given.")]
-SparseLearningRate = Annotated[float | None, typer.Option("--sparse-lr", help="Learning rate of regularised training.")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per step and process.")]
-Distill = Annotated[
-    float | None, typer.Option(help="Weight in [0, 1] of the dense network's soft outputs while fine-tuning.")
-]
-Seed = Annotated[int, typer.Option(help="Of order, augmentation and dropout.")]
-Device = Annotated[str, typer.Option(help="auto (a GPU if there is one) or cpu.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints of an interrupted run.")]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--train",
-        help="NAME=VALUE: any other training setting, of both phases (momentum=0.8, optimizer=adam, patience=5) or one "
-        "(finetune.schedule=step:60,90, sparsify.weight_decay=0); may be repeated.",
-    ),
-]
-AllowInexact = Annotated[
-    bool,
-    typer.Option(
-        "--allow-inexact",
-        help="Also cut what goes through LayerNorm, softmax or a mean, where removing zeros changes the result.",
-    ),
-]
-Heads = Annotated[bool, typer.Option("--heads", help="Cut whole attention heads and whole conv groups.")]
-HeadDims = Annotated[bool, typer.Option("--head-dims", help="Cut inside every attention head and every conv group.")]
-BenchSeconds = Annotated[float, typer.Option(min=0, help="Seconds to spend on measuring latency; 0 skips it.")]
-Prove = Annotated[
-    bool, typer.Option("--prove/--no-prove", help="Show for every group that a difference would have been noticed.")
+Arch = Annotated[
+    str, typer.Option(help="Class to train: torchvision:NAME, timm:NAME, models:NAME, FILE.py:CALLABLE, ...")
 ]
 
-
-def preference(heads: bool, head_dims: bool) -> str | None:
-    """The one of --heads and --head-dims that was given."""
-    if heads and head_dims:
-        raise BadInput("--heads and --head-dims exclude each other; give one of them")
-    return "heads" if heads else "head-dims" if head_dims else None
-
-
-def load_net(
-    model: Path,
-    arch: str | None,
-    inputs: Sequence[str] | None,
-    unsafe_pickle: bool,
-    clock: Clock,
-    batch: int | None = None,
-) -> Net:
-    """Load a network and time that; `batch` is the size of its inputs' first axis, where the model leaves it open."""
-    from slimnet.io.load import load
-
-    with clock("load"):
-        net = load(model, arch, list(inputs or ()) or None, unsafe_pickle)
-    if batch is not None:
-        from slimnet.timing.conditions import as_net
-
-        net.inputs = as_net(net.model, net.inputs, batch).inputs
-    return net
+_CONFIGS = (ModelConfig, PruneConfig, RunConfig, TrainConfig, DenseConfig, IterativeConfig)
+_TRAIN = "NAME=VALUE: any other training setting (momentum=0.8, optimizer=adam, patience=5); may be repeated."
+_TRAIN_PHASES = (
+    "NAME=VALUE: any other training setting, of both phases (momentum=0.8, optimizer=adam, patience=5) or one "
+    "(finetune.schedule=step:60,90, sparsify.weight_decay=0); may be repeated."
+)
+Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
-def check_alone(scope: str, measured: bool) -> None:
-    """Refuse what does not go together with a target for the whole network."""
-    if scope != "layer":
-        raise BadInput(f"--scope {scope}: a target sets the widths of all groups together; leave it out")
-    if measured and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BadInput("--speedup and --latency are measured, which several processes would disturb; use no launcher")
+@dataclass(frozen=True)
+class Only:
+    """Which fields of a config a verb has options for: these, or all but these."""
+
+    names: tuple[str, ...]
+    given: bool = True
 
 
-def data_for(net: Net, spec: str | None) -> Data | None:
-    """The data asked for, or what the checkpoint says it was trained on if that is built in."""
-    from slimnet.data.load import load_data
-
-    if spec is None and net.torch is not None and str(net.torch.notes.get("data")).partition("?")[0] == "digits":
-        spec = net.torch.notes["data"]
-    return None if spec is None else load_data(spec)
+def only(*names: str) -> Only:
+    """Beside the type of a config: these fields, in their order, and no others."""
+    return Only(names)
 
 
-def pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
-    """What an option that takes NAME=VALUE was given."""
-    found = [text.rpartition("=") for text in given or ()]
-    for name, _, value in found:
-        if not name or not value:
-            raise BadInput(f"{option} {name}{value}: write it as NAME=VALUE")
-    return [(name, value) for name, _, value in found]
+def without(*names: str) -> Only:
+    """Beside the type of a config: all fields but these."""
+    return Only(names, given=False)
 
 
-def plain(text: str) -> int | float | bool | str:
-    """The number, truth value or text that a setting says."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
+# -- options of configs ------------------------------------------------------------------------------------------------
+
+
+def configured(verb: Verb) -> Verb:
+    """Decorator: every parameter of a verb that takes a config becomes the options of the config's fields.
+
+    `Annotated[RunConfig, only("threads")]` takes some of them.
+    """
+    configs: dict[str, tuple[Any, dict[str, tuple[Setting, Any]]]] = {}
+    parameters: dict[str, inspect.Parameter] = {}
+    for name, hint in get_type_hints(verb, include_extras=True).items():
+        kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if name == "return":
             continue
-    return text
+        if is_dataclass(kind):
+            configs[name] = kind, _chosen(kind, hint)
+            parameters |= {option.name: option for option in _options(configs[name][1])}
+        else:
+            given = inspect.signature(verb).parameters[name]
+            parameters[name] = given.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
+
+    @functools.wraps(verb)
+    def run(**values: Any) -> None:
+        built = {name: _built(kind, settings, values) for name, (kind, settings) in configs.items()}
+        rest = {name: values[name] for name in inspect.signature(verb).parameters if name not in configs}
+        verb(**built, **rest)
+
+    options = sorted(parameters.values(), key=lambda p: not _is_argument(p))
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    run.__annotations__ = {name: option.annotation for name, option in parameters.items()}
+    return run  # type: ignore[return-value]
 
 
-def settings(given: list[str] | None, phases: tuple[str, ...] = ("sparsify", "finetune")) -> dict[str, dict[str, Any]]:
+def _is_argument(parameter: inspect.Parameter) -> bool:
+    return any(isinstance(extra, typer.models.ArgumentInfo) for extra in get_args(parameter.annotation))
+
+
+def _chosen(config: Any, hint: Any) -> dict[str, tuple[Setting, Any]]:
+    """The settings of a config that are options here."""
+    found = settings_of(config)
+    chosen = next((extra for extra in get_args(hint) if isinstance(extra, Only)), without())
+    names = chosen.names if chosen.given else [name for name in found if name not in chosen.names]
+    return {name: found[name] for name in names}
+
+
+def _options(settings: Mapping[str, tuple[Setting, Any]]) -> Iterator[inspect.Parameter]:
+    for name, (setting, default) in settings.items():
+        for flag, (_, help) in setting.flags.items():
+            yield _parameter(_python(flag), bool, False, typer.Option(flag, help=help))
+        for option in setting.phase:
+            info = typer.Option(option.name, help=option.help, min=option.low)
+            yield _parameter(_python(option.name), option.kind, option.default, info)
+        if setting.argument:
+            yield _parameter(name, setting.kind, inspect.Parameter.empty, typer.Argument(help=setting.help))
+        elif setting.kind is not None:
+            several = get_origin(setting.kind) is list
+            info = typer.Option(*_declared(name, setting), help=setting.help, min=setting.low, max=setting.high)
+            yield _parameter(name, setting.kind, None if several else default, info)
+    phases = [name for name, (setting, _) in settings.items() if setting.phase]
+    if phases:
+        help = _TRAIN_PHASES if len(phases) > 1 else _TRAIN
+        yield _parameter("train", list[str], None, typer.Option("--train", help=help))
+
+
+def _declared(name: str, setting: Setting) -> tuple[str, ...]:
+    """The option's names; one that is false says only how to make it true."""
+    return setting.option or (f"--{name.replace('_', '-')}",)
+
+
+def _parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
+    kind = Annotated[kind if default is not None else kind | None, info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _python(option: str) -> str:
+    return option.strip("-").replace("-", "_")
+
+
+def _built(config: Any, settings: Mapping[str, tuple[Setting, Any]], values: Mapping[str, Any]) -> Any:
+    """A config from the values of its options."""
+    phases = tuple(name for name, (setting, _) in settings.items() if setting.phase)
+    train = phase_settings(values["train"], phases) if phases else {}
+    given: dict[str, Any] = {}
+    for name, (setting, _) in settings.items():
+        if setting.flags:
+            chosen = [flag for flag in setting.flags if values[_python(flag)]]
+            if len(chosen) > 1:
+                raise BadInput(f"{' and '.join(chosen)} exclude each other; give one of them")
+            if chosen:
+                given |= {name: setting.flags[chosen[0]][0]}
+        elif setting.phase:
+            given |= {name: _short(setting.phase, values) | train[name]}
+        elif setting.kind is not None and values[name] is not None:
+            read = setting.read or (tuple if get_origin(setting.kind) is list else lambda value: value)
+            given |= {name: read(values[name])}
+    return config(**given)
+
+
+def _short(options: Sequence[PhaseOption], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of single settings say of a phase."""
+    found = {option.setting: values[_python(option.name)] for option in options}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def phase_settings(given: list[str] | None, phases: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """The `--train` settings of each phase; a command that has only one names it without a dot."""
     found: dict[str, dict[str, Any]] = {phase: {} for phase in phases}
-    for name, value in pairs(given, "--train"):
+    for name, value in pairs(given or (), "train"):
         phase, dot, key = name.rpartition(".")
         if dot and len(phases) == 1:
-            raise BadInput(f"--train {name}: there is one phase only; write {key}={value}")
+            raise BadInput(f"`train` {name}: there is one phase only; write {key}={value}")
         if dot and phase not in found:
-            raise BadInput(f"--train {name}: there is no phase {phase!r}; choose {' or '.join(phases)}")
+            raise BadInput(f"`train` {name}: there is no phase {phase!r}; choose {' or '.join(phases)}")
         for p in [phase] if dot else found:
             found[p][key.replace("-", "_")] = plain(value)
     return found
 
 
-def typed(**options: object) -> list[str]:
-    """Those options that were given, as they were typed."""
-    return [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None]
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def translated(message: str) -> str:
+    """An error of the library with arguments as the options of the command line: `round_to` is --round-to."""
+    return re.sub(r"`([a-z_]+)(?:\.([a-z_]+))?(?:=([^`\s]*))?`", _option, message)
+
+
+def _option(match: re.Match[str]) -> str:
+    name, part, value = match.groups()
+    for config in _CONFIGS:
+        setting, _ = settings_of(config).get(name, (None, None))
+        if setting is None or not (setting.kind or setting.flags or setting.phase):
+            continue
+        if part is not None:
+            return _as_typed(setting.phase, name, part, value)
+        if setting.flags:
+            return next((flag for flag, (stands_for, _) in setting.flags.items() if value == str(stands_for)), name)
+        return _with_value(_declared(name, setting)[0].partition("/")[0], value)
+    return _with_value(f"--{name.replace('_', '-')}", value) if part is None else match.group()
+
+
+def _with_value(option: str, value: str | None) -> str:
+    return option if value in (None, "True") else f"{option} {value.lower()}"
+
+
+def _as_typed(options: Sequence[PhaseOption], phase: str, setting: str, value: str) -> str:
+    """The option that has set something of a phase of training."""
+    for word in (f"{phase}.{setting}={value}", f"{setting}={value}"):
+        if any(typed in (word, f"--train={word}") for typed in sys.argv):
+            return f"--train {word}"
+    return next((f"{option.name} {value}" for option in options if option.setting == setting), f"--train {word}")
+
+
+# -- what every verb does ----------------------------------------------------------------------------------------------
+
+
+def recorded(run: RunConfig, model: Path | None = None, kind: str = "slim") -> RunConfig:
+    """The config with what was typed, and a folder in the working folder where none was given: MODEL-slim."""
+    out = run.out if run.out is not None or model is None else Path(f"{model.stem}-{kind}")
+    return replace(run, out=out, command=command_line())
 
 
 def command_line() -> str:
     """What was typed, for a report."""
     return shlex.join(["slimnet", *sys.argv[1:]])
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that writes and prints, of those that a launcher has started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -207,6 +256,12 @@ def watched() -> Iterator[Clock]:
                 progress.update(bar, total=1.0, completed=fraction)
 
         yield Clock(show)
+
+
+def print_json(content: Any) -> None:
+    import json
+
+    print(json.dumps(content, indent=2))
 
 
 def show_report(report: Report, json: bool, out: Path | None) -> None:

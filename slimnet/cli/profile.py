@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slimnet.cli import options as o
+from slimnet.pipeline.config import ModelConfig, RunConfig, TraceConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,40 +16,24 @@ if TYPE_CHECKING:
 _FEW = 5
 
 
+@o.configured
 def profile(
-    model: o.Model,
+    model: ModelConfig,
+    cut: TraceConfig,
+    run: Annotated[RunConfig, o.only("threads", "provider")],
     all_: Annotated[bool, typer.Option("--all", help="List every layer, every group and every width.")] = False,
-    arch: o.Arch = None,
-    input_: o.Input = None,
-    unsafe_pickle: o.UnsafePickle = False,
-    allow_inexact: o.AllowInexact = False,
-    heads: o.Heads = False,
-    head_dims: o.HeadDims = False,
-    threads: o.Threads = None,
-    batch: o.Batch = None,
-    provider: o.Provider = "cpu",
     json: o.Json = False,
 ) -> None:
     """Show where the time goes, layer by layer, and what the widths of each group would cost.
 
     Times come from onnxruntime's profiler, after its fusions; widths from a model fitted to slimmer variants.
     """
-    prefer = o.preference(heads, head_dims)
     with o.watched() as clock:
-        net = o.load_net(model, arch, input_, unsafe_pickle, clock, batch)
-        from slimnet.graph.trace import trace as run
-        from slimnet.pipeline.search import Aim, Stopwatch, survey
-        from slimnet.runtime.registry import backend
+        from slimnet.pipeline.profile import profile_file
 
-        runtime = backend(provider, threads)
-        aim = Aim(lambda traced: Stopwatch(traced, runtime))
-        with clock("trace"):
-            traced = run(net, allow_inexact, prefer)
-        found = survey(traced, aim, clock)
+        found = profile_file(model, cut, run, clock)
     if json:
-        import json as encoder
-
-        print(encoder.dumps(found, indent=2))
+        o.print_json(found)
         return
     from rich.console import Console
 

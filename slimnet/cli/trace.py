@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slimnet.cli import options as o
+from slimnet.pipeline.config import ModelConfig, TraceConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,29 +16,20 @@ if TYPE_CHECKING:
     from slimnet.graph.units import Trace
 
 
+@o.configured
 def trace(
-    model: o.Model,
+    model: Annotated[ModelConfig, o.without("batch")],
+    cut: TraceConfig,
     all_: Annotated[bool, typer.Option("--all", help="List every group and every pinned axis.")] = False,
-    arch: o.Arch = None,
-    input_: o.Input = None,
-    unsafe_pickle: o.UnsafePickle = False,
-    allow_inexact: o.AllowInexact = False,
-    heads: o.Heads = False,
-    head_dims: o.HeadDims = False,
     json: o.Json = False,
 ) -> None:
     """Show which channels belong together, what is pinned, and why."""
-    prefer = o.preference(heads, head_dims)
     with o.watched() as clock:
-        net = o.load_net(model, arch, input_, unsafe_pickle, clock)
-        from slimnet.graph.trace import trace as run
+        from slimnet.pipeline.trace import trace_file, traced_json
 
-        with clock("trace"):
-            traced = run(net, allow_inexact, prefer)
+        traced = trace_file(model, cut, clock)
     if json:
-        import json as encoder
-
-        print(encoder.dumps(_content(traced, clock.seconds), indent=2))
+        o.print_json(traced_json(traced, clock))
         return
     from rich.console import Console
 
@@ -48,36 +40,10 @@ def trace(
     console.print(_pins(traced, limit))
     console.print()
     console.print(
-        f"{net.name}: {traced.n_units:,} removable units in {len(traced.groups)} groups; "
+        f"{traced.net.name}: {traced.n_units:,} removable units in {len(traced.groups)} groups; "
         f"{traced.parameters():,} parameters, {sum(traced.macs().values()):,} MACs",
         markup=False,
     )
-
-
-def _content(traced: Trace, seconds: dict[str, float]) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    groups = [
-        {"name": g.name, "units": len(g), "kind": g.kind, "members": [
-            {"tensor": m.tensor, "axis": m.axis, "role": _roles(m.role), "use": str(m.use),
-             "per_unit": m.index.shape[1]}
-            for m in g.members]}
-        for g in traced.groups
-    ]  # fmt: skip
-    return {
-        "model": traced.net.name,
-        "model_hash": traced.model_hash,
-        "params": traced.parameters(),
-        "macs": sum(traced.macs().values()),
-        "groups": groups,
-        "pinned": [asdict(pin) for pin in traced.pins],
-        "timing_s": {step: round(s, 4) for step, s in seconds.items()},
-    }
-
-
-def _roles(role: Any) -> str:
-    names = {1: "out", 2: "in", 4: "along", 8: "untouched"}
-    return "+".join(name for bit, name in names.items() if int(role) & bit)
 
 
 def _groups(traced: Trace, limit: int | None) -> Table:

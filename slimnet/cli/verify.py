@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from slimnet.cli import options as o
+from slimnet.pipeline.config import ModelConfig, RunConfig
 
 
+@o.configured
 def verify(
     dense: Annotated[Path, typer.Argument(help="The dense network, in any form that prune takes.")],
     slim: Annotated[Path, typer.Argument(help="slim.onnx.")],
     plan: Annotated[Path, typer.Option(help="plan.json that led from one to the other.")],
-    arch: o.Arch = None,
-    input_: o.Input = None,
-    unsafe_pickle: o.UnsafePickle = False,
+    model: Annotated[ModelConfig, o.without("model", "batch")],
+    run: Annotated[RunConfig, o.without("out", "bench_seconds")],
     runs: Annotated[int, typer.Option(min=1, help="Number of random inputs.")] = 3,
-    data: o.DataSpec = None,
-    threads: o.Threads = None,
-    prove: o.Prove = True,
     json: o.Json = False,
 ) -> None:
     """Check that the slim network computes what the masked dense one computes; exit code 3 if it does not."""
     with o.watched() as clock:
-        net = o.load_net(dense, arch, input_, unsafe_pickle, clock)
-        from slimnet.pipeline.apply import verify_files
-        from slimnet.runtime.onnxruntime import OnnxRuntime
+        from slimnet.pipeline.verify import verify_files
 
-        found = verify_files(net, slim, plan, o.data_for(net, data), runs, OnnxRuntime(threads=threads), prove, clock)
+        found = verify_files(replace(model, model=dense), slim, plan, run, runs, clock)
     if json:
-        import json as encoder
-
-        print(encoder.dumps(found.to_json(), indent=2))
+        o.print_json(found.to_json())
         return
     total = len(found.proven) + len(found.unproven)
     state = "equal, but not proven" if found.unproven else "exact"

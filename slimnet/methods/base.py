@@ -97,6 +97,19 @@ def by_mean(groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]]) 
     return [values / (values.mean() or 1.0) for values in scores]
 
 
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What a training method asks which units go: one bool [units] per group for its scores.
+
+    A plain function of the scores serves a method too; a budget is also told how scores of different groups compare.
+    """
+
+    take: Callable[[Scores, Normalise], list[npt.NDArray[np.bool_]]]
+
+    def __call__(self, scores: Scores, normalise: Normalise = by_mean) -> list[npt.NDArray[np.bool_]]:
+        return self.take(scores, normalise)
+
+
 def unranked(groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]]) -> list[str]:
     """Names of the groups that the method could not rank; they stay dense."""
     return [group.name for group, values in zip(groups, scores, strict=True) if np.isnan(values).any()]

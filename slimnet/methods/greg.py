@@ -168,7 +168,7 @@ class GReg(TrainingMethod):
             self._end = self._step
 
     def _pick(self) -> None:
-        self._going = self.pick(self._cells.mean_magnitudes())
+        self._going = self.chosen(self._cells.mean_magnitudes())
         if self.granularity == "weight":
             self._weights = self._smallest_weights(self._going)
 
@@ -232,14 +232,14 @@ class GReg(TrainingMethod):
         if self.granularity == "weight":
             return None
         if self._picking or not self._going:
-            return self.pick(self._cells.mean_magnitudes())
+            return self.chosen(self._cells.mean_magnitudes())
         return self._going
 
     def masks(self) -> Masks | None:
         if self.granularity != "weight":
             return None
         if self._picking or not self._going:
-            return self._smallest_weights(self.pick(self._cells.mean_magnitudes()))
+            return self._smallest_weights(self.chosen(self._cells.mean_magnitudes()))
         return dict(self._weights)
 
     def status(self) -> dict[str, float]:

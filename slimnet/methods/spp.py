@@ -88,7 +88,7 @@ class RankedPruning(TrainingMethod):
     def __post_init__(self) -> None:
         self._check()
         filters = by_unit(self.groups, self.params, Role.OUT)
-        going = self.pick(filters.mean_magnitudes())
+        going = self.chosen(filters.mean_magnitudes())
         if self.unit == "filter":
             self._cells, targets = filters, [int(gone.sum()) for gone in going]
         else:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from slimnet.methods.base import CONTEXT, Method, Params, Scores
+from slimnet.methods.base import CONTEXT, Budget, Method, Params, Scores
 from slimnet.methods.criteria import L1
 
 if TYPE_CHECKING:
@@ -101,7 +101,11 @@ class TrainingMethod(Method, ABC):
         """
         if params is None:
             params = {name: p.detach().float().cpu().numpy() for name, p in self.params.items()}
-        return self.pick(self.score(params, self.groups))
+        return self.chosen(self.score(params, self.groups))
+
+    def chosen(self, scores: Scores) -> list[npt.NDArray[np.bool_]]:
+        """What the budget removes for these scores, which it compares between groups as the method says."""
+        return self.pick(scores, self.normalise) if isinstance(self.pick, Budget) else self.pick(scores)
 
     def masks(self) -> Masks | None:
         """The single weights that stay, for methods that do not remove whole units; None for those that do."""

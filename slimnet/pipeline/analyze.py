@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +14,20 @@ from slimnet.analysis.criteria import Study, study
 from slimnet.analysis.cwda import Distribution, distribution, unavailable
 from slimnet.analysis.layers import layers
 from slimnet.common.clock import Clock
+from slimnet.common.errors import BadInput
+from slimnet.common.files import check_writable, replacing
 from slimnet.common.plain import plain
 from slimnet.common.version import __version__
 from slimnet.data.load import Data
+from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
+from slimnet.pipeline.config import ModelConfig, RunConfig, TraceConfig
+from slimnet.pipeline.load import load_network, with_data
+from slimnet.report.analysis import write_analysis
 from slimnet.runtime.backend import Backend
 from slimnet.runtime.onnxruntime import DEFAULT
+
+ANALYSIS, PAGE = "analysis.json", "analysis.html"
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,41 @@ class Analysis:
         return content | {"versions": {"slimnet": __version__, "python": platform.python_version()}}
 
 
+def analyze_file(
+    model: ModelConfig, cut: TraceConfig, run: RunConfig, ratio: float, clock: Clock
+) -> tuple[Analysis, str]:
+    """Analyse a file and write analysis.json and analysis.html to the folder `run.out`.
+
+    Returns:
+        The analysis, and the text of analysis.json.
+
+    Raises:
+        BadInput: a ratio that is none, data that do not fit, or nothing that can be removed.
+    """
+    if not 0 < ratio < 1:
+        raise BadInput(f"`ratio` {ratio:g} is not between 0 and 1; 0.5 compares the lower halves")
+    out = run.out
+    assert out is not None
+    check_writable(out)
+    backend = run.backend
+    net = load_network(model, clock)
+    data = with_data(run, net).dataset
+    if data is not None:
+        data.test.check(net)
+    with clock("trace"):
+        traced = trace(net, cut.allow_inexact, cut.prefer)
+    found = analyze(traced, data, ratio, clock, run.command, backend)
+    content = found.to_json()
+    text = json.dumps(content, indent=1) + "\n"
+    with clock("report"):
+        write_analysis(content, out / PAGE)
+    with replacing(out / ANALYSIS) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return found, text
+
+
 def analyze(
-    trace: Trace,
+    traced: Trace,
     data: Data | None = None,
     ratio: float = 0.5,
     clock: Clock | None = None,
@@ -53,7 +95,7 @@ def analyze(
     """Analyse a network.
 
     Args:
-        trace: of the network.
+        traced: the network.
         data: what the criteria that look at data see; they are skipped without it.
         ratio: fraction of lowest units whose sets are compared.
         clock: times the steps.
@@ -64,18 +106,18 @@ def analyze(
         BadInput: nothing can be removed, or the weights are not finite.
     """
     clock = clock or Clock()
-    found = study(trace, data, ratio, clock, backend)
+    found = study(traced, data, ratio, clock, backend)
     with clock("distribution"):
-        every = list(layers(trace))
+        every = list(layers(traced))
         tests = distribution(every)
         left_out = [Notice("missing", why, (), ())] if (why := unavailable()) else []
     with clock("compressibility"):
         norms = [group.scores["l2"] for group in found.groups]
         measured = compressibility(every, [group.name for group in found.groups], norms)
     return Analysis(
-        trace.net.name,
-        trace.parameters(),
-        sum(trace.macs().values()),
+        traced.net.name,
+        traced.parameters(),
+        sum(traced.macs().values()),
         None if data is None else data.name,
         found,
         tests,

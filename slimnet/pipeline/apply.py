@@ -1,68 +1,52 @@
-"""Remove what a plan or masks say, and check a slim file against its plan."""
+"""Remove what a plan or masks say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from slimnet.common.clock import Clock
-from slimnet.common.inputs import specs
-from slimnet.data.load import Data
-from slimnet.graph.axes import Bools
+from slimnet.common.errors import BadInput
 from slimnet.graph.net import Net
 from slimnet.graph.plan import Plan
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
-from slimnet.io.onnx_file import load_onnx
-from slimnet.pipeline.export import Decision, Delivery, check_delivery, deliver, explained
+from slimnet.pipeline.config import ModelConfig, RunConfig
+from slimnet.pipeline.decision import PruningDecision
+from slimnet.pipeline.export import carry_out, prepared
+from slimnet.pipeline.load import load_network, with_data
 from slimnet.pipeline.masks import masked_units, read_masks
 from slimnet.report.summary import Report
-from slimnet.runtime.accuracy import real_inputs
-from slimnet.runtime.backend import Backend
-from slimnet.runtime.onnxruntime import DEFAULT
-from slimnet.verification.verify import Verification, verify
 
 
-def slim_planned(net: Net, path: Path, delivery: Delivery | None = None, clock: Clock | None = None) -> Report:
-    """Remove what a plan.json says."""
-    delivery, clock = delivery or Delivery(), clock or Clock()
-    check_delivery(net, delivery)
-    traced, removed, plan = _traced_for(net, path, clock)
-    return deliver(Decision(traced, removed, plan.how), delivery, clock)
+def slim_file(model: ModelConfig, plan: Path | None, mask: Path | None, run: RunConfig, clock: Clock) -> Report:
+    """Remove from a file what a plan.json or the masks in an .npz file say (see `masks.read_masks`).
+
+    Raises:
+        BadInput: neither or both are given, or they do not fit the network.
+        VerifyFailed: slim and mask differ; nothing is written.
+    """
+    if (plan is None) == (mask is None):
+        raise BadInput("slim needs one of `plan=plan.json` and `mask=masks.npz`")
+    net = load_network(model, clock)
+    run = prepared(net, with_data(run, net))
+    decision = _planned(net, plan, clock) if plan is not None else _masked(net, Path(str(mask)), clock)
+    return carry_out(decision, run, clock)
 
 
-def slim_masked(net: Net, path: Path, delivery: Delivery | None = None, clock: Clock | None = None) -> Report:
-    """Remove what the masks in an .npz file say (see `masks.read_masks`)."""
-    delivery, clock = delivery or Delivery(), clock or Clock()
-    check_delivery(net, delivery)
+def _planned(net: Net, path: Path, clock: Clock) -> PruningDecision:
+    traced, plan = traced_for(net, path, clock)
+    return PruningDecision.planned(traced, plan)
+
+
+def _masked(net: Net, path: Path, clock: Clock) -> PruningDecision:
     masks = read_masks(path, net)
     with clock("trace"):
         traced, removed = masked_units(net, masks)
-    return deliver(Decision(traced, removed, {"method": "mask"}, original=net.model), delivery, clock)
+    return PruningDecision.masked(traced, removed, net)
 
 
-def verify_files(
-    net: Net,
-    slim: Path,
-    plan: Path,
-    data: Data | None = None,
-    runs: int = 3,
-    backend: Backend = DEFAULT,
-    prove: bool = True,
-    clock: Clock | None = None,
-) -> Verification:
-    """Check a slim.onnx against the dense network and the plan that led to it."""
-    clock = clock or Clock()
-    traced, removed, _ = _traced_for(net, plan, clock)
-    candidate = load_onnx(slim, specs(net.inputs)).model
-    if data is not None:
-        data.test.check(net)
-    with clock("verify") as progress, explained(f"is {slim} what {plan} makes of {net.source or net.name}?"):
-        return verify(traced, removed, candidate, real_inputs(net, data), runs, backend, prove, progress=progress)
-
-
-def _traced_for(net: Net, path: Path, clock: Clock) -> tuple[Trace, Bools, Plan]:
+def traced_for(net: Net, path: Path, clock: Clock) -> tuple[Trace, Plan]:
     """Trace a network the way it was traced for a plan."""
     plan = Plan.load(path)
     with clock("trace"):
-        traced = trace(net, bool(plan.how.get("allow_inexact")), plan.how.get("prefer"))
-    return traced, traced.removed(plan), plan
+        return trace(net, bool(plan.how.get("allow_inexact")), plan.how.get("prefer")), plan

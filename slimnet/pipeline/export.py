@@ -1,14 +1,14 @@
-"""From a decision to files: take the units out, prove it, fine-tune, time it, and write everything or nothing."""
+"""From a decision to files: slim, verify, fine-tune, verify, export, bench, and write everything or nothing."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,7 +16,6 @@ import onnx_ir as ir
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput, VerifyFailed
 from slimnet.common.files import check_writable, essence
-from slimnet.data.load import Data
 from slimnet.graph import surgery
 from slimnet.graph.axes import Bools
 from slimnet.graph.gather import gather
@@ -27,7 +26,9 @@ from slimnet.graph.plan import Plan
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.io.onnx_file import save_onnx
-from slimnet.methods.base import Scores
+from slimnet.pipeline.config import RunConfig
+from slimnet.pipeline.decision import PruningDecision
+from slimnet.pipeline.load import loaded
 from slimnet.planning.target import MEASURED, Target
 from slimnet.report.html import write_report
 from slimnet.report.page import check_pages
@@ -35,10 +36,13 @@ from slimnet.report.summary import Measured, Report, summarise
 from slimnet.runtime.accuracy import accuracy_of, real_inputs
 from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import index_bounds, random_inputs
-from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.timing.result import AFTER, BenchResult
 from slimnet.timing.run import bench
 from slimnet.verification.verify import Verification, verify
+
+if TYPE_CHECKING:
+    from slimnet.pipeline.finetune import FineTuned
+    from slimnet.pipeline.training import Training
 
 SLIM, PLAN, REPORT, TENSORS = "slim.onnx", "plan.json", "report.json", "slim.safetensors"
 PAGE = "report.html"
@@ -48,137 +52,86 @@ CHECKPOINTS = "checkpoints"
 _DOUBTFUL = 0.1
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """What to do with a decision: where to write, what to measure.
+def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training: Training | None = None) -> Report:
+    """Slim a network, prove the result, fine-tune it if asked to and prove that, export, time and write it.
 
-    `bench_seconds` of 0 skips timing, `data` measures accuracy on its test split, `prove` shows that verification
-    could have failed, `command` is the command line to report, if one asked for it,
-    `backend` runs every network: to verify it, to measure its accuracy and to time it.
-    """
-
-    out: Path | None = None
-    backend: Backend = DEFAULT
-    bench_seconds: float = 3.0
-    prove: bool = True
-    data: Data | None = None
-    command: str | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What goes, and what the result is held against.
-
-    Attributes:
-        traced: the network as it is now, after any training.
-        removed: the units that go.
-        how: method and settings, for plan and report.
-        notes: what else the user should know.
-        original: also measure the distance to this network; with `unchanged` the result must equal it.
-        gather: also skip the input positions that all readers multiply by zero.
-        dense: the network as it was given, if training has changed it since; "before" is measured on it.
-        training: what the phases of training recorded, for the report.
-        scores: what the units of each group were ranked by, for the report.
-        target: what was asked for and how it was met, for the report (see `aiming.Hit`).
-    """
-
-    traced: Trace
-    removed: Bools
-    how: Mapping[str, Any]
-    notes: Sequence[str] = ()
-    original: ir.Model | None = None
-    unchanged: bool = False
-    gather: bool = False
-    dense: ir.Model | None = None
-    training: Mapping[str, Any] = field(default_factory=dict)
-    scores: Scores | None = None
-    target: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """A fine-tuned slim network.
-
-    Attributes:
-        model: the slim graph with new weights, not yet optimised.
-        tensors: its parameters by name; None where the PyTorch class cannot carry the widths.
-        checked: what comparing the graph with its masked counterpart gave, where that was trained.
-        training: what fine-tuning recorded.
-    """
-
-    model: ir.Model
-    tensors: Mapping[str, np.ndarray] | None
-    checked: Verification | None
-    training: Mapping[str, Any]
-
-
-#: Fine-tunes the slim graph that a plan leads to.
-Tuner: TypeAlias = Callable[[Plan, ir.Model], Tuned]
-
-
-def deliver(decision: Decision, delivery: Delivery, clock: Clock, tune: Tuner | None = None) -> Report:
-    """Take units out of a network, prove the result, fine-tune it if asked to, time it, and write it.
+    Args:
+        decision: what is removed.
+        run: where the results go and what is measured, with its data loaded.
+        clock: times the steps.
+        training: fine-tunes the slim network for the epochs of its `finetune`; None leaves its weights.
 
     Raises:
         VerifyFailed: slim and mask differ; nothing is written.
+        TrainingFailed: the loss is no longer a number; nothing is written.
     """
     traced, net = decision.traced, decision.traced.net
     removed = traced.never_empty(decision.removed)
-    plan = traced.plan(removed, decision.how)
-    with clock("slim"):
-        thin = surgery.slim(traced, removed)
-        thin, skipped = gather(thin) if decision.gather else (thin, {})
-    with clock("export"):
-        before, after = optimise(decision.dense or net.model), optimise(thin)
-    measured, training, tensors = _figures(decision, delivery, skipped), dict(decision.training), None
-    with _all_or_nothing(delivery.out) as folder:
-        save_onnx(after, folder / SLIM)
-        checked = _verified(decision, removed, folder / SLIM, delivery, clock)
-        _accuracy(measured, "before", before, net, delivery, clock)
-        if tune is not None:
-            _accuracy(measured, "pruned", after, net, delivery, clock)
-            tuned = tune(plan, thin)
-            after, tensors = optimise(tuned.model), tuned.tensors
-            checked, training = tuned.checked or checked, {**training, **tuned.training}
+    plan = traced.plan(removed, decision.provenance)
+    measured = Measured(scores=decision.scores, command=run.command, target=decision.target)
+    finetuned: FineTuned | None = None
+    with _all_or_nothing(run.out) as folder:
+        with clock("slim"):
+            slim = surgery.slim(traced, removed)
+            slim, measured.gathered = gather(slim) if decision.gather else (slim, {})
+        with clock("export"):
+            before, after = optimise(decision.dense or net.model), optimise(slim)
             save_onnx(after, folder / SLIM)
-        _accuracy(measured, "after", after, net, delivery, clock)
+        checked = _verified(decision, traced, removed, folder / SLIM, run, clock)
+        _accuracy(measured, "before", before, net, run, clock)
+        if training is not None and training.finetune.epochs:
+            _accuracy(measured, "pruned", after, net, run, clock)
+            finetuned = _finetuned(traced, removed, plan, slim, training, clock)
+            after = optimise(finetuned.model)
+            save_onnx(after, folder / SLIM)
+            if finetuned.masked is not None:
+                checked = _verified(decision, finetuned.masked, removed, folder / SLIM, run, clock)
+        _accuracy(measured, "after", after, net, run, clock)
         plan.save(folder / PLAN)
-        torch_side = _save_torch(net, plan, after, folder / TENSORS, tensors, delivery.backend) if net.torch else None
-        _count(measured, traced, removed, after if skipped else None)
-        if decision.unchanged:
-            measured.sparsity = _sparsity(net.model, thin)
-        measured.timed = _timed(traced, removed, before, after, delivery, clock)
+        torch_side = _save_torch(net, plan, after, folder / TENSORS, finetuned, run.backend)
+        _count(measured, traced, removed, after if measured.gathered else None)
+        measured.sparsity = _sparsity(net.model, slim) if decision.unchanged else None
+        measured.timed = _timed(traced, removed, before, after, run, clock)
         notes = [*decision.notes, *_doubts(decision.target, measured.timed)]
-        report = summarise(traced, removed, plan, checked, measured, clock.seconds, torch_side, notes, training)
+        recorded = {**decision.training, **(finetuned.training if finetuned is not None else {})}
+        report = summarise(traced, removed, plan, checked, measured, clock.seconds, torch_side, notes, recorded)
         report.save(folder / REPORT)
-        if delivery.out is not None:
+        if run.out is not None:
             write_report(report.content, folder / PAGE)
     return report
 
 
-def _figures(decision: Decision, delivery: Delivery, gathered: dict[str, tuple[int, int]]) -> Measured:
-    return Measured(gathered=gathered, scores=decision.scores, command=delivery.command, target=decision.target)
-
-
-def _verified(decision: Decision, removed: Bools, file: Path, delivery: Delivery, clock: Clock) -> Verification:
+def _verified(
+    decision: PruningDecision, traced: Trace, removed: Bools, file: Path, run: RunConfig, clock: Clock
+) -> Verification:
+    """What comparing the file with the masked network gives."""
     with clock("verify") as progress, explained("nothing was written. Please report the model"):
         return verify(
-            decision.traced,
+            traced,
             removed,
             file,
-            real_inputs(decision.traced.net, delivery.data),
-            backend=delivery.backend,
-            prove=delivery.prove,
+            real_inputs(traced.net, run.dataset),
+            backend=run.backend,
+            prove=run.prove,
             original=decision.original,
             unchanged=decision.unchanged,
             progress=progress,
         )
 
 
+def _finetuned(
+    traced: Trace, removed: Bools, plan: Plan, slim: ir.Model, training: Training, clock: Clock
+) -> FineTuned:
+    """What `finetune.finetune` makes, which loads torch."""
+    from slimnet.pipeline.finetune import finetune
+
+    return finetune(traced, removed, plan, slim, training, clock)
+
+
 def _timed(
-    traced: Trace, removed: Bools, before: ir.Model, after: ir.Model, delivery: Delivery, clock: Clock
+    traced: Trace, removed: Bools, before: ir.Model, after: ir.Model, run: RunConfig, clock: Clock
 ) -> BenchResult | None:
-    if delivery.bench_seconds <= 0:
+    if run.bench_seconds <= 0:
         return None
     macs = macs_by_layer(traced), macs_by_layer(traced, removed)
     bounds = index_bounds(traced)
@@ -187,8 +140,8 @@ def _timed(
             before,
             after,
             traced.net.inputs,
-            delivery.backend,
-            seconds=delivery.bench_seconds,
+            run.backend,
+            seconds=run.bench_seconds,
             layers=True,
             macs=macs,
             bounds=bounds,
@@ -211,10 +164,10 @@ def _doubts(target: Mapping[str, Any] | None, timed: BenchResult | None) -> list
     ]
 
 
-def _accuracy(measured: Measured, when: str, model: ir.Model, net: Net, delivery: Delivery, clock: Clock) -> None:
-    if delivery.data is not None:
+def _accuracy(measured: Measured, when: str, model: ir.Model, net: Net, run: RunConfig, clock: Clock) -> None:
+    if run.dataset is not None:
         with clock("accuracy"):
-            measured.accuracy[when] = accuracy_of(model, net, delivery.data.test, delivery.backend)
+            measured.accuracy[when] = accuracy_of(model, net, run.dataset.test, run.backend)
 
 
 def _count(measured: Measured, traced: Trace, removed: Bools, gathered: ir.Model | None) -> None:
@@ -239,16 +192,24 @@ def _sparsity(before: ir.Model, after: ir.Model) -> dict[str, int]:
     return {"total": sum(w.size for w in weights(before)), "stored": sum(w.size for w in stored), "nonzero": nonzero}
 
 
-def check_delivery(net: Net, delivery: Delivery) -> None:
-    """Find out before any work what would fail after it."""
-    if delivery.out is not None:
-        check_writable(delivery.out)
+def prepared(net: Net, run: RunConfig) -> RunConfig:
+    """A run with its data loaded.
+
+    Raises:
+        BadInput: what would otherwise fail after all the work: a folder that cannot be written to, data that do not
+            fit the network, a provider that is not installed.
+    """
+    assert run.backend is not None
+    if run.out is not None:
+        check_writable(run.out)
         check_pages()
-        for file in (delivery.out / SLIM, delivery.out / TENSORS):
+        for file in (run.out / SLIM, run.out / TENSORS):
             if net.source is not None and file.exists() and file.samefile(net.source):
                 raise BadInput(f"{file}: is the model itself and would be replaced; choose another output folder")
-    if delivery.data is not None:
-        delivery.data.test.check(net)
+    run = replace(run, data=loaded(run.data))
+    if run.dataset is not None:
+        run.dataset.test.check(net)
+    return run
 
 
 @contextmanager
@@ -261,13 +222,19 @@ def explained(advice: str) -> Iterator[None]:
 
 
 def _save_torch(
-    net: Net, plan: Plan, slim: ir.Model, path: Path, tensors: Mapping[str, np.ndarray] | None, backend: Backend
-) -> dict[str, Any]:
-    """Write the slim module if the original class can carry the widths; else say which module cannot."""
+    net: Net, plan: Plan, slim: ir.Model, path: Path, finetuned: FineTuned | None, backend: Backend
+) -> dict[str, Any] | None:
+    """Write the slim module if the original class can carry the widths; else say which module cannot.
+
+    Returns:
+        {"survives", "why"}; None for a network that does not come from PyTorch.
+    """
+    if net.torch is None:
+        return None
     from slimnet.io.torch_follow import CannotSlim
     from slimnet.io.torch_slim import load_tensors, save_slim, slim_module, slim_module_survives
 
-    assert net.torch is not None
+    tensors = finetuned.tensors if finetuned is not None else None
     try:
         module, _ = slim_module(net.torch, plan)
         if tensors is not None:

@@ -6,7 +6,6 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,51 +28,31 @@ from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_follow import CannotSlim
 from slimnet.io.torch_slim import slim_module, slim_module_survives
 from slimnet.methods import create
-from slimnet.methods.base import Scores, scored
-from slimnet.methods.training import Masks, Pick, TrainingMethod
-from slimnet.pipeline.export import Tuned, Tuner
-from slimnet.runtime.backend import Backend
+from slimnet.methods.base import Budget, Scores, scored
+from slimnet.methods.training import Masks, TrainingMethod
+from slimnet.pipeline.training import Training
 from slimnet.runtime.feeds import random_inputs
-from slimnet.training import checkpoint
 from slimnet.training.accelerator import accelerator_for, check_accelerate
 from slimnet.training.graph import arrays_of, refreshed, with_weights
 from slimnet.training.loop import Run
 from slimnet.training.phase import Phase
-from slimnet.verification.verify import verify
-
-#: What the phases are if nothing else is said.
-SPARSIFY, FINETUNE = Phase(schedule="constant"), Phase(best=True)
 
 
 @dataclass(frozen=True)
-class Training:
-    """How to train before and after units are removed.
+class FineTuned:
+    """A fine-tuned slim network.
 
     Attributes:
-        data: with a training split.
-        sparsify: the phase in which a training method acts.
-        finetune: the phase after the removal; 0 epochs skip it.
-        device: "auto" or "cpu".
-        folder: where checkpoints are kept, if anywhere.
-        resume: continue from the checkpoints in that folder.
+        model: the slim graph with new weights, not yet optimised.
+        tensors: its parameters by name; None where the PyTorch class cannot carry the widths.
+        masked: trace of the masked dense network, where that was fine-tuned instead; the slim one must equal it.
+        training: what fine-tuning recorded.
     """
 
-    data: Data
-    sparsify: Phase = SPARSIFY
-    finetune: Phase = FINETUNE
-    device: str = "auto"
-    folder: Path | None = None
-    resume: bool = False
-
-    def file(self, name: str) -> Path | None:
-        """The checkpoint of a phase."""
-        return None if self.folder is None else self.folder / f"{name}.pt"
-
-    def forget(self) -> None:
-        """Delete the checkpoints: what they were for is done."""
-        for file in (self.file("sparsify"), self.file("finetune")):
-            if file is not None:
-                checkpoint.forget(file)
+    model: ir.Model
+    tensors: Mapping[str, np.ndarray] | None
+    masked: Trace | None
+    training: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,7 +71,7 @@ class Sparse:
 
 
 def sparsify(
-    traced: Trace, method: str, options: Mapping[str, Any], pick: Pick, training: Training, clock: Clock
+    traced: Trace, method: str, options: Mapping[str, Any], budget: Budget, training: Training, clock: Clock
 ) -> Sparse:
     """Train the dense network under a method and let it decide.
 
@@ -101,13 +80,13 @@ def sparsify(
         TrainingFailed: the loss is no longer a number.
     """
     net, phase = traced.net, training.sparsify
-    module = trainable(net, training, f"--method {method}")
+    module = trainable(net, training.data, f"`method` {method}")
     accelerator = accelerator_for(phase, training.device)
     module.to(accelerator.device)
     settings = {"network": traced.model_hash, "data": training.data.name, "method": method, **dict(options)}
     run = Run(accelerator, module, training.data, phase, file=training.file("sparsify"), settings=settings)
     params = dict(module.named_parameters(remove_duplicate=False))
-    bound = create(method, traced.groups, params, pick, run.steps, **options)
+    bound = create(method, traced.groups, params, budget, run.steps, **options)
     assert isinstance(bound, TrainingMethod)
     run.method = bound
     with clock("sparsify") as progress:
@@ -140,61 +119,47 @@ def finetune_masked(
     return refreshed(net, module), {"finetune": record | {"module": "masked"}}
 
 
-def tuner(
-    traced: Trace, removed: Bools, teacher: nn.Module, training: Training, backend: Backend, clock: Clock
-) -> Tuner:
-    """Fine-tunes the slim module, which is faster; the masked dense one where its class cannot have the widths."""
+def finetune(traced: Trace, removed: Bools, plan: Plan, slim: ir.Model, training: Training, clock: Clock) -> FineTuned:
+    """Fine-tune the slim module, which is faster; the masked dense one where its class cannot have the widths.
 
-    def tune(plan: Plan, thin: ir.Model) -> Tuned:
-        net = traced.net
-        assert net.torch is not None
-        try:
-            module, _ = slim_module(net.torch, plan)
-            survives, why = slim_module_survives(module, thin, random_inputs(net, net.inputs), backend)
-        except (CannotSlim, BadInput) as error:
-            survives, why = False, essence(error)
-        if survives:
-            return _tune_slim(net, module, thin, teacher, plan, training, backend, clock)
-        return _tune_masked(traced, removed, teacher, plan, why, training, backend, clock)
-
-    return tune
+    Raises:
+        BadInput: there is no module, no training split, or they do not fit.
+        TrainingFailed: the loss is no longer a number.
+    """
+    net = traced.net
+    teacher = trainable(net, training.data, "fine-tuning")
+    assert net.torch is not None
+    try:
+        module, _ = slim_module(net.torch, plan)
+        survives, why = slim_module_survives(module, slim, random_inputs(net, net.inputs), training.backend)
+    except (CannotSlim, BadInput) as error:
+        survives, why = False, essence(error)
+    if survives:
+        return _tune_slim(net, module, slim, teacher, plan, training, clock)
+    return _tune_masked(traced, removed, teacher, plan, why, training, clock)
 
 
 def _tune_slim(
-    net: Net,
-    module: nn.Module,
-    thin: ir.Model,
-    teacher: nn.Module,
-    plan: Plan,
-    training: Training,
-    backend: Backend,
-    clock: Clock,
-) -> Tuned:
+    net: Net, module: nn.Module, slim: ir.Model, teacher: nn.Module, plan: Plan, training: Training, clock: Clock
+) -> FineTuned:
     assert net.torch is not None
     module = module.train()
     settings = {"network": plan.model_hash, "plan": _digest(plan), "module": "slim"}
     record = _finetune(module, teacher, None, training, settings, clock)
     arrays, inputs = arrays_of(module), random_inputs(net, net.inputs)
-    model = with_weights(thin, arrays)
-    same, why = slim_module_survives(module, model, inputs, backend)
+    model = with_weights(slim, arrays)
+    same, why = slim_module_survives(module, model, inputs, training.backend)
     if not same:  # some weights are in the graph only as what they made
         model = export_torch(replace(net.torch, module=module.eval()), net.name).model
-        same, why = slim_module_survives(module, model, inputs, backend)
+        same, why = slim_module_survives(module, model, inputs, training.backend)
     if not same:
         raise VerifyFailed(f"{net.name}: the fine-tuned module is not what the graph computes: {why}")
-    return Tuned(model, arrays, None, {"finetune": record | {"module": "slim"}})
+    return FineTuned(model, arrays, None, {"finetune": record | {"module": "slim"}})
 
 
 def _tune_masked(
-    traced: Trace,
-    removed: Bools,
-    teacher: nn.Module,
-    plan: Plan,
-    why: str,
-    training: Training,
-    backend: Backend,
-    clock: Clock,
-) -> Tuned:
+    traced: Trace, removed: Bools, teacher: nn.Module, plan: Plan, why: str, training: Training, clock: Clock
+) -> FineTuned:
     net = traced.net
     assert net.torch is not None
     module = copy.deepcopy(net.torch.module)
@@ -202,9 +167,7 @@ def _tune_masked(
     settings = {"network": plan.model_hash, "plan": _digest(plan), "module": "masked"}
     record = _finetune(module, teacher, masks, training, settings, clock)
     now = trace(refreshed(net, module), traced.allow_inexact, traced.prefer)
-    model = surgery.slim(now, removed)
-    checked = verify(now, removed, model, backend=backend)
-    return Tuned(model, None, checked, {"finetune": record | {"module": "masked", "why": why}})
+    return FineTuned(surgery.slim(now, removed), None, now, {"finetune": record | {"module": "masked", "why": why}})
 
 
 def _finetune(
@@ -228,8 +191,18 @@ def _finetune(
     return _recorded(phase, history)
 
 
-def trainable(net: Net, training: Training, what: str) -> nn.Module:
-    """A copy of the module of a network, checked to be one that can be trained on the data.
+def trainable(net: Net, data: Data, what: str) -> nn.Module:
+    """A copy of the module of a network whose parameters can be trained on the data. Raises as `check_trainable`."""
+    check_trainable(net, data, what)
+    assert net.torch is not None
+    module: nn.Module = copy.deepcopy(net.torch.module)
+    for p in module.parameters():
+        p.requires_grad_(p.is_floating_point())
+    return module
+
+
+def check_trainable(net: Net, data: Data, what: str) -> None:
+    """Find out whether the module of a network can be trained on the data; `what` does it, for the error.
 
     Raises:
         BadInput: there is no module, no training split, they do not fit, or accelerate is missing.
@@ -237,16 +210,12 @@ def trainable(net: Net, training: Training, what: str) -> nn.Module:
     if net.torch is None:
         raise BadInput(
             f"{what}: trains, and {net.source or net.name} is a graph without its PyTorch class; "
-            "give a checkpoint with --arch"
+            "give a checkpoint with `arch`"
         )
-    if training.data.train is None:
-        raise BadInput(f"--data {training.data.name}: has no training split, which {what} needs")
+    if data.train is None:
+        raise BadInput(f"`data` {data.name}: has no training split, which {what} needs")
     check_accelerate()
-    module: nn.Module = copy.deepcopy(net.torch.module)
-    check_classes(module, training.data.train, training.data.name)
-    for p in module.parameters():
-        p.requires_grad_(p.is_floating_point())
-    return module
+    check_classes(net.torch.module, data.train, data.name)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from slimnet.analysis.compressibility import PAIRS, Rule, gini, pq_index, prunable
+from slimnet.analysis.compressibility import PAIRS, gini, pq_index, prunable
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
+from slimnet.common.files import check_writable
 from slimnet.data.load import Data
 from slimnet.graph.shrink import shrinkable
 from slimnet.io.load import load
-from slimnet.pipeline.export import CHECKPOINTS, Decision, Delivery, check_delivery, deliver
-from slimnet.pipeline.finetune import Training, trainable
+from slimnet.pipeline.config import REWOUND, IterativeConfig, RunConfig
+from slimnet.pipeline.decision import PruningDecision
+from slimnet.pipeline.export import CHECKPOINTS, carry_out, prepared
+from slimnet.pipeline.finetune import trainable
+from slimnet.pipeline.load import loaded
 from slimnet.report.summary import Report
 from slimnet.training import checkpoint
 from slimnet.training.accelerator import accelerator_for
@@ -34,49 +38,9 @@ from slimnet.training.loop import History, Run
 from slimnet.training.measure import accuracy
 from slimnet.training.phase import Phase
 
-METHODS = ("sap", "lottery", "one-shot")
-SCOPES = ("global", "layer", "neuron")
-#: As published, but for the epochs (200) and that the best epoch is one of the validation split, not the test split.
-TRAIN = Phase(epochs=10, lr=0.1, nesterov=True, batch_size=250, schedule="cosine", clip=1.0, best=True)
-
 Array = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 State = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Search:
-    """How the mask is found.
-
-    Attributes:
-        method: "sap" takes as many weights as the PQ index allows, "lottery" a fixed fraction; both the smallest of the
-            trained weights. "one-shot" takes the same fraction, the smallest of the trained dense network.
-        scope: weights are compared, and counted, in the whole network, a layer, or a neuron (row or filter).
-        iterations: how often weights are taken; the network is trained once more than that.
-        rule: of SAP.
-        fraction: that "lottery" and "one-shot" take of the weights that are left.
-    """
-
-    method: str = "sap"
-    scope: str = "global"
-    iterations: int = 30
-    rule: Rule = field(default_factory=lambda: Rule(0.5, 1.0))
-    fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        for option, value, known in (("method", self.method, METHODS), ("scope", self.scope, SCOPES)):
-            if value not in known:
-                raise BadInput(f"--{option} {value}: is not known; choose one of: {', '.join(known)}")
-        if not (self.iterations >= 0 and 0 < self.fraction < 1):
-            raise BadInput(
-                f"--iterations {self.iterations}, --fraction {self.fraction:g}: iterations cannot be negative, and the "
-                "fraction lies between 0 and 1"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """What plans and reports say about it."""
-        amount = self.rule.to_json() if self.method == "sap" else {"fraction": self.fraction}
-        return {"method": self.method, "scope": self.scope, "iterations": self.iterations, **amount}
 
 
 @dataclass(frozen=True)
@@ -133,20 +97,20 @@ class Mask:
         for w, kept in rows:
             yield (w, kept) if scope == "neuron" else (w.reshape(1, -1), kept.reshape(1, -1))
 
-    def without(self, weights: Mapping[str, Array], search: Search) -> Mask:
+    def without(self, weights: Mapping[str, Array], config: IterativeConfig) -> Mask:
         """The mask after one more iteration; `weights` are those to rank by."""
-        flat = np.concatenate([_without(w, kept, search).ravel() for w, kept in self.parts(weights, search.scope)])
+        flat = np.concatenate([_without(w, kept, config).ravel() for w, kept in self.parts(weights, config.scope)])
         ends = np.cumsum([kept.size for kept in self.kept.values()])[:-1]
         pieces = zip(self.kept.items(), np.split(flat, ends), strict=True)
         return Mask(self.shapes, {name: part.reshape(kept.shape) for (name, kept), part in pieces})
 
 
-def _without(w: Array, kept: Bools, search: Search) -> Bools:
+def _without(w: Array, kept: Bools, config: IterativeConfig) -> Bools:
     """Take the smallest weights of each row out of a mask; of equal ones the first."""
-    if search.method == "sap":
-        counts = prunable(w, search.rule, kept)
+    if config.method == "sap":
+        counts = prunable(w, config.rule, kept)
     else:
-        counts = np.floor(search.fraction * kept.sum(axis=1) + 1e-9).astype(np.int64)
+        counts = np.floor(config.fraction * kept.sum(axis=1) + 1e-9).astype(np.int64)
     order = np.argsort(np.where(kept, np.abs(w), np.inf), axis=1, kind="stable")
     gone = np.zeros_like(kept)
     np.put_along_axis(gone, order, np.arange(w.shape[1]) < counts[:, None], axis=1)
@@ -154,35 +118,37 @@ def _without(w: Array, kept: Bools, search: Search) -> Bools:
 
 
 def prune_single(
-    arch: str,
-    weights: Path | None,
-    data: Data,
-    how: Search,
-    phase: Phase,
-    delivery: Delivery,
-    device: str = "auto",
-    resume: bool = False,
-    clock: Clock | None = None,
+    arch: str, weights: Path | None, config: IterativeConfig, run: RunConfig, clock: Clock | None = None
 ) -> Report:
     """Search a mask, remove the channels that it empties, prove the result equal and write it.
 
     Args:
         arch: the network; `weights` is a checkpoint to rewind to, random weights if None.
-        data: to train with.
-        how, phase: of the search.
-        delivery: where the results go.
-        device, resume, clock: as for `search`.
+        config: how to search, and how to train meanwhile.
+        run: where the results go; `data` is what to train with.
+        clock: times the steps.
 
     Returns:
         The report; its `training` holds the iterations.
+
+    Raises:
+        BadInput: an architecture or data that do not fit, or the checkpoint of another search.
+        VerifyFailed: the outputs differ; nothing is written.
+        TrainingFailed: the loss is no longer a number.
     """
-    clock = clock or Clock()
+    clock, phase = clock or Clock(), config.phase
+    assert config.rule is not None
+    if run.out is not None:
+        check_writable(run.out)
+    with clock("data"):
+        data = loaded(run.data)
+    assert data is not None
     with clock("load"):
         net = load(weights, arch, (1, *data.test.shape))
-    check_delivery(net, delivery)
-    module = trainable(net, Training(data), "slimnet sap")
-    file = None if delivery.out is None else delivery.out / CHECKPOINTS / "search.pt"
-    found = search(module, data, how, phase, device, file, resume, clock)
+    run = prepared(net, replace(run, data=data))
+    module = trainable(net, data, "slimnet sap")
+    file = None if run.out is None else run.out / CHECKPOINTS / "search.pt"
+    found = search(module, data, config, phase, config.device, file, config.resume, clock)
     sparse = refreshed(net, module)
     dense = copy.deepcopy(module)
     dense.load_state_dict(found.dense)
@@ -190,11 +156,10 @@ def prune_single(
     notes = [f"{name}: {count} empty filters leave a constant (bias or batch norm) and stay" for name, count in
              zero.constant.items()]  # fmt: skip
     record = {"settings": phase.to_json(), "epochs": found.iterations[-1]["epochs"], "iterations": found.iterations}
-    decision = Decision(
-        zero.trace, zero.removed, how.to_json(), notes, original=sparse.model, unchanged=True, gather=True,
-        dense=refreshed(net, dense).model, training={"search": record}
-    )  # fmt: skip
-    report = deliver(decision, delivery, clock)
+    decision = PruningDecision.masked_weights(
+        zero, sparse, config.provenance(), notes, dense=refreshed(net, dense), training={"search": record}
+    )
+    report = carry_out(decision, run, clock)
     if file is not None:
         checkpoint.forget(file)
     return report
@@ -203,8 +168,8 @@ def prune_single(
 def search(
     module: nn.Module,
     data: Data,
-    how: Search,
-    phase: Phase = TRAIN,
+    config: IterativeConfig,
+    phase: Phase = REWOUND,
     device: str = "auto",
     file: Path | None = None,
     resume: bool = False,
@@ -217,7 +182,7 @@ def search(
     Args:
         module: with the weights to rewind to.
         data: the best epoch of an iteration is one of its validation split; its test split decides nothing.
-        how: method, scope and number of iterations.
+        config: method, scope and number of iterations.
         phase: of every iteration.
         device: "auto" or "cpu".
         file: checkpoint, written after every iteration.
@@ -229,19 +194,19 @@ def search(
         TrainingFailed: the loss is no longer a number.
     """
     clock, first = clock or Clock(), _state(module)
-    settings = {"search": how.to_json(), "phase": phase.to_json(), "data": data.name, "network": _shapes(module)}
+    settings = {"search": config.provenance(), "phase": phase.to_json(), "data": data.name, "network": _shapes(module)}
     done = _Progress(Mask.whole(module))
     if resume and file is not None and file.exists():
         done = _Progress.load(file, settings)
-    while len(done.records) <= how.iterations:
+    while len(done.records) <= config.iterations:
         if done.records:
-            ranked = done.dense if how.method == "one-shot" else done.last
-            done.mask = done.mask.without(_arrays(ranked), how)
+            ranked = done.dense if config.method == "one-shot" else done.last
+            done.mask = done.mask.without(_arrays(ranked), config)
         module.load_state_dict(first)
-        history = _train(module, data, phase, done.mask, device, clock, len(done.records) / (how.iterations + 1))
+        history = _train(module, data, phase, done.mask, device, clock, len(done.records) / (config.iterations + 1))
         done.last = _state(module)
         done.dense = done.dense or done.last
-        done.records.append(_record(module, data, how, done, history))
+        done.records.append(_record(module, data, config, done, history))
         if file is not None:
             done.save(file, settings)
     module.load_state_dict(done.last)
@@ -282,8 +247,10 @@ def _train(module: nn.Module, data: Data, phase: Phase, mask: Mask, device: str,
         return run.fit()
 
 
-def _record(module: nn.Module, data: Data, how: Search, done: _Progress, history: History) -> dict[str, Any]:
-    parts = list(done.mask.parts(_arrays(done.last), how.scope))
+def _record(
+    module: nn.Module, data: Data, config: IterativeConfig, done: _Progress, history: History
+) -> dict[str, Any]:
+    parts = list(done.mask.parts(_arrays(done.last), config.scope))
 
     def averaged(values: list[npt.NDArray[np.float64]]) -> float:
         return float(np.concatenate(values).mean())

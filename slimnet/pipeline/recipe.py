@@ -8,49 +8,54 @@ import json
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slimnet.analysis.compressibility import Rule
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.common.files import existing_file, replacing
-from slimnet.data.load import Data, load_data
+from slimnet.common.settings import settings_of
+from slimnet.data.load import Data
 from slimnet.io.load import load
-from slimnet.methods import is_training
-from slimnet.pipeline.export import CHECKPOINTS, Delivery
-from slimnet.pipeline.finetune import FINETUNE, SPARSIFY, Training
-from slimnet.pipeline.iterative import TRAIN, Search, prune_single
-from slimnet.pipeline.prune import Budget, prune
-from slimnet.pipeline.train import DENSE, train_dense
+from slimnet.pipeline.config import (
+    EPOCHS,
+    DenseConfig,
+    DeviceConfig,
+    IterativeConfig,
+    PruneConfig,
+    RunConfig,
+    TrainConfig,
+    rounding,
+)
+from slimnet.pipeline.export import CHECKPOINTS
+from slimnet.pipeline.iterative import prune_single
+from slimnet.pipeline.load import loaded
+from slimnet.pipeline.prune import prune
+from slimnet.pipeline.train import train_dense
 from slimnet.report.summary import Report
-from slimnet.training.phase import phase
 
-_RULE = ("p", "q", "eta", "gamma", "beta")
-_NUMBER = (int, float)
-#: What each table may hold, and of which type.
-_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
+#: Recipes follow papers, which round no widths; the command line rounds to what the runtime likes. They also fine-tune
+#: after every method (`EPOCHS` epochs), the command line only after those that train.
+_DEFAULTS = {"round_to": None}
+
+
+def _keys(config: type) -> dict[str, tuple[type, ...]]:
+    """What the table of a config may hold, and of which type."""
+    return {name: setting.keys for name, (setting, _) in settings_of(config).items() if setting.keys}
+
+
+#: What each table may hold, and of which types; the tables of phases are checked by `training.phase.phase`.
+_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "": {
-        **dict.fromkeys(("title", "arch", "weights", "data", "note"), str),
-        **dict.fromkeys(("dense", "prune", "sparsify", "finetune", "search", "train", "reach"), dict),
+        **dict.fromkeys(("title", "arch", "weights", "data", "note"), (str,)),
+        **dict.fromkeys(("dense", "prune", "sparsify", "finetune", "search", "train", "reach"), (dict,)),
         "input": (str, list),
-        "seeds": list,
+        "seeds": (list,),
         "sweep": (dict, list),
     },
-    "prune": {
-        **dict.fromkeys(("method", "scope", "picks"), str),
-        **dict.fromkeys(("ratio_for", "options"), dict),
-        "ratio": _NUMBER,
-        "round_to": (str, int),
-        "ignore": list,
-        "coupled": bool,
-    },
-    "search": {
-        **dict.fromkeys(("method", "scope"), str),
-        "iterations": int,
-        **dict.fromkeys(("fraction", *_RULE), _NUMBER),
-    },
+    "prune": _keys(PruneConfig),
+    "search": _keys(IterativeConfig),
 }
 
 
@@ -99,7 +104,7 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
         for key, value in (settings.get(table, {}) if table else settings).items():
             if key not in known:
                 raise BadInput(f"{where}{key} is not known; a recipe has: {', '.join(sorted(known))}")
-            if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
+            if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
                 raise BadInput(f"{where}{key} cannot be {value!r}")
 
 
@@ -130,95 +135,101 @@ def _with(recipe: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any
     return settings
 
 
-def run(
-    path: Path, out: Path, results: Path, data: str | None, device: str, resume: bool, clock: Clock,
+def run_recipe(
+    path: Path,
+    out: Path | None,
+    results: Path | None,
+    run: RunConfig,
+    device: DeviceConfig,
+    clock: Clock,
     tell: Callable[[Mapping[str, Any]], None],
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> tuple[Path, list[dict[str, Any]]]:
     """Run all jobs of a recipe that have no result yet, and write each result as it comes.
 
     Args:
         path: the recipe.
-        out: folder for the networks and checkpoints.
-        results: the JSON file of results; what is in it already, from the same recipe, is not run again.
-        data: another place of the data than the recipe names.
-        device: "auto" or "cpu".
-        resume: continue interrupted training from its checkpoints.
+        out: folder for the networks and checkpoints; RECIPE-out in the working folder if None.
+        results: the JSON file of results, results/RECIPE.json beside the recipe if None; what is in it already, from
+            the same recipe, is not run again.
+        run: `data` is another place of the data than the recipe names; `threads` and `provider` run the networks.
+        device: what trains, and whether interrupted training is continued from its checkpoints.
         clock: times the steps and shows progress.
         tell: called with every new result.
 
     Returns:
-        One record per job.
+        The file of results, and one record per job.
     """
+    assert run.backend is not None
+    results = results or path.parent / "results" / f"{path.stem}.json"
+    out = out or Path(f"{path.stem}-out")
     recipe = read(path)
     content: dict[str, Any] = {"recipe": recipe, "rows": []}
     if results.exists():
         before = json.loads(results.read_text(encoding="utf-8"))
         content["rows"] = [row for row in before.get("rows", []) if row["name"] in {job.name for job in jobs(recipe)}]
-    loaded = load_data(data or recipe["data"])
+    run = replace(run, data=loaded(run.data or recipe["data"]), bench_seconds=0.0, prove=False)
     for job in jobs(recipe):
         if any(row["name"] == job.name for row in content["rows"]):
             continue
-        row = _run(job, loaded, out, device, resume, clock)
+        row = _run(job, run, out, device, clock)
         content["rows"].append(row)
         results.parent.mkdir(parents=True, exist_ok=True)
         with replacing(results) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         tell(row)
-    return list(content["rows"])
+    return results, list(content["rows"])
 
 
-def _run(job: Job, data: Data, out: Path, device: str, resume: bool, clock: Clock) -> dict[str, Any]:
+def _run(job: Job, run: RunConfig, out: Path, device: DeviceConfig, clock: Clock) -> dict[str, Any]:
     start = time.perf_counter()
-    weights, arch = _dense(job, data, out, device, resume, clock)
-    delivery = Delivery(out / job.name, data=data, bench_seconds=0, prove=False)
+    assert run.dataset is not None
+    weights, arch = _dense(job, run.dataset, out, device, clock)
     work = _searched if "search" in job.settings else _pruned
-    report, more = work(job, weights, arch, delivery, device, resume, clock)
+    report, more = work(job, weights, arch, replace(run, out=out / job.name), device, clock)
     keys = ("accuracy", "params", "macs", "speedup", "gathered", "notes", "versions", "sparsity")
     widths = {group["name"]: group["after"] for group in report.content["groups"]}
     return {"name": job.name, **job.varied, "seed": job.seed, **{key: report.content[key] for key in keys}, **more,
-            "widths": widths, "device": device_name(device),
+            "widths": widths, "device": device_name(device.device),
             "seconds": round(time.perf_counter() - start)}  # fmt: skip
 
 
 def _pruned(
-    job: Job, weights: Path | None, arch: str, delivery: Delivery, device: str, resume: bool, clock: Clock
+    job: Job, weights: Path | None, arch: str, run: RunConfig, device: DeviceConfig, clock: Clock
 ) -> tuple[Report, dict[str, Any]]:
     """Filters, by a method."""
-    settings, data = job.settings, delivery.data
-    assert data is not None
-    assert delivery.out is not None
-    net = load(weights, arch, settings.get("input") or (1, *data.test.shape))
-    chosen = settings["prune"]
-    method = chosen.get("method", "l1")
-    sparse = phase(SPARSIFY, **{"seed": job.seed, **settings.get("sparsify", {})})
-    tuned = phase(FINETUNE, **{"seed": job.seed, **settings.get("finetune", {})})
-    training = Training(data, sparse, tuned, device, delivery.out / CHECKPOINTS, resume)
-    options = {**chosen.get("options", {}), **({"seed": job.seed} if method == "random" else {})}
-    rounding = chosen.get("round_to", "none")
-    budget = Budget(
-        chosen.get("ratio", 0.5),
-        chosen.get("scope", "layer"),
-        None if rounding == "none" else rounding,
-        tuple(chosen.get("ratio_for", {}).items()),
-        tuple(chosen.get("ignore", ())),
-        chosen.get("coupled", True),
-        chosen.get("picks"),
+    settings = job.settings
+    assert run.dataset is not None
+    assert run.out is not None
+    net = load(weights, arch, settings.get("input") or (1, *run.dataset.test.shape))
+    config = prune_config(settings["prune"], job.seed)
+    phases = {name: {"seed": job.seed, **settings.get(name, {})} for name in ("sparsify", "finetune")}
+    train = TrainConfig(
+        sparsify=phases["sparsify"],
+        finetune={"epochs": EPOCHS, **phases["finetune"]},
+        device=device.device,
+        resume=device.resume,
+        checkpoints=run.out / CHECKPOINTS,
     )
-    needed = training if is_training(method) or tuned.epochs else None
-    return prune(net, method, budget, delivery, options=options, training=needed, clock=clock), {}
+    return prune(net, config, run, train, clock=clock), {}
+
+
+def prune_config(table: Mapping[str, Any], seed: int) -> PruneConfig:
+    """What a table [prune] asks for; the seed of a recipe is that of random pruning too."""
+    given = {**_DEFAULTS, **table}
+    if "round_to" in table:
+        given["round_to"] = rounding(table["round_to"])
+    if given.get("method") == "random":
+        given["options"] = {**given.get("options", {}), "seed": seed}
+    return PruneConfig(**given)
 
 
 def _searched(
-    job: Job, weights: Path | None, arch: str, delivery: Delivery, device: str, resume: bool, clock: Clock
+    job: Job, weights: Path | None, arch: str, run: RunConfig, device: DeviceConfig, clock: Clock
 ) -> tuple[Report, dict[str, Any]]:
     """Single weights, in turns of training and rewinding."""
-    settings = dict(job.settings["search"])
-    rule = Rule(**{"p": 0.5, "q": 1.0} | {key: settings.pop(key) for key in _RULE if key in settings})
-    train = phase(TRAIN, **{"seed": job.seed, **job.settings.get("train", {})})
-    assert delivery.data is not None
-    report = prune_single(
-        arch, weights, delivery.data, Search(**settings, rule=rule), train, delivery, device, resume, clock
-    )
+    train = {"seed": job.seed, **job.settings.get("train", {})}
+    config = IterativeConfig(**job.settings["search"], train=train, device=device.device, resume=device.resume)
+    report = prune_single(arch, weights, config, run, clock)
     kept = ("iteration", "remaining", "pq", "gini", "accuracy", "test")
     turns = [{key: turn[key] for key in kept} for turn in report.content["training"]["search"]["iterations"]]
     return report, {"iterations": turns}
@@ -233,15 +244,15 @@ def device_name(device: str) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def _dense(job: Job, data: Data, out: Path, device: str, resume: bool, clock: Clock) -> tuple[Path | None, str]:
+def _dense(job: Job, data: Data, out: Path, device: DeviceConfig, clock: Clock) -> tuple[Path | None, str]:
     """The dense network: as given, or trained here where the recipe says how: once, if it names a seed for that."""
     settings = job.settings
     given = Path(settings["weights"]) if "weights" in settings else None
     if "dense" not in settings:
         return given, settings["arch"]
-    how = phase(DENSE, **{"seed": job.seed, **settings["dense"]})
+    how = DenseConfig(train={"seed": job.seed, **settings["dense"]}).phase
     file = out / f"dense-{how.seed}.pt"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        train_dense(settings["arch"], given, data, how, file, device, resume, clock)
+        train_dense(settings["arch"], given, data, how, file, device.device, device.resume, clock)
     return file, settings["arch"]

@@ -13,7 +13,6 @@ import onnx_ir as ir
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.graph import surgery
-from slimnet.graph.layers import layer_name, macs_by_layer
 from slimnet.graph.optimise import optimise
 from slimnet.graph.units import Trace
 from slimnet.methods.base import Scores
@@ -59,8 +58,8 @@ class Problem:
         """The network with so many units of each group, as it would be shipped."""
         return optimise(surgery.slim(self.trace, take(self.trace, self.scores, kept)))
 
-    def towards(self, target: Target) -> Problem:
-        """The same problem with multiply-adds worth as much as the target says."""
+    def weighted(self, target: Target) -> Problem:
+        """The same problem, in which multiply-adds count as much as the target says."""
         return replace(self, choices=replace(self.choices, macs_weight=target.macs_weight))
 
     def importance(self, kept: Counts) -> float:
@@ -75,7 +74,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Hit:
+class SearchResult:
     """The units kept of each group, what the report says about it, and remarks for the user."""
 
     kept: Counts
@@ -136,8 +135,8 @@ class Stopwatch:
         return random_inputs(self.trace.net, self.trace.net.inputs, bounds=index_bounds(self.trace))
 
 
-class Aim:
-    """Meets targets; a network is profiled, and timed as it is, once for all of them.
+class LatencySearch:
+    """Finds the widths that meet targets; a network is profiled, and timed as it is, once for all of them.
 
     Args:
         watch: makes the stopwatch for a network.
@@ -148,13 +147,13 @@ class Aim:
         self._models: dict[Any, LatencyModel] = {}
         self._dense: dict[Any, float] = {}
 
-    def hit(self, problem: Problem, target: Target, clock: Clock) -> Hit:
+    def find(self, problem: Problem, target: Target, clock: Clock) -> SearchResult:
         """The widths that meet a target.
 
         Raises:
             BadInput: even the smallest network does not meet it, and `target.best` is not set.
         """
-        problem = problem.towards(target)
+        problem = problem.weighted(target)
         if target.kind in MEASURED:
             return self._timed(problem, target, clock)
         with clock("plan"):
@@ -163,7 +162,7 @@ class Aim:
     def best(self, problems: Sequence[Problem], target: Target, clock: Clock) -> int:
         """Number of the problem, all of one network, whose plan for a measured target is worth most by its model."""
         asked = self._asked(problems[0].trace, target, clock)
-        problems = [problem.towards(target) for problem in problems]
+        problems = [problem.weighted(target) for problem in problems]
 
         def promise(problem: Problem) -> tuple[bool, float]:
             model = self.latency_model(problem, clock).cost
@@ -197,11 +196,13 @@ class Aim:
         """A measured target as a speedup."""
         return target.asked if target.kind == "speedup" else self._dense_ms(trace, clock) / target.asked
 
-    def _timed(self, problem: Problem, target: Target, clock: Clock) -> Hit:
+    def _timed(self, problem: Problem, target: Target, clock: Clock) -> SearchResult:
         model, watch = self.latency_model(problem, clock), self._watch(problem.trace)
         dense_ms, asked = self._dense_ms(problem.trace, clock), self._asked(problem.trace, target, clock)
         if asked <= 1:
-            raise BadInput(f"{target.option}: {problem.trace.net.name} takes {dense_ms:.3g} ms as it is; ask for less")
+            raise BadInput(
+                f"{target.argument}: {problem.trace.net.name} takes {dense_ms:.3g} ms as it is; ask for less"
+            )
         dense = model.cost.total(problem.choices.most)
 
         def plan(goal: float) -> tuple[Counts, float]:
@@ -217,7 +218,7 @@ class Aim:
             found = reach(asked, plan, measure, problem.choices.fewest)
         if found.floor and not target.best:
             raise BadInput(_too_much(problem, target, model.cost, found.best, dense_ms))
-        return _timed_hit(problem, target, model, found, asked, dense_ms)
+        return _timed_result(problem, target, model, found, asked, dense_ms)
 
 
 def _network(trace: Trace) -> tuple[Any, ...]:
@@ -239,35 +240,6 @@ def problem(
     return Problem(trace, scores, choices(trace, scores, kept, free, round_to), free, round_to)
 
 
-def survey(trace: Trace, aim: Aim, clock: Clock) -> dict[str, Any]:
-    """Where the time of a network goes, layer by layer, and what the widths of each group would cost.
-
-    Returns:
-        Plain values: `layers` with measured `ms`, `share` of the whole, `macs` and `widths` of the matrix product;
-        `groups` with `widths`, each with the predicted `ms` of the network when only this group has so many `units`;
-        the measured total `ms` spent in nodes, and `model_error`.
-    """
-    chosen = problem(trace, [np.ones(len(group)) for group in trace.groups])
-    model = aim.latency_model(chosen, clock)
-    macs = macs_by_layer(trace)
-    widths: dict[str, list[int]] = {}
-    for node, count in trace.multiply_adds:
-        widths.setdefault(layer_name(node), [len(units) for units in count.axes if len(units) > 1])
-    total, dense = sum(model.dense.values()), chosen.choices.most
-    layers = [
-        {"name": name, "ms": ms, "share": ms / total, "macs": macs.get(name), "widths": widths.get(name, [])}
-        for name, ms in sorted(model.dense.items(), key=lambda item: -item[1])
-    ]
-    groups = []
-    for g, group in enumerate(trace.groups):
-        counts = chosen.choices.counts[g]
-        times = model.cost.along(dense, g, counts)
-        steps = [{"units": n, "ms": ms} for n, ms in zip(counts.tolist(), times.tolist(), strict=True)]
-        groups.append({"name": group.name, "units": len(group), "widths": steps})
-    error = asdict(model.error) if model.error is not None else None
-    return {"model": trace.net.name, "ms": total, "layers": layers, "groups": groups, "model_error": error}
-
-
 def _variants(choices: Choices) -> list[Counts]:
     """Widths to profile: all, the fewest, even fractions, and random ones."""
     rng = np.random.default_rng(0)
@@ -276,9 +248,9 @@ def _variants(choices: Choices) -> list[Counts]:
     return [choices.most, choices.fewest, *(np.array(counts) for counts in (*even, *drawn))]
 
 
-def _timed_hit(
+def _timed_result(
     problem: Problem, target: Target, model: LatencyModel, found: Reached, asked: float, dense_ms: float
-) -> Hit:
+) -> SearchResult:
     best, name = found.best, target.option
 
     def said(speedup: float) -> float:
@@ -301,15 +273,15 @@ def _timed_hit(
     elif abs(best.measured / asked - 1) > TOLERANCE:
         notes.append(f"{name}: the best of {len(found.attempts)} plans was measured {best.measured:.2f}x faster "
                      f"where {asked:.2f}x was asked; widths come in blocks")  # fmt: skip
-    return Hit(best.counts, record, tuple(notes))
+    return SearchResult(best.counts, record, tuple(notes))
 
 
 def _too_much(problem: Problem, target: Target, cost: Cost, floor: Attempt, dense_ms: float) -> str:
     ms = dense_ms / floor.measured
     return (
-        f"{target.option}: {problem.trace.net.name} cannot be made so fast: with one block of channels in every group "
-        f"it still takes {ms:.3g} ms ({floor.measured:.2f}x faster), {_largest(cost, floor.counts)}; ask for less, or "
-        "take that with --best"
+        f"{target.argument}: {problem.trace.net.name} cannot be made so fast: with one block of channels in every "
+        f"group it still takes {ms:.3g} ms ({floor.measured:.2f}x faster), {_largest(cost, floor.counts)}; ask for "
+        "less, or take that with `best=True`"
     )
 
 
@@ -319,21 +291,22 @@ def _largest(cost: Cost, kept: Counts) -> str:
     return f"the largest part of it in {name} ({layers[name] / sum(layers.values()):.0%})"
 
 
-def _counted(problem: Problem, target: Target) -> Hit:
+def _counted(problem: Problem, target: Target) -> SearchResult:
     """The widths that leave so many parameters or multiply-adds."""
     cost = (parameters if target.kind == "params" else multiply_adds)(problem.trace)
     dense, least = cost.total(problem.choices.most), cost.total(problem.choices.fewest)
     budget = target.asked * dense if target.asked < 1 else target.asked
     if budget >= dense:
-        raise BadInput(f"{target.option}: {problem.trace.net.name} has {dense:,.0f} as it is; ask for less")
+        raise BadInput(f"{target.argument}: {problem.trace.net.name} has {dense:,.0f} as it is; ask for less")
     if budget < least and not target.best:
         raise BadInput(
-            f"{target.option}: {problem.trace.net.name} cannot be made so small: one block of channels in every group "
-            f"leaves {least:,.0f}, {_largest(cost, problem.choices.fewest)}; ask for more, or take that with --best"
+            f"{target.argument}: {problem.trace.net.name} cannot be made so small: one block of channels in every "
+            f"group leaves {least:,.0f}, {_largest(cost, problem.choices.fewest)}; ask for more, or take that with "
+            "`best=True`"
         )
     kept = problem.solve(cost, budget)
     left = cost.total(kept)
     record = {"kind": target.kind, "asked": target.asked, "predicted": left, "measured": left, "tries": [],
               "importance": problem.importance(kept), "model_error": None, "layers": {}}  # fmt: skip
     note = f"{target.option}: cannot be reached, this is the smallest network: {left:,.0f} left"
-    return Hit(kept, record, (note,) if budget < least else ())
+    return SearchResult(kept, record, (note,) if budget < least else ())

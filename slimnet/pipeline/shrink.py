@@ -10,54 +10,68 @@ import onnx_ir as ir
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.graph.net import Net
-from slimnet.graph.shrink import absorb, shrinkable
-from slimnet.pipeline.export import Decision, Delivery, check_delivery, deliver
+from slimnet.graph.shrink import absorb as folded
+from slimnet.graph.shrink import shrinkable
+from slimnet.pipeline.config import ModelConfig, RunConfig
+from slimnet.pipeline.decision import PruningDecision
+from slimnet.pipeline.export import carry_out, prepared
+from slimnet.pipeline.load import load_network, with_data
 from slimnet.report.summary import Report
 from slimnet.runtime.backend import Backend, tap
 from slimnet.runtime.feeds import random_inputs
+from slimnet.runtime.onnxruntime import DEFAULT
+
+
+def shrink_file(
+    model: ModelConfig, run: RunConfig, clock: Clock, *, absorb: bool, assume_masked: bool, gather: bool
+) -> Report:
+    """Remove the channels of a file that are zero already: see `shrink`."""
+    net = load_network(model, clock)
+    return shrink(net, with_data(run, net), absorb=absorb, assume_masked=assume_masked, gather=gather, clock=clock)
 
 
 def shrink(
     net: Net,
-    delivery: Delivery | None = None,
+    run: RunConfig | None = None,
     *,
-    fold: bool = False,
+    absorb: bool = False,
     assume_masked: bool = False,
-    skip_inputs: bool = False,
+    gather: bool = False,
     clock: Clock | None = None,
 ) -> Report:
     """Remove the channels of a network that are zero already.
 
     Args:
         net: a network some tool has masked.
-        delivery: where the results go.
-        fold: first fold the constants that zero filters leave behind into the next biases, where that is exact.
+        run: where the results go, and what is measured.
+        absorb: first fold the constants that zero filters leave behind into the next biases, where that is exact.
         assume_masked: also remove zero filters whose bias or batch norm leaves a constant; the difference is reported.
-        skip_inputs: also skip positions of an input that all readers multiply by zero, by a Gather in front of them.
+        gather: also skip positions of an input that all readers multiply by zero, by a Gather in front of them.
         clock: times the steps.
+
+    Raises:
+        BadInput: no channel is zero.
+        VerifyFailed: the outputs differ; nothing is written.
     """
-    delivery, clock = delivery or Delivery(), clock or Clock()
-    check_delivery(net, delivery)
-    notes = []
-    original = net.model
-    if fold:
+    run, clock, notes = prepared(net, run or RunConfig()), clock or Clock(), []
+    original = net
+    if absorb:
         with clock("absorb"):
-            net, count = absorb(net, _probe(net, delivery.backend))
+            net, count = folded(net, _probe(net, run.backend))
         notes.append(f"absorbed {count} constant input channels into biases")
     with clock("trace"):
         found = shrinkable(net, assume_masked)
     for name, count in found.constant.items():
         notes.append(f"{name}: {count} zero filters leave a constant (bias or batch norm); --absorb or --assume-masked")
-    if not found.removed.any() and not skip_inputs:
+    if not found.removed.any() and not gather:
         raise BadInput(f"{net.name}: no channel is zero everywhere it matters. {'; '.join(notes)}".rstrip(". "))
-    how = {"method": "shrink", "assume_masked": assume_masked, "absorb": fold}
-    decision = Decision(
-        found.trace, found.removed, how, notes, original=original, unchanged=not assume_masked, gather=skip_inputs
+    decision = PruningDecision.already_zero(
+        found, original, notes, absorb=absorb, assume_masked=assume_masked, gather=gather
     )
-    return deliver(decision, delivery, clock)
+    return carry_out(decision, run, clock)
 
 
-def _probe(net: Net, backend: Backend) -> Any:
+def _probe(net: Net, backend: Backend = DEFAULT) -> Any:
     """Runs a model for some of its inner values on two random inputs."""
 
     def run(model: ir.Model, names: list[str]) -> list[list[npt.NDArray[Any]]]:

@@ -10,16 +10,25 @@ import torch
 from slimnet.calibration.classifier import check_classes
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
-from slimnet.common.files import replacing
-from slimnet.data.load import Data
+from slimnet.common.files import check_writable, replacing
+from slimnet.data.load import Data, load_data
 from slimnet.io.torch_module import load_torch
+from slimnet.pipeline.config import DenseConfig
 from slimnet.training.accelerator import accelerator_for
 from slimnet.training.loop import Run
 from slimnet.training.measure import accuracy
 from slimnet.training.phase import Phase
 
-#: How a dense network is trained if nobody says otherwise.
-DENSE = Phase(epochs=20, lr=0.05, best=True)
+
+def train_file(
+    arch: str, data: str, out: Path, weights: Path | None, config: DenseConfig, clock: Clock
+) -> dict[str, Any]:
+    """Train a network on data by their names: see `train_dense`."""
+    check_writable(out.parent)
+    phase = config.phase
+    with clock("load"):
+        loaded = load_data(data)
+    return train_dense(arch, weights, loaded, phase, out, config.device, config.resume, clock)
 
 
 def train_dense(
@@ -35,7 +44,7 @@ def train_dense(
         TrainingFailed: the loss is no longer a number.
     """
     if data.train is None:
-        raise BadInput(f"--data {data.name}: has no training split")
+        raise BadInput(f"`data` {data.name}: has no training split")
     source = load_torch(weights, arch, (1, *data.train.shape))
     module = source.module
     check_classes(module, data.train, data.name)

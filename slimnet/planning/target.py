@@ -14,7 +14,7 @@ from slimnet.planning.solve import MACS_WEIGHT
 from slimnet.planning.widths import Counts
 
 #: Kinds of target: the first two are measured, the others counted.
-KINDS = ("speedup", "latency", "params", "flops")
+KINDS = ("speedup", "latency", "params", "macs")
 MEASURED = KINDS[:2]
 #: A plan is there when its measured speedup is so close to what was asked; so often is it tried.
 TOLERANCE = 0.03
@@ -34,7 +34,7 @@ class Target:
     """What to reach.
 
     Attributes:
-        kind: "speedup" or "latency" as measured, "params" or "flops" (multiply-adds) as counted.
+        kind: "speedup" or "latency" as measured, "params" or "macs" (multiply-adds) as counted.
         asked: times faster; milliseconds; a fraction that stays if below 1, else a number.
         best: take the smallest network where the target cannot be reached.
         macs_weight: how much keeping multiply-adds counts beside keeping importance, see `planning.solve.Choices`.
@@ -51,23 +51,35 @@ class Target:
         unit = "ms" if self.kind == "latency" else ""
         return f"--{self.kind} {self.asked:g}{unit}"
 
+    @property
+    def argument(self) -> str:
+        """The target as an error names it."""
+        return f"`{self.kind}`{self.option.removeprefix(f'--{self.kind}')}"
 
-def parse_target(kind: str, text: str, best: bool = False, macs_weight: float = MACS_WEIGHT) -> Target:
-    """A target from "2.0" or "2x" (speedup), "8ms" (latency), "0.3" or "1.2M" (params), "0.5" or "2G" (flops).
+
+def parse_target(kind: str, given: str | float, best: bool = False, macs_weight: float = MACS_WEIGHT) -> Target:
+    """A target from "2.0" or "2x" (speedup), "8ms" (latency), "0.3" or "1.2M" (params), "0.5" or "2G" (macs).
+
+    A number is one without a unit, a latency in milliseconds.
 
     Raises:
         BadInput: it is no such thing, or asks for nothing.
     """
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)", text.strip())
-    number, unit = (float(match[1]), match[2].lower()) if match else (0.0, "")
+    number, unit = _parsed(given) if isinstance(given, str) else (given, "ms" if kind == "latency" else "")
     units = {"speedup": {"": 1.0, "x": 1.0}, "latency": _SECONDS}.get(kind, _COUNTS)
-    if match is None or unit not in units or number <= 0:
-        example = {"speedup": "2.0", "latency": "8ms", "params": "0.3 or 1.2M", "flops": "0.5 or 2G"}[kind]
-        raise BadInput(f"--{kind} {text}: is not understood; write it as {example}")
+    if unit not in units or number <= 0:
+        example = {"speedup": "2.0", "latency": "8ms", "params": "0.3 or 1.2M", "macs": "0.5 or 2G"}[kind]
+        raise BadInput(f"`{kind}` {given}: is not understood; write it as {example}")
     asked = number * units[unit]
     if kind == "speedup" and asked <= 1:
-        raise BadInput(f"--speedup {text}: is no speedup; 2.0 asks for half the time")
+        raise BadInput(f"`speedup` {given}: is no speedup; 2.0 asks for half the time")
     return Target(kind, asked, best, macs_weight)
+
+
+def _parsed(text: str) -> tuple[float, str]:
+    """Number and unit; 0 where it has none."""
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)", text.strip())
+    return (float(match[1]), match[2].lower()) if match else (0.0, "")
 
 
 @dataclass(frozen=True)

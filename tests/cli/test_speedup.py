@@ -55,7 +55,7 @@ def test_single_weights_cannot_be_aimed(slimnet, tmp_path):
     assert tree(tmp_path) == {}
 
 
-@pytest.mark.parametrize(("option", "key"), [("--params", "params"), ("--flops", "macs")])
+@pytest.mark.parametrize(("option", "key"), [("--params", "params"), ("--macs", "macs"), ("--flops", "macs")])
 def test_counts(slimnet, wide, option, key):
     report = json.loads(slimnet("prune", option, "0.5", wide, "--json", "--round-to", "none", *SHORT).out)
     assert 0.45 < report[key]["after"] / report[key]["before"] <= 0.5
@@ -101,12 +101,12 @@ def test_the_hardest_of_several_comes_first_so_that_nothing_is_written(slimnet, 
     ("words", "message"),
     [
         (("--speedup", "2", "--ratio", "0.5"), "--ratio and --speedup exclude each other; give one of them"),
-        (("--params", "0.5", "--flops", "0.5"), "--params and --flops exclude each other; give one of them"),
+        (("--params", "0.5", "--flops", "0.5"), "--params and --macs exclude each other; give one of them"),
         (("--latency", "fast"), "--latency fast: is not understood; write it as 8ms"),
         (("--latency", "100s"), "ms as it is; ask for less"),
         (("--speedup", "0.5"), "--speedup 0.5: is no speedup; 2.0 asks for half the time"),
-        (("--best",), "--best is for targets; give --speedup, --latency, --params or --flops"),
-        (("--macs-weight", "2"), "--macs-weight is for targets; give --speedup, --latency, --params or --flops"),
+        (("--best",), "--best is for targets; give --speedup, --latency, --params or --macs"),
+        (("--macs-weight", "2"), "--macs-weight is for targets; give --speedup, --latency, --params or --macs"),
         (("--speedup", "2", "--scope", "global"), "--scope global: a target sets the widths of all groups together"),
         (("--speedup", "2", "--provider", "abacus"), "--provider abacus: is not installed; this onnxruntime has"),
         (("--params", "1"), "cannot be made so small"),

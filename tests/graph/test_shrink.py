@@ -208,10 +208,10 @@ def test_quantised_weights_are_zero_at_their_zero_point():
 
 
 def test_no_layer_is_emptied():
-    from slimnet.pipeline.export import Delivery
+    from slimnet.pipeline.config import RunConfig
     from slimnet.pipeline.shrink import shrink as job
 
-    report = job(net(CHAIN, w=np.zeros((8, 3, 3, 3), np.float32)), Delivery(bench_seconds=0, prove=False))
+    report = job(net(CHAIN, w=np.zeros((8, 3, 3, 3), np.float32)), RunConfig(bench_seconds=0, prove=False))
     assert report.content["groups"][0]["after"] == 1
     assert report.content["verify"]["dense_error"] == 0
 

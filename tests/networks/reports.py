@@ -4,7 +4,7 @@ import copy
 import html.parser
 from typing import Any
 
-from slimnet.pipeline.export import Delivery
+from slimnet.pipeline.config import RunConfig
 from slimnet.pipeline.prune import prune
 from tests.networks.graphs import net
 from tests.networks.named import CNN
@@ -34,7 +34,7 @@ LAYERS = [
 
 def bare() -> dict[str, Any]:
     """The report of a run that was neither timed nor trained nor given data."""
-    return prune(net(CNN), delivery=Delivery(bench_seconds=0)).content
+    return prune(net(CNN), run=RunConfig(bench_seconds=0)).content
 
 
 def full() -> dict[str, Any]:

@@ -12,9 +12,8 @@ import slimnet
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.data.load import Data
-from slimnet.pipeline.export import Delivery
-from slimnet.pipeline.finetune import Training
-from slimnet.pipeline.prune import Budget, prune
+from slimnet.pipeline.config import PruneConfig, RunConfig, TrainConfig
+from slimnet.pipeline.prune import prune
 from slimnet.runtime.accuracy import accuracy_of
 from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.training.accelerator import accelerator_for
@@ -23,9 +22,9 @@ from slimnet.training.loop import Run
 from slimnet.training.phase import Phase
 from tests.networks.graphs import net
 from tests.networks.modules import cnn, mlp, small_digits
-from tests.networks.named import MLP
 
 QUICK = Phase(epochs=2, lr=0.02, batch_size=32)
+TRAIN = TrainConfig(sparsify=QUICK, finetune=QUICK, device="cpu")
 
 
 class HardCoded(nn.Module):
@@ -49,9 +48,9 @@ def trained(make, epochs=12):
 def pruned(module, folder, method="group-hs", ratio=0.5, sparsify=QUICK, finetune=QUICK, **options):
     data = small_digits()
     network = slimnet.load(module, inputs="1x1x8x8")
-    delivery = Delivery(folder, bench_seconds=0, data=data)
-    training = Training(data, sparsify, finetune, "cpu")
-    return prune(network, method, Budget(ratio, round_to=None), delivery, options=options, training=training)
+    config = PruneConfig(method=method, ratio=ratio, round_to=None, options=options)
+    train = TrainConfig(sparsify=sparsify, finetune=finetune, device="cpu")
+    return prune(network, config, RunConfig(out=folder, bench_seconds=0, data=data), train)
 
 
 def shapes(folder):
@@ -97,8 +96,8 @@ def test_the_saved_module_is_the_fine_tuned_one(tmp_path):
     network.torch.module.load_state_dict(module.state_dict())
     network = refreshed(network, network.torch.module)
     data = small_digits()
-    training = Training(data, QUICK, QUICK, "cpu")
-    prune(network, "l2", Budget(0.5, round_to=None), Delivery(tmp_path, bench_seconds=0, data=data), training=training)
+    config, run = PruneConfig(method="l2", round_to=None), RunConfig(out=tmp_path, bench_seconds=0, data=data)
+    prune(network, config, run, TRAIN)
     slim = slimnet.load_slim(tmp_path, arch=f"{__file__}:cnn")
     x = data.test.__getitems__([3])[0]
     output = DEFAULT.session(slimnet.load(tmp_path / "slim.onnx").model).run({"input": x})[0]
@@ -147,12 +146,15 @@ def test_weights_are_written_by_name():
 
 
 def test_a_method_that_trains_needs_a_module():
-    graph = net(MLP)
-    with pytest.raises(BadInput, match=r"--data"):
+    graph = net(
+        """(float[1,1,8,8] x) => (y) <float[64,8] w, float[8,3] v>
+        { f = Flatten(x) a = MatMul(f, w) b = Relu(a) y = MatMul(b, v) }"""
+    )
+    with pytest.raises(BadInput, match=r"needs `data`"):
         prune(graph, "group-hs")
     samples = Data("d", small_digits().train, None, small_digits().test, "none")
-    with pytest.raises(BadInput, match=r"--arch"):
-        prune(graph, "group-hs", training=Training(samples, QUICK, QUICK, "cpu"))
+    with pytest.raises(BadInput, match=r"with `arch`"):
+        prune(graph, "group-hs", RunConfig(data=samples), TRAIN)
 
 
 def test_growing_regularisation_drives_the_norms_apart(tmp_path):
@@ -170,9 +172,9 @@ def test_a_criterion_may_choose_what_a_method_removes(tmp_path):
     kept = {}
     for method, picks in (("random", None), ("greg-1", "random"), ("greg-1", None)):
         out = tmp_path / f"{method}-{picks}"
-        training = Training(data, QUICK, Phase(epochs=0), "cpu")
-        budget = Budget(0.5, round_to=None, picks=picks)
-        prune(network, method, budget, Delivery(out, bench_seconds=0, data=data), training=training)
+        config = PruneConfig(method=method, round_to=None, picks=picks)
+        run = RunConfig(out=out, bench_seconds=0, data=data)
+        prune(network, config, run, replace(TRAIN, finetune=Phase(epochs=0)))
         kept[method, picks] = json.loads((out / "plan.json").read_text())["kept"]
     assert kept["greg-1", "random"] == kept["random", None] != kept["greg-1", None]
 
@@ -180,11 +182,11 @@ def test_a_criterion_may_choose_what_a_method_removes(tmp_path):
 def test_fine_tuning_does_not_go_on_from_another_plan_of_the_same_widths(tmp_path):
     """l1 and largest keep as many filters, but others; the weights of one would be wrong for the other."""
     data, network = small_digits(), slimnet.load(trained(mlp), inputs="1x1x8x8")
-    started = Training(data, QUICK, Phase(epochs=1, lr=0.02, batch_size=32), "cpu", tmp_path)
-    budget, delivery = Budget(0.5, round_to=None), Delivery(bench_seconds=0, data=data)
-    prune(network, "l1", budget, delivery, training=started)  # writes nothing, so its checkpoint stays
+    started = replace(TRAIN, finetune=replace(QUICK, epochs=1), checkpoints=tmp_path)
+    config, run = PruneConfig(method="l1", round_to=None), RunConfig(bench_seconds=0, data=data)
+    prune(network, config, run, started)  # writes nothing, so its checkpoint stays
     with pytest.raises(BadInput, match="plan="):
-        prune(network, "largest", budget, delivery, training=replace(started, resume=True))
+        prune(network, replace(config, method="largest"), run, replace(started, resume=True))
 
 
 @pytest.mark.parametrize("method", ["group-hs", "taylor-l1", "fisher"])
@@ -192,7 +194,7 @@ def test_labels_need_outputs(method):
     few = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
     network = slimnet.load(few, inputs="1x1x8x8")
     with pytest.raises(BadInput, match=r"10 classes.*4 outputs"):
-        prune(network, method, training=Training(small_digits(), QUICK, QUICK, "cpu"))
+        prune(network, method, RunConfig(data=small_digits()), TRAIN)
 
 
 def test_data_without_a_training_split():
@@ -200,4 +202,4 @@ def test_data_without_a_training_split():
     only_test = Data("file.npz", None, None, data.test, "none")
     network = slimnet.load(mlp(), inputs="1x1x8x8")
     with pytest.raises(BadInput, match="training split"):
-        prune(network, "group-hs", training=Training(only_test, QUICK, QUICK, "cpu"), clock=Clock())
+        prune(network, "group-hs", RunConfig(data=only_test), TRAIN, clock=Clock())

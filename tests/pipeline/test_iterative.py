@@ -8,17 +8,18 @@ import torch
 from torch import nn
 
 import slimnet
-from slimnet.analysis.compressibility import Rule, gini, pq_index
+from slimnet.analysis.compressibility import gini, pq_index
 from slimnet.common.errors import BadInput
-from slimnet.pipeline.export import Delivery
-from slimnet.pipeline.iterative import Mask, Search, prune_single, search
+from slimnet.pipeline.config import IterativeConfig as Config
+from slimnet.pipeline.config import RunConfig
+from slimnet.pipeline.iterative import Mask, prune_single, search
 from slimnet.runtime.accuracy import accuracy_of
 from slimnet.training.phase import Phase
 from tests.networks.files import MODULES
 from tests.networks.modules import mlp, small_digits
 
 QUICK = Phase(epochs=1, lr=0.1, batch_size=32, best=True)
-LOTTERY = Search("lottery", iterations=2)
+LOTTERY = Config(method="lottery", iterations=2)
 TEN = np.array([10.0, *[1.0] * 9], np.float32)
 
 
@@ -41,7 +42,7 @@ def mask_of(**weights):
 
 @pytest.mark.parametrize(("pair", "left"), [((0.5, 1.0), 8), ((1.0, 2.0), 4)])
 def test_sap_takes_what_the_index_allows(pair, left):
-    mask = mask_of(w=TEN[None]).without({"w": TEN}, Search(rule=Rule(*pair)))
+    mask = mask_of(w=TEN[None]).without({"w": TEN}, Config(p=pair[0], q=pair[1]))
     assert mask.kept["w"].sum() == left
     assert mask.kept["w"][0, 0], "the largest stays"
 
@@ -51,7 +52,7 @@ def test_lottery_tickets_shrink_geometrically():
     w = np.random.default_rng(0).normal(size=(100, 1000)).astype(np.float32)
     mask = mask_of(w=w)
     for _ in range(10):
-        mask = mask.without({"w": w}, Search("lottery"))
+        mask = mask.without({"w": w}, Config(method="lottery"))
     assert mask.remaining == pytest.approx(0.8**10, rel=1e-3) == pytest.approx(0.1074, rel=1e-3)
     threshold = np.abs(w[mask.kept["w"]]).min()
     assert (np.abs(w[~mask.kept["w"]]) <= threshold).all()
@@ -63,7 +64,7 @@ def test_scopes_compare_different_weights():
     weights = {"a": small.astype(np.float32), "b": large.astype(np.float32)}
     rows = {}
     for scope in ("global", "layer", "neuron"):
-        mask = mask_of(**weights).without(weights, Search("lottery", scope, fraction=0.4))
+        mask = mask_of(**weights).without(weights, Config(method="lottery", scope=scope, fraction=0.4))
         rows[scope] = {name: k.sum(axis=1).tolist() for name, k in mask.kept.items()}
     assert rows == {
         "global": {"a": [0, 2], "b": [5, 5]},
@@ -75,7 +76,7 @@ def test_scopes_compare_different_weights():
 def test_the_index_counts_only_what_is_left():
     w = np.r_[TEN, np.zeros(10, np.float32)]
     mask = Mask({"w": (1, 20)}, {"w": np.arange(20)[None] < 10})
-    assert mask.without({"w": w}, Search()).kept["w"].sum() == 8
+    assert mask.without({"w": w}, Config()).kept["w"].sum() == 8
 
 
 def test_masks_cover_weights_and_nothing_else():
@@ -94,7 +95,7 @@ def test_masks_cover_weights_and_nothing_else():
 @pytest.mark.parametrize("scope", ["global", "layer", "neuron"])
 def test_a_search(method, scope):
     module = seeded()
-    found = search(module, small_digits(), Search(method, scope, 2), QUICK, "cpu")
+    found = search(module, small_digits(), Config(method=method, scope=scope, iterations=2), QUICK, "cpu")
     left = [row["remaining"] for row in found.iterations]
     assert [row["iteration"] for row in found.iterations] == [0, 1, 2]
     assert left[0] == 1 > left[1] > left[2] > 0.3
@@ -117,16 +118,19 @@ def test_every_iteration_starts_from_the_first_weights():
 def test_batch_norm_is_rewound_too():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
-    once, twice = (search(m, small_digits(), Search("lottery", iterations=n, fraction=0.001), QUICK, "cpu").iterations
+    few = Config(method="lottery", fraction=0.001)
+    once, twice = (search(m, small_digits(), replace(few, iterations=n), QUICK, "cpu").iterations
                    for m, n in ((module, 0), (module, 0)))  # fmt: skip
     assert once[0]["epochs"] != twice[0]["epochs"], "a search starts from the weights it is given"
-    rows = search(module, small_digits(), Search("lottery", iterations=1, fraction=1e-6), QUICK, "cpu").iterations
+    rows = search(
+        module, small_digits(), Config(method="lottery", iterations=1, fraction=1e-6), QUICK, "cpu"
+    ).iterations
     assert rows[0]["epochs"] == rows[1]["epochs"], "nothing was taken, so both iterations are the same"
 
 
 def test_one_shot_ranks_by_the_dense_network():
     def masks(method):
-        return search(seeded(), small_digits(), Search(method, iterations=2), replace(QUICK, epochs=4), "cpu")
+        return search(seeded(), small_digits(), Config(method=method, iterations=2), replace(QUICK, epochs=4), "cpu")
 
     shot, ticket = masks("one-shot"), masks("lottery")
     assert all(torch.equal(w, ticket.dense[name]) for name, w in shot.dense.items())
@@ -139,7 +143,7 @@ def test_one_shot_ranks_by_the_dense_network():
 def test_what_is_recorded():
     module = seeded()
     data = small_digits()
-    (row,) = search(module, data, Search(iterations=0, scope="layer"), replace(QUICK, epochs=3), "cpu").iterations
+    (row,) = search(module, data, Config(iterations=0, scope="layer"), replace(QUICK, epochs=3), "cpu").iterations
     weights = [p.detach().numpy().ravel() for p in module.parameters() if p.ndim > 1]
     assert row["pq"] == pytest.approx([np.mean([pq_index(w, p, q) for w in weights]) for p, q in ((0.5, 1), (1, 2))])
     assert row["gini"] == pytest.approx(np.mean([gini(w) for w in weights]))
@@ -150,10 +154,10 @@ def test_what_is_recorded():
 def test_without_a_validation_split_the_last_epoch_counts():
     data = replace(small_digits(), val=None)
     module = seeded()
-    (row,) = search(module, data, Search(iterations=0), replace(QUICK, epochs=3), "cpu").iterations
+    (row,) = search(module, data, Config(iterations=0), replace(QUICK, epochs=3), "cpu").iterations
     assert row["accuracy"] is None
     other = seeded()
-    search(other, data, Search(iterations=0), replace(QUICK, epochs=3, best=False), "cpu")
+    search(other, data, Config(iterations=0), replace(QUICK, epochs=3, best=False), "cpu")
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), other.parameters(), strict=True))
 
 
@@ -180,7 +184,7 @@ def test_a_search_goes_on_where_it_was(tmp_path, monkeypatch):
     assert found.iterations == expected.iterations
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), whole.parameters(), strict=True))
     with pytest.raises(BadInput, match="search="):
-        search(seeded(), small_digits(), Search("sap", iterations=2), QUICK, "cpu", file, resume=True)
+        search(seeded(), small_digits(), Config(method="sap", iterations=2), QUICK, "cpu", file, resume=True)
 
 
 # -- to a file -------------------------------------------------------------------------------------------------------
@@ -189,10 +193,9 @@ def test_a_search_goes_on_where_it_was(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sap")
-    data = small_digits()
-    delivery = Delivery(folder, bench_seconds=0, data=data)
-    how = Search("lottery", "global", 5, fraction=0.5)
-    return folder, prune_single(f"{MODULES}:mlp", None, data, how, replace(QUICK, epochs=4), delivery, "cpu").content
+    config = Config(method="lottery", iterations=5, fraction=0.5, train=replace(QUICK, epochs=4), device="cpu")
+    run = RunConfig(out=folder, bench_seconds=0, data=small_digits())
+    return folder, prune_single(f"{MODULES}:mlp", None, config, run).content
 
 
 def test_the_file_has_the_zeros_of_the_mask(result):
@@ -223,9 +226,9 @@ def test_accuracies_are_those_of_the_files(result):
 
 
 def test_empty_filters_that_leave_a_constant_are_named(tmp_path):
-    how = Search("lottery", "global", 2, fraction=0.85)
-    data = small_digits()
-    report = prune_single(f"{MODULES}:cnn", None, data, how, QUICK, Delivery(tmp_path, bench_seconds=0), "cpu").content
+    config = Config(method="lottery", iterations=2, fraction=0.85, train=QUICK, device="cpu")
+    run = RunConfig(out=tmp_path, bench_seconds=0, data=small_digits())
+    report = prune_single(f"{MODULES}:cnn", None, config, run).content
     assert any("leave a constant" in note for note in report["notes"])
 
 
@@ -234,4 +237,4 @@ def test_empty_filters_that_leave_a_constant_are_named(tmp_path):
 )
 def test_settings_that_mean_nothing(wrong):
     with pytest.raises(BadInput):
-        Search(**wrong)
+        Config(**wrong)

@@ -10,10 +10,11 @@ from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.graph.net import Net
 from slimnet.graph.trace import trace
-from slimnet.pipeline.export import Delivery
-from slimnet.pipeline.prune import Budget, prune
-from slimnet.pipeline.search import Aim, Stopwatch, problem, survey
-from slimnet.planning.target import Target, parse_target
+from slimnet.pipeline.config import PruneConfig, RunConfig
+from slimnet.pipeline.profile import profile
+from slimnet.pipeline.prune import prune
+from slimnet.pipeline.search import LatencySearch, Stopwatch, problem
+from slimnet.planning.target import Target
 from slimnet.runtime import machine
 from slimnet.timing.latency import Comparison
 from slimnet.timing.run import bench
@@ -71,13 +72,14 @@ def made() -> Net:
     return net(TEXT)
 
 
-def pruned(made, target, **options):
-    return prune(made, "l1", Budget(target=target, **options), Delivery(bench_seconds=0), aim=Aim(Fake)).content
+def pruned(made, kind, asked, **options):
+    config = PruneConfig(**{kind: asked}, **options)
+    return prune(made, config, RunConfig(bench_seconds=0), search=LatencySearch(Fake)).content
 
 
 @pytest.mark.parametrize("asked", [1.3, 1.7, 2.0, 2.5])
 def test_a_speedup_is_met(block, made, asked):
-    report = pruned(made, Target("speedup", asked))
+    report = pruned(made, "speedup", asked)
     target = report["target"]
     assert target["measured"] == pytest.approx(asked, rel=0.05)
     assert len(target["tries"]) <= 6
@@ -94,7 +96,7 @@ def test_a_speedup_is_met(block, made, asked):
 @pytest.mark.usefixtures("block")
 def test_a_latency_is_met(made):
     dense = Fake(trace(made)).dense_ms()
-    target = pruned(made, Target("latency", dense / 2))["target"]
+    target = pruned(made, "latency", dense / 2)["target"]
     assert target["kind"] == "latency"
     assert target["measured"] == pytest.approx(dense / 2, rel=0.05)
     assert target["predicted"] == pytest.approx(target["tries"][-1]["predicted"])
@@ -130,9 +132,9 @@ class PerGroup(Stopwatch):
 @pytest.mark.usefixtures("block")
 @pytest.mark.parametrize(("by_group", "axes"), [(True, "heads"), (False, "head-dims")])
 def test_conv_groups_are_cut_the_way_that_saves_time(by_group, axes):
-    aim = Aim(lambda traced: PerGroup(traced, by_group=by_group))
-    budget = Budget(target=Target("speedup", 2.0), round_to=None)
-    report = prune(net(GROUPED), "l1", budget, Delivery(bench_seconds=0), aim=aim).content
+    search = LatencySearch(lambda traced: PerGroup(traced, by_group=by_group))
+    config = PruneConfig(speedup=2.0, round_to=None)
+    report = prune(net(GROUPED), config, RunConfig(bench_seconds=0), search=search).content
     assert report["target"]["measured"] == pytest.approx(2.0, rel=0.05)
     whole = trace(net(GROUPED), prefer=axes)
     assert {group["name"]: group["before"] for group in report["groups"]} == {g.name: len(g) for g in whole.groups}
@@ -140,14 +142,14 @@ def test_conv_groups_are_cut_the_way_that_saves_time(by_group, axes):
 
 @pytest.mark.usefixtures("block")
 def test_less_time_for_less_importance(made):
-    kept = [pruned(made, Target("speedup", asked))["target"]["importance"] for asked in (1.2, 1.6, 2.2)]
+    kept = [pruned(made, "speedup", asked)["target"]["importance"] for asked in (1.2, 1.6, 2.2)]
     assert kept == sorted(kept, reverse=True)
 
 
-@pytest.mark.parametrize(("kind", "key"), [("params", "params"), ("flops", "macs")])
+@pytest.mark.parametrize(("kind", "key"), [("params", "params"), ("macs", "macs")])
 @pytest.mark.parametrize("asked", [0.3, 0.6])
 def test_counts_are_met_without_measuring(made, kind, key, asked):
-    report = pruned(made, Target(kind, asked), round_to=None)
+    report = pruned(made, kind, asked, round_to=None)
     left = report[key]["after"] / report[key]["before"]
     assert 0.97 * asked < left <= asked
     assert report["target"]["measured"] == pytest.approx(report[key]["after"], abs=5)
@@ -156,51 +158,51 @@ def test_counts_are_met_without_measuring(made, kind, key, asked):
 
 
 def test_absolute_counts(made):
-    report = pruned(made, parse_target("params", "100k"), round_to=None)
+    report = pruned(made, "params", "100k", round_to=None)
     assert 95_000 < report["params"]["after"] <= 100_000
 
 
 @pytest.mark.usefixtures("block")
 def test_what_cannot_be_reached_names_the_floor_and_the_largest_layer(made, tmp_path):
-    budget = Budget(target=Target("speedup", 100))
+    config = PruneConfig(speedup=100)
     with pytest.raises(
         BadInput,
-        match="--speedup 100: net cannot be made so fast: with one block of channels in every "
+        match="`speedup` 100: net cannot be made so fast: with one block of channels in every "
         r"group it still takes 0\.\d+ ms \(\d+\.\d\dx faster\), the largest part of it in \(Flatten\)",
     ):
-        prune(made, "l1", budget, Delivery(tmp_path / "out", bench_seconds=0), aim=Aim(Fake))  # fmt: skip
+        prune(made, config, RunConfig(out=tmp_path / "out", bench_seconds=0), search=LatencySearch(Fake))  # fmt: skip
     assert not (tmp_path / "out").exists()
 
 
 def test_the_best_there_is(block, made):
-    report = pruned(made, Target("speedup", 100, best=True))
+    report = pruned(made, "speedup", 100, best=True)
     assert {group["after"] for group in report["groups"]} == {block}
     assert "cannot be reached, this is the smallest network" in report["notes"][-1]
 
 
-@pytest.mark.parametrize(("kind", "asked"), [("params", 100), ("flops", 0.0001)])
+@pytest.mark.parametrize(("kind", "asked"), [("params", 100), ("macs", 0.0001)])
 def test_counts_that_cannot_be_reached(block, made, kind, asked):
-    with pytest.raises(BadInput, match=f"--{kind} .*: net cannot be made so small: one block of channels"):
-        pruned(made, Target(kind, asked))
-    report = pruned(made, Target(kind, asked, best=True))
+    with pytest.raises(BadInput, match=f"`{kind}` .*: net cannot be made so small: one block of channels"):
+        pruned(made, kind, asked)
+    report = pruned(made, kind, asked, best=True)
     assert {group["after"] for group in report["groups"]} == {block}
 
 
-@pytest.mark.parametrize(("kind", "asked"), [("params", 1e9), ("flops", 1e15), ("latency", 1e6)])
+@pytest.mark.parametrize(("kind", "asked"), [("params", 1e9), ("macs", 1e15), ("latency", 1e6)])
 def test_what_is_there_already_is_bad_input(made, kind, asked):
     with pytest.raises(BadInput, match="as it is; ask for less"):
-        pruned(made, Target(kind, asked))
+        pruned(made, kind, asked)
 
 
 def test_a_network_is_profiled_once_for_several_targets(made):
-    aim = Aim(Fake)
+    search = LatencySearch(Fake)
     for asked in (2.0, 1.5):
-        prune(made, "l1", Budget(target=Target("speedup", asked)), Delivery(bench_seconds=0), aim=aim)
+        prune(made, PruneConfig(speedup=asked), RunConfig(bench_seconds=0), search=search)
     assert len(profiled) == 1
 
 
 def test_ignored_groups_stay_and_named_ratios_count(made):
-    report = pruned(made, Target("speedup", 2.0), ignore=("a",), ratio_for=(("c", 0.5),))
+    report = pruned(made, "speedup", 2.0, ignore=("a",), ratio_for=(("c", 0.5),))
     after = {group["name"]: group["after"] for group in report["groups"]}
     assert after["a"] == 128
     assert after["c"] == 128
@@ -210,8 +212,8 @@ def test_ignored_groups_stay_and_named_ratios_count(made):
 def test_scores_decide_which_units_stay(made):
     traced = trace(made)
     scores = [np.random.default_rng(0).random(len(group)) for group in traced.groups]
-    hit = Aim(Fake).hit(problem(traced, scores), Target("speedup", 2.0), Clock())
-    removed = hit.removed(traced, scores)
+    found = LatencySearch(Fake).find(problem(traced, scores), Target("speedup", 2.0), Clock())
+    removed = found.removed(traced, scores)
     for group, values in zip(traced.groups, scores, strict=True):
         gone = removed[group.units]
         assert values[gone].max(initial=0) < values[~gone].min()
@@ -220,18 +222,18 @@ def test_scores_decide_which_units_stay(made):
 @pytest.mark.usefixtures("block")
 def test_of_two_ways_to_cut_the_one_that_gets_there_is_taken(made):
     """However little of the network that leaves, and however little the other one misses the target by."""
-    traced, aim = trace(made), Aim(Fake)
+    traced, search = trace(made), LatencySearch(Fake)
     scores = [np.ones(len(group)) for group in traced.groups]
     short, enough = problem(traced, scores, ignore=("a", "b", "e")), problem(traced, scores)
-    cost = aim.latency_model(enough, Clock()).cost
+    cost = search.latency_model(enough, Clock()).cost
     target = Target("speedup", 1.01 * cost.total(short.choices.most) / cost.total(short.choices.fewest))
-    assert aim.best([short, enough], target, Clock()) == 1
-    assert aim.best([enough, short], target, Clock()) == 0
+    assert search.best([short, enough], target, Clock()) == 1
+    assert search.best([enough, short], target, Clock()) == 0
 
 
 @pytest.mark.usefixtures("block")
-def test_survey_says_where_the_time_goes(made):
-    found = survey(trace(made), Aim(Fake), Clock())
+def test_profile_says_where_the_time_goes(made):
+    found = profile(trace(made), LatencySearch(Fake), Clock())
     assert sum(layer["share"] for layer in found["layers"]) == pytest.approx(1)
     assert [layer["ms"] for layer in found["layers"]] == sorted(
         (layer["ms"] for layer in found["layers"]), reverse=True
@@ -274,6 +276,6 @@ def test_a_target_that_the_last_timing_does_not_confirm_is_remarked(made, monkey
         return replace(result, comparison=replace(result.comparison, samples=samples))
 
     monkeypatch.setattr("slimnet.pipeline.export.bench", at_the_end)
-    budget = Budget(target=Target(kind, 2.0 if kind == "speedup" else dense / 2))
-    report = prune(made, "l1", budget, Delivery(bench_seconds=0.01), aim=Aim(Fake)).content
+    config = PruneConfig(**{kind: 2.0 if kind == "speedup" else dense / 2})
+    report = prune(made, config, RunConfig(bench_seconds=0.01), search=LatencySearch(Fake)).content
     assert any("at the end" in note for note in report["notes"]) == doubted

@@ -140,8 +140,8 @@ def test_the_number_of_tries_is_bounded():
     ("kind", "text", "asked"),
     [
         ("speedup", "2.0", 2.0), ("speedup", "1.5x", 1.5), ("latency", "8ms", 8.0), ("latency", "0.5 s", 500.0),
-        ("latency", "300us", 0.3), ("params", "0.3", 0.3), ("params", "1.2M", 1.2e6), ("flops", "2G", 2e9),
-        ("flops", ".5", 0.5), ("params", "300k", 3e5),
+        ("latency", "300us", 0.3), ("params", "0.3", 0.3), ("params", "1.2M", 1.2e6), ("macs", "2G", 2e9),
+        ("macs", ".5", 0.5), ("params", "300k", 3e5),
     ],
 )  # fmt: skip
 def test_targets_are_read(kind, text, asked):
@@ -154,16 +154,16 @@ def test_targets_are_read(kind, text, asked):
 @pytest.mark.parametrize(
     ("kind", "text", "words"),
     [
-        ("speedup", "fast", "--speedup fast: is not understood; write it as 2.0"),
-        ("speedup", "0.5", "--speedup 0.5: is no speedup"),
-        ("speedup", "1", "--speedup 1: is no speedup"),
-        ("speedup", "2ms", "--speedup 2ms: is not understood"),
-        ("speedup", "nan", "--speedup nan: is not understood"),
-        ("speedup", "-2", "--speedup -2: is not understood"),
-        ("latency", "8", "--latency 8: is not understood; write it as 8ms"),
-        ("latency", "0ms", "--latency 0ms: is not understood"),
-        ("params", "12q", "--params 12q: is not understood; write it as 0.3 or 1.2M"),
-        ("flops", "", "--flops : is not understood; write it as 0.5 or 2G"),
+        ("speedup", "fast", "`speedup` fast: is not understood; write it as 2.0"),
+        ("speedup", "0.5", "`speedup` 0.5: is no speedup"),
+        ("speedup", "1", "`speedup` 1: is no speedup"),
+        ("speedup", "2ms", "`speedup` 2ms: is not understood"),
+        ("speedup", "nan", "`speedup` nan: is not understood"),
+        ("speedup", "-2", "`speedup` -2: is not understood"),
+        ("latency", "8", "`latency` 8: is not understood; write it as 8ms"),
+        ("latency", "0ms", "`latency` 0ms: is not understood"),
+        ("params", "12q", "`params` 12q: is not understood; write it as 0.3 or 1.2M"),
+        ("macs", "", "`macs` : is not understood; write it as 0.5 or 2G"),
     ],
 )
 def test_bad_targets_are_bad_input(kind, text, words):

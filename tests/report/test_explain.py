@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from slimnet.pipeline.export import Delivery
-from slimnet.pipeline.prune import Budget, prune
+from slimnet.pipeline.config import PruneConfig, RunConfig
+from slimnet.pipeline.prune import prune
 from slimnet.report.explain import stories
 from tests.networks.graphs import net
 from tests.networks.named import CNN
@@ -34,7 +34,7 @@ def test_a_pinned_layer_names_the_reason():
 
 
 def test_layers_that_go_together_are_named():
-    told = why(prune(net(RESIDUAL), delivery=Delivery(bench_seconds=0)).content)
+    told = why(prune(net(RESIDUAL), run=RunConfig(bench_seconds=0)).content)
     assert "only be removed together" in told["stem"]
     assert "branch" in told["stem"]
     assert "stem" in told["branch"]
@@ -47,23 +47,23 @@ def test_channels_follow_the_layer_before():
 
 
 def test_rounding_is_told():
-    content = prune(net(RESIDUAL), budget=Budget(0.7, round_to=4), delivery=Delivery(bench_seconds=0)).content
+    content = prune(net(RESIDUAL), config=PruneConfig(ratio=0.7, round_to=4), run=RunConfig(bench_seconds=0)).content
     (group,) = content["groups"]
     assert group["after"] == 4
     assert "0.7 alone would keep 2; rounding to multiples of 4 gave 4" in why(content)["stem"]
-    content = prune(net(RESIDUAL), budget=Budget(0.5, round_to=None), delivery=Delivery(bench_seconds=0)).content
+    content = prune(net(RESIDUAL), config=PruneConfig(ratio=0.5, round_to=None), run=RunConfig(bench_seconds=0)).content
     assert "alone would keep" not in why(content)["stem"]
 
 
 def test_other_ratios_are_not_taken_for_the_common_one():
-    budget = Budget(0.25, round_to=4, ratio_for=(("conv2", 0.5),))
-    content = prune(net(CNN), budget=budget, delivery=Delivery(bench_seconds=0)).content
+    config = PruneConfig(ratio=0.25, round_to=4, ratio_for=(("conv2", 0.5),))
+    content = prune(net(CNN), config=config, run=RunConfig(bench_seconds=0)).content
     assert content["how"]["ratio_for"] == {"conv2": 0.5}
     assert "alone would keep" not in why(content)["conv2"]
 
 
 def test_what_was_left_alone_is_told():
-    content = prune(net(RESIDUAL.replace("branch", "b2")), delivery=Delivery(bench_seconds=0)).content
+    content = prune(net(RESIDUAL.replace("branch", "b2")), run=RunConfig(bench_seconds=0)).content
     content["groups"][0] |= {"after": 8}
     assert "takes nothing from it: its width was rounded up" in why(content)["stem"]
     ignored = content | {"how": content["how"] | {"ignore": ["stem"]}}

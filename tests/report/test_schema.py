@@ -112,12 +112,12 @@ def test_a_damaged_report_is_refused_by_its_key(damaged, complaint):
 
 
 def test_a_benchmark_has_the_keys_of_the_schema():
-    from slimnet.pipeline.export import Delivery
+    from slimnet.pipeline.config import RunConfig
     from slimnet.pipeline.prune import prune
     from tests.networks.graphs import net
     from tests.networks.named import CNN
 
-    report = prune(net(CNN), delivery=Delivery(bench_seconds=0.01))
+    report = prune(net(CNN), run=RunConfig(bench_seconds=0.01))
     assert report.bench is not None
     assert report.latency_ms.after is not None
     low, high = report.bench.latency_interval

@@ -1,0 +1,89 @@
+"""Fields of configs that are also options of the command line and keys of recipes: each is declared once, here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_KEY = "setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the command line and recipes have to know of a field beside its name, type and default.
+
+    Attributes:
+        help: one sentence on what the field is.
+        kind: the type of its option; None leaves the field off the command line.
+        option: names of the option, such as ("--out", "-o"); made from the field's name if empty.
+        read: makes the field's value of what was typed.
+        low, high: limits of a number.
+        argument: whether it is given without the name of an option.
+        flags: options without a value, each with the value that it stands for and its help, in place of one option.
+        phase: the options that set parts of a phase of training, in place of one option.
+        keys: types that the field may have in a recipe; none where a recipe does not have it.
+    """
+
+    help: str
+    kind: Any = None
+    option: tuple[str, ...] = ()
+    read: Callable[[Any], Any] | None = None
+    low: float | None = None
+    high: float | None = None
+    argument: bool = False
+    flags: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    phase: tuple[PhaseOption, ...] = ()
+    keys: tuple[type, ...] = ()
+
+
+@dataclass(frozen=True)
+class PhaseOption:
+    """An option for one setting of a phase of training.
+
+    Attributes:
+        setting: the name of the setting.
+        kind: its type.
+        help: one sentence.
+        option: name of the option; made from that of the setting if empty.
+        low: the least it may be.
+        default: shown in the help; the phase has it anyway.
+    """
+
+    setting: str
+    kind: Any
+    help: str
+    option: str = ""
+    low: float | None = None
+    default: Any = None
+
+    @property
+    def name(self) -> str:
+        """Name of the option."""
+        return self.option or f"--{self.setting.replace('_', '-')}"
+
+
+def setting(default: Any, help: str, **more: Any) -> Any:
+    """A field of a config with its default, or what makes it; `more` are attributes of `Setting`."""
+    metadata = {_KEY: Setting(help=help, **more)}
+    return (
+        field(default_factory=default, metadata=metadata)
+        if default is dict
+        else field(default=default, metadata=metadata)
+    )
+
+
+def settings_of(config: type) -> dict[str, tuple[Setting, Any]]:
+    """The settings of a config by the name of the field, with their defaults; a config's own before inherited ones."""
+    own = config.__annotations__
+    fields = sorted(dataclasses.fields(config), key=lambda f: f.name not in own)
+    return {f.name: (f.metadata[_KEY], f.default) for f in fields if _KEY in f.metadata}
+
+
+def documented(config: type[T]) -> type[T]:
+    """Class decorator: adds what each setting is to the docstring of a config."""
+    lines = [f"        {name}: {setting.help}" for name, (setting, _) in settings_of(config).items()]
+    config.__doc__ = "\n".join([f"{(config.__doc__ or '').rstrip()}\n\n    Attributes:", *lines, "    "])
+    return config
