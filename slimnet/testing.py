@@ -37,19 +37,19 @@ def assert_latency(
             assert_latency("build/model.onnx", "tests/data/base.json", tolerance="5%")
 
     Args:
-        candidate: an ONNX file or model.
-        baseline: what `slimnet bench --save base.json` wrote, or an ONNX file or model.
-        tolerance: how much slower the candidate may be: 0.05 or "5%".
-        backend: what runs both; None takes what a base.json was measured with, else one thread of onnxruntime on the
+        candidate: An ONNX file or model.
+        baseline: What `slimnet bench --save base.json` wrote, or an ONNX file or model.
+        tolerance: How much slower the candidate may be: 0.05 or "5%".
+        backend: What runs both; None takes what a base.json was measured with, else one thread of onnxruntime on the
             CPU. A number of threads that it leaves open is filled in alike.
-        inputs: input shapes, where the models leave them open; a base.json knows its own.
-        batch: size of the inputs' first axis, likewise.
-        bounds: exclusive upper bounds of integer inputs, such as the row count of the table they index; likewise.
-        seconds: time to measure; a candidate that looks slower gets as much again.
+        inputs: The input shapes, where the models leave them open; a base.json knows its own.
+        batch: The size of the inputs' first axis, likewise.
+        bounds: Exclusive upper bounds of integer inputs, such as the row count of the table they index; likewise.
+        seconds: The time to measure; a candidate that looks slower gets as much again.
 
     Raises:
-        AssertionError: it is slower; the message has the numbers.
-        BadInput: a model cannot be loaded or does not take these inputs.
+        AssertionError: The candidate is slower; the message has the numbers.
+        BadInput: A model cannot be loaded or does not take these inputs.
     """
     __tracebackhide__ = True
     if not isinstance(baseline, ir.Model) and Path(baseline).suffix == ".json":

@@ -27,7 +27,7 @@ class RunFailed(BadInput):
     """A runtime has loaded a network but cannot run it on the inputs it was given.
 
     Attributes:
-        reason: what the runtime says about it, on one line.
+        reason: What the runtime says about it, on one line.
     """
 
     def __init__(self, runtime: str, reason: str) -> None:
@@ -40,12 +40,12 @@ class RuntimeInfo:
     """What a network was run with.
 
     Attributes:
-        name: of the runtime, such as "onnxruntime".
-        version: of the runtime.
-        provider: the part of the runtime that computes, such as "CPUExecutionProvider"; None where that is not known.
-        threads: size of the thread pool; None where the choice was left to the runtime.
-        cpu: what the CPU calls itself.
-        cores: the number of cores that the process may use.
+        name: The name of the runtime, such as "onnxruntime".
+        version: Its version.
+        provider: The part of the runtime that computes, such as "CPUExecutionProvider"; None where that is not known.
+        threads: The size of the thread pool; None where the choice was left to the runtime.
+        cpu: What the CPU calls itself.
+        cores: The number of cores that the process may use.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Backend(Protocol):
 
     @property
     def threads(self) -> int | None:
-        """Size of the thread pool; None leaves it to the runtime."""
+        """The size of the thread pool; None leaves it to the runtime."""
 
     def with_threads(self, threads: int | None) -> Backend:
         """The same backend with another size of the thread pool."""
@@ -117,7 +117,7 @@ class Backend(Protocol):
         """Load a network, which is left as it is; without the runtime's own optimisations if `optimise` is false.
 
         Raises:
-            BadInput: the runtime cannot load it; the message names the file.
+            BadInput: The runtime cannot load it; the message names the file.
         """
 
     def probe(self, model: ir.Model, folder: Path) -> Probe:
@@ -126,7 +126,7 @@ class Backend(Protocol):
         Names of the runtime's nodes contain the names of the model's nodes they come from, and those they are made of.
 
         Raises:
-            BadInput: the runtime cannot load the network, or cannot time nodes.
+            BadInput: The runtime cannot load the network, or cannot time nodes.
         """
 
 

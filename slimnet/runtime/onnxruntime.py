@@ -42,12 +42,12 @@ class OnnxRuntime:
     """onnxruntime, with one of its execution providers.
 
     Attributes:
-        provider: an execution provider by its name or a short one such as "cuda"; what it has no kernel for runs on the
+        provider: An execution provider by its name or a short one such as "cuda"; what it has no kernel for runs on the
             CPU.
-        threads: size of the thread pool; None leaves it to onnxruntime, which takes every core.
+        threads: The size of the thread pool; None leaves it to onnxruntime, which takes every core.
 
     Raises:
-        BadInput: the provider is not installed, or less than one thread.
+        BadInput: The provider is not installed, or less than one thread is asked for.
     """
 
     provider: str = _CPU

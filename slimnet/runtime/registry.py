@@ -17,12 +17,12 @@ def backend(name: str = "cpu", threads: int | None = None) -> Backend:
     """The backend of a name.
 
     Args:
-        name: an execution provider of onnxruntime, such as "cpu" or "cuda"; or RUNTIME or RUNTIME:PROVIDER, where
+        name: An execution provider of onnxruntime, such as "cpu" or "cuda"; or RUNTIME or RUNTIME:PROVIDER, where
             RUNTIME is "onnxruntime" or what another package has registered under `slimnet.backends`.
-        threads: size of the thread pool; None leaves it to the runtime.
+        threads: The size of the thread pool; None leaves it to the runtime.
 
     Raises:
-        BadInput: it is not installed or cannot be loaded.
+        BadInput: It is not installed or cannot be loaded.
     """
     runtime, _, provider = name.partition(":")
     if runtime == NAME:

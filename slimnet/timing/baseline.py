@@ -36,7 +36,7 @@ class Baseline:
         """The backend that the model was measured with, except for what is given.
 
         Raises:
-            BadInput: it is not installed here.
+            BadInput: It is not installed here.
         """
         then = self.conditions.runtime
         stored = then.name if then.provider is None else f"{then.name}:{then.provider}"
@@ -96,15 +96,15 @@ def check(
     """Measure `candidate` against the model of a baseline, under its conditions.
 
     Args:
-        candidate: an ONNX file or model.
-        baseline: what `load` has read, or the JSON file.
-        tolerance: how much slower the candidate may be, "5%" or 0.05.
-        backend: what runs both; the baseline's own if None. One without a number of threads takes the baseline's.
-        seconds: time to measure; a candidate that looks slower gets as much again.
+        candidate: An ONNX file or model.
+        baseline: What `load` has read, or the JSON file.
+        tolerance: How much slower the candidate may be, "5%" or 0.05.
+        backend: What runs both; the baseline's own if None. One without a number of threads takes the baseline's.
+        seconds: The time to measure; a candidate that looks slower gets as much again.
 
     Raises:
-        LatencyRegression: it is slower beyond noise and tolerance.
-        BadInput: bad files and options.
+        LatencyRegression: The candidate is slower beyond noise and tolerance.
+        BadInput: A file or an option cannot be used.
     """
     allowed = parse_tolerance(tolerance)
     stored = baseline if isinstance(baseline, Baseline) else load(baseline)

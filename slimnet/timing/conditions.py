@@ -23,10 +23,10 @@ class Conditions:
     """What was fed, and what it was run with.
 
     Attributes:
-        inputs: concrete input shapes.
-        bounds: exclusive upper bounds of integer inputs; 2 for those that are not named.
-        seed: that the inputs are drawn with.
-        runtime: the runtime, its settings and the machine.
+        inputs: The concrete input shapes.
+        bounds: Exclusive upper bounds of integer inputs; 2 for those that are not named.
+        seed: The seed that the inputs are drawn with.
+        runtime: The runtime, its settings and the machine.
     """
 
     inputs: dict[str, tuple[int, ...]]

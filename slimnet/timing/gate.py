@@ -18,10 +18,10 @@ class Verdict:
     """A candidate measured against its baseline.
 
     Attributes:
-        comparison: the times of both.
-        conditions: what both were run with.
-        tolerance: the fraction that the candidate may be slower.
-        remarks: for the user, beside those of the comparison.
+        comparison: The times of both.
+        conditions: What both were run on and with.
+        tolerance: The fraction that the candidate may be slower.
+        remarks: Remarks for the user, beside those of the comparison.
     """
 
     comparison: Comparison

@@ -24,17 +24,17 @@ class Layer:
 
     @property
     def flops(self) -> float | None:
-        """FLOPs speedup."""
+        """Multiply-accumulates before, as a multiple of those after."""
         return _quotient(*self.macs)
 
     @property
     def latency(self) -> float | None:
-        """Latency speedup."""
+        """Milliseconds before, as a multiple of those after."""
         return _quotient(*self.ms)
 
     @property
     def efficiency(self) -> float | None:
-        """Latency speedup per FLOPs speedup: below 1, FLOPs went without their time."""
+        """Latency speedup per speedup in MACs: below 1, multiply-accumulates went without their time."""
         return _quotient(self.latency, self.flops)
 
     def to_json(self) -> dict[str, Any]:

@@ -32,21 +32,25 @@ def bench(
     Both are timed as they are given: pass them through the same export and optimiser before.
 
     Args:
-        dense, slim: ONNX files or models that take the same inputs.
-        inputs: shapes of the inputs whose size the models leave open, in any form `parse_inputs` takes.
-        backend: what runs them: a runtime with its provider and threads; onnxruntime on the CPU if not given.
-        batch: size of the inputs' first axis, where the models leave it open.
-        seconds: time to spend on the comparison, and half as much again on the layers. At least `min_runs` runs of each
-            model are made, and no more once the ratio is known within 1 %.
-        layers: time every layer as well.
-        macs: multiply-accumulates of the dense and of the slim model by layer (see `layer_name`), to set the FLOPs
-            speedup beside the measured one.
-        bounds: exclusive upper bounds of integer inputs, such as the row count of the table they index; 2 if not given.
-        seed: of the random inputs.
+        dense: An ONNX file or model.
+        slim: Another one that takes the same inputs.
+        inputs: The shapes of the inputs whose size the models leave open, in any form `parse_inputs` takes.
+        backend: What runs them: a runtime with its provider and threads; onnxruntime on the CPU if not given.
+        batch: The size of the inputs' first axis, where the models leave it open.
+        seconds: The time to spend on the comparison, and half as much again on the layers. At least `min_runs` runs of
+            each model are made, and no more once the ratio is known within 1 %.
+        layers: Time every layer as well.
+        min_runs: The fewest runs of each model.
+        macs: The multiply-accumulates of the dense and of the slim model by layer (see `layer_name`), to set the
+            speedup in them beside the measured one.
+        bounds: Exclusive upper bounds of integer inputs, such as the row count of the table they index; 2 if not given.
+        seed: The seed of the random inputs.
 
     Returns:
-        The result, whose `to_json` has the keys of report.json. Raises BadInput for a model that cannot be loaded or
-        run, an input of unknown size, and a batch that the model does not allow.
+        The result, whose `to_json` has the keys of report.json.
+
+    Raises:
+        BadInput: A model cannot be loaded or run, an input is of unknown size, or the model does not allow the batch.
     """
     nets = {BEFORE: as_net(dense, inputs, batch), AFTER: as_net(slim, inputs, batch)}
     check_alike(nets[BEFORE], nets[AFTER])

@@ -7,12 +7,12 @@ from rich.text import Text
 from slimnet.common.inputs import sizes
 from slimnet.timing.result import AFTER, BEFORE, BenchResult, Layer
 
-#: Below this, most of a layer's saved FLOPs brought no time.
+#: Below this, most of the multiply-accumulates that a layer saved brought no time.
 _POOR = 0.5
 
 
 def bench_table(result: BenchResult) -> Table:
-    """The whole model, then each layer: FLOPs speedup, latency speedup and their quotient, the efficiency."""
+    """The whole model, then each layer: speedup in MACs and in latency, and their quotient, the efficiency."""
     title, caption = "Dense against slim", _caption(result)
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     table.pad_edge, table.padding = False, (0, 1, 0, 0)

@@ -36,14 +36,14 @@ def prove(
     """Zero one kept unit of each group in the slim network: the comparison must notice.
 
     Args:
-        trace: of the dense network.
-        removed: the removed units.
-        slim: the slim network.
-        feed: one set of inputs.
-        expected: the outputs of the masked network for them.
-        tolerance: what the comparison accepts.
-        backend: what runs the slim network.
-        progress: called with the fraction done.
+        trace: The trace of the dense network.
+        removed: The removed units.
+        slim: The slim network.
+        feed: One set of inputs.
+        expected: The outputs of the masked network for them.
+        tolerance: The largest relative difference that the comparison accepts.
+        backend: What runs the slim network.
+        progress: Called with the fraction done.
 
     Returns:
         The names of the groups that are proven, and of those whose kept units do not show.

@@ -29,18 +29,18 @@ TOLERANCE_HALF = 1e-2
 
 @dataclass
 class Verification:
-    """What comparing slim and mask gave.
+    """What comparing a slim network with the masked one gave.
 
     Attributes:
-        max_abs_error: largest difference at any output.
-        max_rel_error: the same relative to the largest masked output.
-        tolerance: what was accepted for `max_rel_error`.
-        exact: whether the difference stayed within the tolerance, on finite values only.
-        runs: number of different inputs.
-        proven: groups whose kept units change the outputs visibly.
-        unproven: groups for which equality says nothing, because no kept unit changes the outputs.
-        plain_mask_error: with inexact removal, the relative distance to the masked network without its wrapping.
-        dense_error: the relative distance to the network as it was before, where that was asked for.
+        max_abs_error: The largest difference at any output.
+        max_rel_error: The same relative to the largest masked output.
+        tolerance: The largest `max_rel_error` that is accepted.
+        exact: Whether the difference stayed within the tolerance, on finite values only.
+        runs: The number of different inputs.
+        proven: The groups whose kept units change the outputs visibly.
+        unproven: The groups for which equality says nothing, because no kept unit changes the outputs.
+        plain_mask_error: With inexact removal, the relative distance to the masked network without its wrapping.
+        dense_error: The relative distance to the network as it was before, where that was asked for.
     """
 
     max_abs_error: float = 0.0
@@ -73,25 +73,28 @@ def verify(
     """Compare a slim network with the masked dense one.
 
     Args:
-        trace: of the dense network.
-        removed: the removed units.
-        candidate: the network to check, such as the file that is shipped; the result of `slim` if None.
-        inputs: real inputs; random ones if None (integers below the row count of the table they index).
-        runs: number of random inputs.
-        backend: what runs the networks.
-        prove: also show, group by group, that zeroing a kept unit would have been noticed.
-        original: also measure the distance to this network, as it was before anybody masked it.
-        unchanged: the slim network must compute what `original` computes.
-        progress: called with the fraction done.
+        trace: The trace of the dense network.
+        removed: The removed units.
+        candidate: The network to check, such as the file that is shipped; the result of `slim` if None.
+        inputs: Real inputs; random ones if None (integers below the row count of the table they index).
+        runs: The number of random inputs.
+        backend: What runs the networks.
+        prove: Also show, group by group, that zeroing a kept unit would have been noticed.
+        original: Also measure the distance to this network, as it was before anybody masked it.
+        unchanged: The slim network must compute what `original` computes.
+        progress: Called with the fraction done.
+
+    Returns:
+        What was measured.
 
     Raises:
-        VerifyFailed: the outputs differ, or the slim network does not run.
+        VerifyFailed: The outputs differ, or the slim network does not run.
     """
-    thin = slim(trace, removed)
+    pruned = slim(trace, removed)
     feeds = list(inputs) if inputs is not None else _random(trace, runs)
     result = Verification(tolerance=_tolerance(trace), runs=len(feeds))
     expected = _outputs(mask(trace, removed), feeds, backend, "the masked network")
-    actual = _outputs(thin if candidate is None else candidate, feeds, backend, "the slim network")
+    actual = _outputs(pruned if candidate is None else candidate, feeds, backend, "the slim network")
     if not any(np.isfinite(x.astype(np.float64)).any() for outputs in expected for x in outputs):
         raise VerifyFailed(
             f"{trace.net.name}: every output is NaN or infinite, so nothing can be compared; give real inputs (--data)"
@@ -105,7 +108,7 @@ def verify(
         raise VerifyFailed(_failure(trace, removed, feeds, expected, result, backend))
     if prove:
         result.proven, result.unproven = prove_groups(
-            trace, removed, thin, feeds[0], expected[0], result.tolerance, backend, progress
+            trace, removed, pruned, feeds[0], expected[0], result.tolerance, backend, progress
         )
     if trace.is_inexact:
         plain = _outputs(mask(trace, removed, wrap=False), feeds, backend, "the masked network")
