@@ -90,7 +90,7 @@ class RankedPruning(TrainingMethod):
         filters = by_unit(self.groups, self.params, Role.OUT)
         going = self.chosen(filters.mean_magnitudes())
         if self.unit == "filter":
-            self._cells, targets = filters, [int(gone.sum()) for gone in going]
+            self._cells, targets = filters, [int(part.sum()) for part in going]
         else:
             self._cells = by_column(self.groups, self.params)
             if not self._cells.count:
@@ -187,12 +187,12 @@ class RankedPruning(TrainingMethod):
         return np.array([part.sum() for part in self._cells.split(self._pruned)], np.int64)
 
     def _outcome(self) -> Bools:
-        """What goes: the pruned cells, and where the target was not reached, those with the highest levels."""
-        gone, norms = self._pruned.copy(), self._cells.magnitudes().cpu().numpy()
+        """bool [cells]: the pruned cells, and where the target was not reached, those with the highest levels."""
+        pruned, norms = self._pruned.copy(), self._cells.magnitudes().cpu().numpy()
         for cells, target in zip(self._cells.split(np.arange(self._cells.count)), self._targets, strict=True):
-            order = np.lexsort((norms[cells], -self._level[cells], ~gone[cells]))
-            gone[cells[order[:target]]] = True
-        return gone
+            order = np.lexsort((norms[cells], -self._level[cells], ~pruned[cells]))
+            pruned[cells[order[:target]]] = True
+        return pruned
 
     def removed(self, params: Params | None = None) -> list[Bools] | None:
         return self._cells.split(self._outcome()) if self.unit == "filter" else None

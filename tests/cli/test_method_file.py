@@ -131,6 +131,15 @@ class Idle(TrainingMethod):
 """
 
 
+NETWORK = """
+from torch import nn
+
+
+def small():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+"""
+
+
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     """The file with criteria, which imports another one beside it."""
@@ -190,14 +199,30 @@ def test_the_file_runs_once_and_again_when_it_has_changed(mine):
     assert find(f"{mine}:Plain").changed
 
 
+def test_a_criterion_in_a_recipe(slimnet, mine, tmp_path):
+    (tmp_path / "net.py").write_text(NETWORK)
+    trained(tmp_path)
+    (tmp_path / "r.toml").write_text(f"""
+        title = "A criterion of one's own"
+        arch = "net.py:small"
+        weights = "small.pt"
+        data = "digits?limit=64"
+        prune = {{ method = '{mine}:ByPlace', options = {{ sign = -1.0 }} }}
+        finetune = {{ epochs = 0 }}
+    """)
+    outcome = slimnet("run", "r.toml", "--device", "cpu", "-o", "out")
+    assert outcome.code == 0, outcome.err
+    (file,) = (tmp_path / "out").rglob("plan.json")
+    plan = json.loads(file.read_text())
+    assert plan["kept"]["1.weight"]["0"] == list(range(8))
+    assert plan["how"]["method"] == f"{mine}:ByPlace"
+
+
 # -- training --------------------------------------------------------------------------------------------------------
 
 
 def test_a_training_method_trains(slimnet, training, tmp_path):
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n\n\ndef small():\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))\n"
-    )
+    (tmp_path / "net.py").write_text(NETWORK)
     assert is_training(f"{training}:Decay")
     outcome = slimnet(
         *("prune", "--method", "training.py:Decay", "--option", "strength=0.5", "--data", "digits?limit=128"),
