@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slimnet.graph.units import Axis
 from slimnet.planning.budget import choose, take
 from slimnet.planning.rounding import _Parameters
 from slimnet.planning.widths import Widths
@@ -114,6 +115,18 @@ def test_streams_of_parts_too_narrow_for_blocks_end_on_the_fast_path(ratio: floa
     net = padded_resnet(16, 40, 72)
     left = lengths(net, choose(net, scores(net), ratio, round_to="auto"))
     assert {axis: length for axis, length in left.items() if length % 4} == {}
+
+
+def test_an_axis_that_takes_more_of_some_units_than_of_others_is_left_alone() -> None:
+    """Its length does not follow from how many units stay, so no number of them would align it."""
+    net = chain(24, 64)
+    kept, free = np.array([13, 35]), np.ones(2, bool)
+    plain = Widths.of(net, kept, free, 8)
+    units = net.groups[0].units
+    net.axes.append(Axis("half of them twice", np.append(units, units[:12]), "conv", 1, 0))
+    uneven = Widths.of(net, kept, free, 8)
+    assert (uneven.takes == plain.takes).all()
+    assert (uneven.weight == plain.weight).all()
 
 
 def test_only_the_lowest_units_of_a_rounded_group_go() -> None:

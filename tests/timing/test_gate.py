@@ -67,7 +67,19 @@ def verdict_on(ratio: float, noise: float) -> Verdict:
     """A verdict at 5 % tolerance on times that have this ratio, in 20 rounds."""
     rng = np.random.default_rng(0)
     samples = np.column_stack([np.ones(20), ratio * rng.lognormal(0, noise, 20)])
-    return Verdict(Comparison((BASELINE, CANDIDATE), samples, {}, ()), CONDITIONS, 0.05)
+    loops = {BASELINE: 1, CANDIDATE: 1}
+    return Verdict(Comparison((BASELINE, CANDIDATE), samples, loops, ()), CONDITIONS, 0.05)
+
+
+def test_the_plain_values_of_a_verdict_are_those_it_was_decided_by():
+    """As programs read them from the JSON: the decision follows from the interval and the tolerance."""
+    verdict = verdict_on(1.2, 0.02)
+    values = verdict.to_json()
+    low, high = values["ratio_interval"]
+    assert low < values["ratio"] < high
+    assert values["slower"] is (low > 1 + values["tolerance"]) is True
+    times = values["latency_ms"]
+    assert times[CANDIDATE]["median"] / times[BASELINE]["median"] == pytest.approx(values["ratio"])
 
 
 def test_a_ratio_whose_interval_reaches_into_the_tolerance_is_not_slower():

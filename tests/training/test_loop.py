@@ -163,6 +163,15 @@ def test_the_best_epoch_on_the_validation_split_is_kept():
     assert accuracy(module, data.val) == pytest.approx(max(r["accuracy"] for r in history))
 
 
+def test_of_epochs_as_good_as_each_other_the_first_is_kept(monkeypatch):
+    """As patience counts from that one too."""
+    monkeypatch.setattr("slimnet.training.loop.accuracy", lambda *_: 0.5)
+    data, first, best = small_digits(64), seeded(mlp), seeded(mlp)
+    run(first, data, Phase(epochs=1, lr=0.1, schedule="constant")).fit()
+    run(best, data, Phase(epochs=3, lr=0.1, schedule="constant", best=True)).fit()
+    assert torch.equal(weights(first), weights(best))
+
+
 def test_without_a_validation_split_the_last_epoch_is_kept():
     data = dataclasses.replace(small_digits(), val=None)
     last, best = seeded(mlp), seeded(mlp)
@@ -238,10 +247,17 @@ def test_schedules():
     assert Phase(epochs=10).factor(10) == pytest.approx(0, abs=1e-12)
 
 
+def test_the_learning_rate_falls_from_batch_to_batch():
+    """A cosine over all batches; 256 samples are four of them, and the last one of each epoch is in the record."""
+    history = run(seeded(mlp), small_digits(256), Phase(epochs=2, lr=0.1, batch_size=64)).fit()
+    expected = [0.05 * (1 + math.cos(math.pi * share)) for share in (3 / 8, 7 / 8)]
+    assert [record["lr"] for record in history] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"schedule": "steps"}, {"schedule": "step:a"}, {"optimizer": "lion"}, {"lr": -1.0}, {"lr": math.nan}),
+        *({"schedule": "steps"}, {"schedule": "step:2,a"}, {"optimizer": "lion"}, {"lr": -1.0}, {"lr": math.nan}),
         *({"batch_size": 0}, {"distill": 2.0}, {"precision": "int8"}, {"momentum": 1.0}, {"smoothing": -0.1}),
         *({"temperature": 0.0}, {"clip": -1.0}, {"patience": -1}),
     ],
