@@ -9,8 +9,8 @@ import onnx_ir as ir
 import pytest
 
 from slimnet.runtime import machine
+from tests.networks.graphs import from_text
 from tests.networks.named import conv_net
-from tests.networks.timed import from_text
 
 #: Blocks of the fast layout that processors have.
 BLOCKS = (8, 16)
@@ -57,7 +57,7 @@ def imported() -> Callable[..., set[str]]:
 
 
 @pytest.fixture
-def text() -> Callable[[str], ir.Model]:
+def text() -> Callable[..., ir.Model]:
     return from_text
 
 

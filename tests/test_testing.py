@@ -2,7 +2,6 @@
 
 import onnx_ir as ir
 import pytest
-from onnx import parser
 
 from slimnet.common.errors import BadInput
 from slimnet.runtime.onnxruntime import OnnxRuntime
@@ -10,13 +9,13 @@ from slimnet.testing import assert_latency
 from slimnet.timing import baseline
 from slimnet.timing.run import bench
 from tests.networks.backends import Simulated
+from tests.networks.graphs import from_text
 
 
 def products(count: int) -> ir.Model:
     """So many matrix products one after the other."""
     nodes = " ".join(f"x{k + 1} = MatMul(x{k}, x0)" for k in range(count))
-    text = f"g (float[96,96] x0) => (float[96,96] x{count}) {{ {nodes} }}"
-    return ir.from_proto(parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}'))
+    return from_text(f"(float[96,96] x0) => (float[96,96] x{count}) {{ {nodes} }}")
 
 
 def machine() -> Simulated:

@@ -23,20 +23,26 @@ from slimnet.runtime.onnxruntime import OnnxRuntime
 Feeds = Mapping[str, npt.NDArray[Any]]
 
 
-def net(
+def net(text: str, opset: int = 20, n: int = 2, **options: Any) -> Net:
+    """A network from text, see `from_text`; symbolic input sizes are traced as `n`."""
+    model = from_text(text, opset, **options)
+    inputs = {v.name: tuple(d if isinstance(d, int) else n for d in v.shape) for v in model.graph.inputs}
+    return Net(model, "net", inputs)
+
+
+def from_text(
     text: str,
     opset: int = 20,
     annotate: bool = True,
     seed: int = 0,
-    n: int = 2,
     domains: Sequence[str] = ("own", "com.microsoft"),
     **weights: Any,
-) -> Net:
-    """A network from onnx.parser's syntax.
+) -> ir.Model:
+    """A model from onnx.parser's syntax.
 
     Values that are declared between the signature and the body and that nothing computes become weights: those given
-    as keywords, else random ones (positive, where the name says var or scale). Symbolic input sizes are traced as
-    `n`. With `annotate`, all values state the shapes that onnx infers. `domains` are imported in version 1.
+    as keywords, else random ones (positive, where the name says var or scale). With `annotate`, all values state the
+    shapes that onnx infers. `domains` are imported in version 1.
     """
     imports = ", ".join(
         f'"{domain}": {version}' for domain, version in {"": opset, **dict.fromkeys(domains, 1)}.items()
@@ -58,9 +64,7 @@ def net(
     for k in range(len(proto.graph.value_info) - 1, -1, -1):
         if proto.graph.value_info[k].name in infos or not annotate:
             del proto.graph.value_info[k]
-    model = ir.from_proto(proto)
-    inputs = {v.name: tuple(d if isinstance(d, int) else n for d in v.shape) for v in model.graph.inputs}
-    return Net(model, "net", inputs)
+    return ir.from_proto(proto)
 
 
 def _weight(name: str, kind: Any, value: Any, rng: np.random.Generator) -> onnx.TensorProto:

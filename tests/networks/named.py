@@ -2,7 +2,7 @@
 
 import onnx_ir as ir
 
-from tests.networks.graphs import net
+from tests.networks.graphs import from_text
 
 #: Two convolutions with a batch norm between them, and a classifier.
 CNN = """(float[N,3,8,8] x) => (y)
@@ -48,4 +48,4 @@ def conv_net(channels: int, size: int = 16, batch: int | str = 1) -> ir.Model:
         <float[{channels},3,3,3] "conv0.weight", float[{channels},{channels},3,3] "conv1.weight",
          float[{channels},{channels},3,3] "conv2.weight", float[{channels},10] "fc.weight">
         {{ {" ".join(layers)} pool = GlobalAveragePool(relu2) flat = Flatten(pool) y = MatMul(flat, "fc.weight") }}"""
-    return net(text, opset=17).model
+    return from_text(text, opset=17)

@@ -7,7 +7,7 @@ from slimnet.runtime.feeds import random_inputs
 
 def test_random_inputs_suit_their_types(text):
     model = text(
-        "g (float16[2,3] half, int64[50] ids, int32[50] flags, bool[50] mask) => (float16[2,3] y) { y = Relu(half) }"
+        "(float16[2,3] half, int64[50] ids, int32[50] flags, bool[50] mask) => (float16[2,3] y) { y = Relu(half) }"
     )
     shapes = {"half": (2, 3), "ids": (50,), "flags": (50,), "mask": (50,)}
     feed = random_inputs(model, shapes, seed=1, bounds={"ids": 7})
@@ -32,6 +32,6 @@ def test_an_input_without_a_shape_is_bad_input(net):
 
 
 def test_an_input_that_is_no_tensor_is_bad_input(text):
-    model = text("g (seq(float[2]) xs) => (int64 n) { n = SequenceLength(xs) }")
+    model = text("(seq(float[2]) xs) => (int64 n) { n = SequenceLength(xs) }")
     with pytest.raises(BadInput, match="input xs is of type seq"):
         random_inputs(model, {"xs": (2,)})

@@ -71,7 +71,7 @@ def test_a_bad_file_is_named_on_one_line(tmp_path, content):
 
 def test_an_op_onnxruntime_lacks_is_bad_input(text):
     with pytest.raises(BadInput, match="own:Strange"):
-        DEFAULT.session(text("g (float[1] x) => (float[1] y) { y = own.Strange(x) }"))
+        DEFAULT.session(text("(float[1] x) => (float[1] y) { y = own.Strange(x) }"))
 
 
 @pytest.mark.parametrize("threads", [0, -2])
@@ -91,7 +91,7 @@ def test_weights_and_inputs_of_bfloat16_are_run_and_bound():
 
 
 def test_a_scalar_input_stays_one(text):
-    session = DEFAULT.session(text("g (float x, float[3] z) => (float[3] y) { y = Mul(x, z) }"))
+    session = DEFAULT.session(text("(float x, float[3] z) => (float[3] y) { y = Mul(x, z) }"))
     feed = {"x": np.array(2.0, np.float32), "z": np.ones(3, np.float32)}
     np.testing.assert_array_equal(session.run(feed)[0], [2, 2, 2])
     assert session.bind(feed)(1) > 0

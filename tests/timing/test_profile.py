@@ -61,8 +61,8 @@ def test_models_that_fuse_differently_share_their_layers(net, image):
 
 def test_a_residual_sum_goes_to_the_convolution_it_is_fused_into(text, image):
     model = text("""
-        g (float[1,3,16,16] x, float[16,3,1,1] w_in, float[16,16,3,3] w_main, float[16,16,1,1] w_short)
-            => (float[1,16,16,16] y) {
+        (float[1,3,16,16] x) => (float[1,16,16,16] y)
+            <float[16,3,1,1] w_in, float[16,16,3,3] w_main, float[16,16,1,1] w_short> {
             h = Conv (x, w_in)  r = Relu (h)
             main = Conv <pads = [1,1,1,1]> (r, w_main)  short = Conv (r, w_short)
             sum = Add (main, short)  y = Relu (sum)
@@ -72,7 +72,7 @@ def test_a_residual_sum_goes_to_the_convolution_it_is_fused_into(text, image):
 
 
 def test_a_bias_added_to_a_product_is_part_of_it(text):
-    model = text("g (float[2,8,16] x, float[16,32] w, float[32] w_bias) => (float[2,8,32] y) {"
+    model = text("(float[2,8,16] x) => (float[2,8,32] y) <float[16,32] w, float[32] w_bias> {"
                  " h = MatMul (x, w)  s = Add (h, w_bias)  y = Relu (s) }")  # fmt: skip
     feed = {"x": np.ones((2, 8, 16), np.float32)}
     measured = profile({"net": model}, feed, backend=ONE, max_seconds=0, min_runs=4)["net"]
@@ -81,7 +81,7 @@ def test_a_bias_added_to_a_product_is_part_of_it(text):
 
 
 def test_the_body_of_an_if_counts_once(text):
-    model = text("""g (bool c, float[64,64] x) => (float[64,64] y) {
+    model = text("""(bool c, float[64,64] x) => (float[64,64] y) {
         y = If (c) <
             then_branch = a () => (float[64,64] p) { p = MatMul(x, x) },
             else_branch = b () => (float[64,64] q) { q = Relu(x) }
@@ -93,7 +93,7 @@ def test_the_body_of_an_if_counts_once(text):
 
 
 def test_layers_are_named_after_their_weights_then_their_modules_then_their_values(text):
-    model = text("g (float[4,4] x, float[4,4] w, float[4] w_bias) => (float[4,4] y) {"
+    model = text("(float[4,4] x) => (float[4,4] y) <float[4,4] w, float[4] w_bias> {"
                  " a = MatMul(x, w) b = Add(a, w_bias) c = MatMul(b, x) y = MatMul(c, x) }")  # fmt: skip
     weighted, bias, plain, module = list(model.graph)
     module.metadata_props["pkg.torch.onnx.name_scopes"] = "['', 'encoder', 'encoder.proj', 'linear_3']"

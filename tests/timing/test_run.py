@@ -54,7 +54,7 @@ def test_a_batch_fills_the_open_axis(net):
 
 
 def test_a_batch_fills_every_axis_of_that_symbol_and_no_other(text):
-    model = text("g (float[N,4] x, float[M,4] z, float[N] u) => (float[N,4] y, float[M,4] v, float[N] t) {"
+    model = text("(float[N,4] x, float[M,4] z, float[N] u) => (float[N,4] y, float[M,4] v, float[N] t) {"
                  " y = Relu(x) v = Relu(z) t = Relu(u) }")  # fmt: skip
     result = bench(model, model, inputs={"z": (5, 4)}, batch=3, backend=Simulated(), seconds=0.1, min_runs=2)
     assert result.conditions.inputs == {"x": (3, 4), "z": (5, 4), "u": (3,)}
@@ -72,7 +72,7 @@ def test_models_with_other_inputs_are_bad_input(net):
 
 
 def test_integer_inputs_stay_below_their_bounds(text):
-    model = text("g (int64[64] ids, float[9,4] w) => (float[64,4] y) { y = Gather(w, ids) }")
+    model = text("(int64[64] ids) => (float[64,4] y) <float[9,4] w> { y = Gather(w, ids) }")
     result = bench(model, model, bounds={"ids": 9}, backend=Simulated(), seconds=0.1, min_runs=2)
     feed = result.conditions.feed(model)
     assert feed["ids"].min() >= 0
