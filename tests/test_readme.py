@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from slimnet.cli import app
-from slimnet.methods.registry import Kind, names
+from slimnet.methods.registry import Kind, choices, compared, names
 from tests.networks.files import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -52,6 +52,20 @@ def test_the_readme_lists_the_methods_of_the_registry():
         (" ".join(training), [Kind.TRAINING, Kind.SINGLE]),
     ):
         assert sorted(re.findall(r"`([^`]+)`", text)) == sorted(names(*kinds))
+
+
+def test_help_lists_the_methods_of_the_registry():
+    (method,) = (p for p in VERBS["prune"].params if "--method" in p.opts)
+    assert method.help.startswith(choices())
+    assert "FILE.py:CLASS" in method.help
+
+
+def test_the_help_of_analyze_names_the_criteria_of_the_registry_that_look_at_data():
+    (listed,) = re.findall(r"Criteria that look at data \((.*?)\)", VERBS["analyze"].help, re.S)
+    assert sorted(listed.replace("\n", " ").split(", ")) == sorted({*compared()} & {*names(Kind.DATA)})
+    assert "ten criteria" in VERBS["analyze"].help
+    assert "Ten criteria" in README
+    assert len(compared()) == 10
 
 
 def test_the_criterion_of_ones_own_in_the_readme_works(tmp_path):
