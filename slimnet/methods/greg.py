@@ -20,7 +20,7 @@ from torch import Tensor
 from slimnet.common.errors import BadInput
 from slimnet.graph.parameters import Role
 from slimnet.methods.base import Params
-from slimnet.methods.cells import by_unit
+from slimnet.methods.parameter_groups import ParameterGroups
 from slimnet.methods.training import Masks, TrainingMethod
 
 Floats = npt.NDArray[np.float64]
@@ -110,7 +110,9 @@ class GReg(TrainingMethod):
         if self.steps is not None:
             self._schedule = published.fitted(self.steps, self.tau, self._tau_pick)
         self._stretched = self._schedule != published
-        self._cells = by_unit(self.groups, self.params, Role.IN if self.granularity == "channel" else Role.OUT)
+        self._parameter_groups = ParameterGroups.of_units(
+            self.groups, self.params, Role.IN if self.granularity == "channel" else Role.OUT
+        )
         groups = len(self.groups)
         self._step, self._end = 0, -1
         self._bumps, self._stopped = np.zeros(groups, np.int64), np.zeros(groups, bool)
@@ -168,16 +170,16 @@ class GReg(TrainingMethod):
             self._end = self._step
 
     def _pick(self) -> None:
-        self._going = self.chosen(self._cells.mean_magnitudes())
+        self._going = self.chosen(self._parameter_groups.mean_magnitudes())
         if self.granularity == "weight":
             self._weights = self._smallest_weights(self._going)
 
     def _smallest_weights(self, going: list[npt.NDArray[np.bool_]]) -> Masks:
-        fractions = self._cells.fractions(np.concatenate([*going, np.zeros(0, bool)]))
+        fractions = self._parameter_groups.fractions(np.concatenate([*going, np.zeros(0, bool)]))
         return {name: _smallest(self.params[name], r) for name, r in fractions.items() if r}
 
     def _watch_ratio(self) -> None:
-        scores = self._cells.mean_magnitudes()
+        scores = self._parameter_groups.mean_magnitudes()
         for g, going in enumerate(self._going):
             if going.any():
                 small = scores[g][going].mean()
@@ -199,7 +201,7 @@ class GReg(TrainingMethod):
         if self.granularity == "weight":
             self._penalise_weights()
         else:
-            self._cells.add_to_gradients(self._strengths())
+            self._parameter_groups.add_to_gradients(self._strengths())
 
     def after_step(self) -> None:
         self._step += 1
@@ -209,14 +211,14 @@ class GReg(TrainingMethod):
         return 0 <= self._end <= self._step - 1 - self._schedule.stabilise
 
     def _strengths(self) -> Tensor:
-        """Lambda of every cell: float32 [cells]."""
+        """Lambda of every parameter group: float32 [count]."""
         strength = self._schedule.strength(self._bumps)
         parts = [
             np.where(going | self._picking, lam, self._kept_strength) if going.any() else np.zeros(len(going))
             for going, lam in zip(self._going, strength, strict=True)
         ]
         values = np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
-        return torch.from_numpy(values).to(self._cells.part.device)
+        return torch.from_numpy(values).to(self._parameter_groups.part.device)
 
     def _penalise_weights(self) -> None:
         strength = float(self._schedule.strength(self._bumps).max(initial=0))
@@ -232,14 +234,14 @@ class GReg(TrainingMethod):
         if self.granularity == "weight":
             return None
         if self._picking or not self._going:
-            return self.chosen(self._cells.mean_magnitudes())
+            return self.chosen(self._parameter_groups.mean_magnitudes())
         return self._going
 
     def masks(self) -> Masks | None:
         if self.granularity != "weight":
             return None
         if self._picking or not self._going:
-            return self._smallest_weights(self.chosen(self._cells.mean_magnitudes()))
+            return self._smallest_weights(self.chosen(self._parameter_groups.mean_magnitudes()))
         return dict(self._weights)
 
     def status(self) -> dict[str, float]:
@@ -249,7 +251,7 @@ class GReg(TrainingMethod):
         """Lambda, and how far the mean magnitudes of what stays and of what goes have come apart (Fig. 1)."""
         if self.granularity == "weight" or not self._going:
             return self.status()
-        scores, going = np.concatenate(self._cells.mean_magnitudes()), np.concatenate(self._going)
+        scores, going = np.concatenate(self._parameter_groups.mean_magnitudes()), np.concatenate(self._going)
         means = {"norm kept": scores[~going], "norm removed": scores[going]}
         return self.status() | {name: float(values.mean()) for name, values in means.items() if len(values)}
 

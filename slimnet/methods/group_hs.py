@@ -9,7 +9,7 @@ from torch import Tensor
 
 from slimnet.common.errors import BadInput
 from slimnet.graph.parameters import Role
-from slimnet.methods.cells import Cells, by_layer, by_unit
+from slimnet.methods.parameter_groups import ParameterGroups
 from slimnet.methods.threshold import filled, masks_above
 from slimnet.methods.training import Masks, TrainingMethod
 
@@ -41,14 +41,16 @@ class GroupHS(TrainingMethod):
         if self.grouping not in GROUPINGS:
             raise BadInput(f"group-hs: grouping {self.grouping!r} is not known; choose units or layers")
         if self.grouping == "units":
-            self._cells = [by_unit(self.groups, self.params, role) for role in (Role.OUT, Role.IN)]
+            self._parameter_groups = [
+                ParameterGroups.of_units(self.groups, self.params, role) for role in (Role.OUT, Role.IN)
+            ]
         else:
-            self._cells = [by_layer(self.params, axis) for axis in (0, 1)]
+            self._parameter_groups = [ParameterGroups.of_layers(self.params, axis) for axis in (0, 1)]
         self._value = torch.zeros(())
 
     @torch.no_grad()
     def after_backward(self) -> None:
-        self._value = torch.stack([_step(cells, self.alpha) for cells in self._cells]).sum()
+        self._value = torch.stack([_step(groups, self.alpha) for groups in self._parameter_groups]).sum()
 
     def status(self) -> dict[str, float]:
         return {"penalty": float(self._value)}
@@ -60,15 +62,15 @@ class GroupHS(TrainingMethod):
         return None
 
 
-def _step(cells: Cells, alpha: float) -> Tensor:
+def _step(groups: ParameterGroups, alpha: float) -> Tensor:
     """Add alpha * dGH/dw to the gradients, 2 alpha (P/S^2)(S/|w_g| - P) w; return alpha * GH.
 
     P is the sum of the group norms of a partition, S that of their squares. Groups that are zero stay so.
     """
-    squares = cells.squares()
+    squares = groups.squares()
     norms = squares.sqrt()
-    p, s = cells.sum_by_part(norms), cells.sum_by_part(squares)
+    p, s = groups.sum_by_part(norms), groups.sum_by_part(squares)
     slope = torch.where(s > 0, p / s, 0)
-    pull = torch.where(norms > 0, 1 / norms - slope[cells.part], 0)
-    cells.add_to_gradients(2 * alpha * slope[cells.part] * pull)
+    pull = torch.where(norms > 0, 1 / norms - slope[groups.part], 0)
+    groups.add_to_gradients(2 * alpha * slope[groups.part] * pull)
     return alpha * (p * slope).sum()

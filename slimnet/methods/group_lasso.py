@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from slimnet.graph.parameters import Role
-from slimnet.methods.cells import by_unit
+from slimnet.methods.parameter_groups import ParameterGroups
 from slimnet.methods.training import TrainingMethod
 
 
@@ -23,14 +23,14 @@ class GroupLasso(TrainingMethod):
     strength: float = 1e-4
 
     def __post_init__(self) -> None:
-        self._cells = by_unit(self.groups, self.params, Role.OUT)
+        self._parameter_groups = ParameterGroups.of_units(self.groups, self.params, Role.OUT)
         self._value = torch.zeros(())
 
     @torch.no_grad()
     def after_backward(self) -> None:
-        norms = self._cells.squares().sqrt()
-        scale = self.strength * self._cells.elements.sqrt()
-        self._cells.add_to_gradients(torch.where(norms > 0, scale / norms, 0))
+        norms = self._parameter_groups.squares().sqrt()
+        scale = self.strength * self._parameter_groups.elements.sqrt()
+        self._parameter_groups.add_to_gradients(torch.where(norms > 0, scale / norms, 0))
         self._value = (scale * norms).sum()
 
     def status(self) -> dict[str, float]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from slimnet.common import torch_private as private
-from slimnet.methods.cells import NOTHING
 from slimnet.methods.elementwise import ElementWise
+from slimnet.methods.parameter_groups import NOTHING
 
 
 @dataclass

@@ -43,8 +43,8 @@ class IncReg(RankedPruning):
     def after_backward(self) -> None:
         if self._step % self._every == 0 and not self.finished:
             self._update()
-        self._cells.add_to_gradients(self._tensor(self._level).float())
-        for name, mask in self._cells.masked(self._tensor(self._pruned)):
+        self._parameter_groups.add_to_gradients(self._tensor(self._level).float())
+        for name, mask in self._parameter_groups.masked(self._tensor(self._pruned)):
             grad = self.params[name].grad
             if grad is not None:
                 grad.masked_fill_(mask, 0)

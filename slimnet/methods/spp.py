@@ -19,7 +19,7 @@ from torch import Tensor
 from slimnet.common.errors import BadInput
 from slimnet.graph.parameters import Role
 from slimnet.methods.base import Params
-from slimnet.methods.cells import by_column, by_unit
+from slimnet.methods.parameter_groups import ParameterGroups
 from slimnet.methods.training import Masks, TrainingMethod
 
 Floats = npt.NDArray[np.float64]
@@ -87,18 +87,20 @@ class RankedPruning(TrainingMethod):
 
     def __post_init__(self) -> None:
         self._check()
-        filters = by_unit(self.groups, self.params, Role.OUT)
+        filters = ParameterGroups.of_units(self.groups, self.params, Role.OUT)
         going = self.chosen(filters.mean_magnitudes())
         if self.unit == "filter":
-            self._cells, targets = filters, [int(part.sum()) for part in going]
+            self._parameter_groups, targets = filters, [int(part.sum()) for part in going]
         else:
-            self._cells = by_column(self.groups, self.params)
-            if not self._cells.count:
+            self._parameter_groups = ParameterGroups.of_columns(self.groups, self.params)
+            if not self._parameter_groups.count:
                 raise BadInput(f"{self.name}: there is no convolution whose columns could go; use unit=filter")
             fractions = filters.fractions(np.concatenate([*going, np.zeros(0, bool)]))
-            ratios = [fractions[name] for name in self._cells.tensors]
-            targets = [min(math.ceil(r * n - 1e-9), n - 1) for r, n in zip(ratios, self._cells.sizes, strict=True)]
-        count = self._cells.count
+            ratios = [fractions[name] for name in self._parameter_groups.tensors]
+            targets = [
+                min(math.ceil(r * n - 1e-9), n - 1) for r, n in zip(ratios, self._parameter_groups.sizes, strict=True)
+            ]
+        count = self._parameter_groups.count
         self._targets = np.array(targets, np.int64)
         self._level, self._mean_rank = np.zeros(count), np.zeros(count)
         self._pruned = np.zeros(count, bool)
@@ -142,20 +144,19 @@ class RankedPruning(TrainingMethod):
     # -- ranks and levels ----------------------------------------------------------------------------------------------
 
     def _update(self) -> None:
-        norms = self._cells.magnitudes().cpu().numpy()
+        norms = self._parameter_groups.magnitudes().cpu().numpy()
         before = self._pruned.sum()
-        parts = self._cells.split(np.arange(self._cells.count))
-        for cells, target in zip(parts, self._targets, strict=True):
-            if self._pruned[cells].sum() < target:
-                self._advance(cells, int(target), norms)
+        for members, target in zip(self._numbers(), self._targets, strict=True):
+            if self._pruned[members].sum() < target:
+                self._advance(members, int(target), norms)
         self._updates += 1
         if self._pruned.sum() > before:
             self._clear_pruned()
 
-    def _advance(self, cells: npt.NDArray[np.int64], target: int, norms: Floats) -> None:
-        """One update of the cells of one layer."""
-        ranked = cells if self.fixed else cells[~self._pruned[cells]]
-        left = target - int(self._pruned[cells].sum())
+    def _advance(self, members: npt.NDArray[np.int64], target: int, norms: Floats) -> None:
+        """One update of the parameter groups of one layer."""
+        ranked = members if self.fixed else members[~self._pruned[members]]
+        left = target - int(self._pruned[members].sum())
         going = target if self.fixed else left
         ranks = _ranks(norms[ranked])
         if self.rank_mode == "running-mean":
@@ -168,14 +169,14 @@ class RankedPruning(TrainingMethod):
         ready = ready[(self._level[ready] >= self._limit * _REACHED) & ~self._pruned[ready]]
         self._pruned[ready[:left]] = True
         if left <= len(ready):
-            self._level[cells] = np.where(self._pruned[cells], self._limit, 0)
+            self._level[members] = np.where(self._pruned[members], self._limit, 0)
 
     def _clear_pruned(self) -> None:
-        for name, mask in self._cells.masked(self._tensor(self._pruned)):
+        for name, mask in self._parameter_groups.masked(self._tensor(self._pruned)):
             self.params[name].masked_fill_(mask, 0)
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values).to(self._cells.part.device)
+        return torch.from_numpy(values).to(self._parameter_groups.part.device)
 
     # -- what comes of it ----------------------------------------------------------------------------------------------
 
@@ -183,24 +184,28 @@ class RankedPruning(TrainingMethod):
     def finished(self) -> bool:
         return bool((self._pruned_by_part() >= self._targets).all())
 
+    def _numbers(self) -> list[npt.NDArray[np.int64]]:
+        """The numbers of the parameter groups of each partition."""
+        return self._parameter_groups.split(np.arange(self._parameter_groups.count))
+
     def _pruned_by_part(self) -> npt.NDArray[np.int64]:
-        return np.array([part.sum() for part in self._cells.split(self._pruned)], np.int64)
+        return np.array([part.sum() for part in self._parameter_groups.split(self._pruned)], np.int64)
 
     def _outcome(self) -> Bools:
-        """bool [cells]: the pruned cells, and where the target was not reached, those with the highest levels."""
-        pruned, norms = self._pruned.copy(), self._cells.magnitudes().cpu().numpy()
-        for cells, target in zip(self._cells.split(np.arange(self._cells.count)), self._targets, strict=True):
-            order = np.lexsort((norms[cells], -self._level[cells], ~pruned[cells]))
-            pruned[cells[order[:target]]] = True
-        return pruned
+        """bool [count]: the pruned groups, and where the target was not reached, those with the highest levels."""
+        removed, norms = self._pruned.copy(), self._parameter_groups.magnitudes().cpu().numpy()
+        for members, target in zip(self._numbers(), self._targets, strict=True):
+            order = np.lexsort((norms[members], -self._level[members], ~removed[members]))
+            removed[members[order[:target]]] = True
+        return removed
 
     def removed(self, params: Params | None = None) -> list[Bools] | None:
-        return self._cells.split(self._outcome()) if self.unit == "filter" else None
+        return self._parameter_groups.split(self._outcome()) if self.unit == "filter" else None
 
     def masks(self) -> Masks | None:
         if self.unit == "filter":
             return None
-        found = self._cells.masked(self._tensor(self._outcome()))
+        found = self._parameter_groups.masked(self._tensor(self._outcome()))
         return {name: (~mask).expand(self.params[name].shape).clone() for name, mask in found}
 
     def status(self) -> dict[str, float]:
@@ -261,8 +266,9 @@ class SPP(RankedPruning):
     def before_forward(self) -> None:
         if self._step % self._every == 0 and not self.finished:
             self._update()
-        drawn = torch.rand(self._cells.count, generator=self._generator, dtype=torch.float64).numpy() < self._level
-        for name, mask in self._cells.masked(self._tensor(drawn | self._pruned)):
+        chance = torch.rand(self._parameter_groups.count, generator=self._generator, dtype=torch.float64)
+        drawn = chance.numpy() < self._level
+        for name, mask in self._parameter_groups.masked(self._tensor(drawn | self._pruned)):
             w = self.params[name]
             self._masked[name] = mask, w.clone()
             w.masked_fill_(mask, 0)

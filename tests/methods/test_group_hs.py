@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from slimnet.common.errors import BadInput
 from slimnet.methods import create
-from slimnet.methods.cells import by_column, by_layer, by_unit
+from slimnet.methods.parameter_groups import ParameterGroups
 from tests.networks.regularised import (
     Role,
     accuracy,
@@ -179,41 +179,42 @@ def test_an_unknown_grouping_is_named() -> None:
         bind("group-hs", network(), grouping="rows")
 
 
-# -- cells ---------------------------------------------------------------------------------------------------------
+# -- parameter groups --------------------------------------------------------------------------------------------------
 
 
 def test_cells_of_units_sum_what_belongs_to_them() -> None:
     params = dict(network().named_parameters())
-    cells = by_unit(traced().groups, params, Role.IN)
+    found = ParameterGroups.of_units(traced().groups, params, Role.IN)
     first, second = params["3.weight"].detach(), params["6.weight"].detach().view(10, 8, 4)
     expected = torch.cat([first.abs().sum((0, 2, 3)), second.abs().sum((0, 2))])
-    assert torch.allclose(cells.magnitudes().float(), expected)
-    assert cells.elements.tolist() == [32] * 10 + [40] * 8
-    assert cells.sizes.tolist() == [10, 8]
+    assert torch.allclose(found.magnitudes().float(), expected)
+    assert found.elements.tolist() == [32] * 10 + [40] * 8
+    assert found.sizes.tolist() == [10, 8]
     squares = torch.cat([(first**2).sum((0, 2, 3)), (second**2).sum((0, 2))])
-    assert torch.allclose(cells.squares(), squares)
+    assert torch.allclose(found.squares(), squares)
 
 
 def test_cells_of_columns_are_those_of_the_unrolled_weight() -> None:
     params = dict(network().named_parameters())
-    cells = by_column(traced().groups, params)
+    found = ParameterGroups.of_columns(traced().groups, params)
     expected = torch.cat([params[f"{k}.weight"].detach().flatten(1).abs().sum(0) for k in (0, 3)])
-    assert torch.allclose(cells.magnitudes().float(), expected)
-    assert cells.sizes.tolist() == [9, 40]
+    assert torch.allclose(found.magnitudes().float(), expected)
+    assert found.sizes.tolist() == [9, 40]
 
 
 def test_masked_cells_are_named_by_weight() -> None:
     params = dict(network().named_parameters())
-    cells = by_unit(traced().groups, params, Role.OUT)
-    chosen = torch.zeros(cells.count, dtype=torch.bool)
+    found = ParameterGroups.of_units(traced().groups, params, Role.OUT)
+    chosen = torch.zeros(found.count, dtype=torch.bool)
     chosen[[1, 3]] = True
-    ((name, mask),) = cells.masked(chosen)
+    ((name, mask),) = found.masked(chosen)
     assert name == "0.weight"
     assert mask.flatten().nonzero().flatten().tolist() == [1, 3]
-    assert cells.fractions(chosen.numpy()) == {"0.weight": 0.2, "3.weight": 0.0}
+    assert found.fractions(chosen.numpy()) == {"0.weight": 0.2, "3.weight": 0.0}
 
 
 def test_there_may_be_nothing_to_regularise() -> None:
-    for cells in (by_unit([], {}, Role.OUT), by_layer({}, 0), by_column([], {})):
-        assert cells.squares().numel() == cells.magnitudes().numel() == cells.parts == 0
-        assert cells.mean_magnitudes() == []
+    units, layers = ParameterGroups.of_units([], {}, Role.OUT), ParameterGroups.of_layers({}, 0)
+    for found in (units, layers, ParameterGroups.of_columns([], {})):
+        assert found.squares().numel() == found.magnitudes().numel() == found.parts == 0
+        assert found.mean_magnitudes() == []
