@@ -1,7 +1,7 @@
-"""What a rule sees of one node: its the labels of its inputs, known constants and attributes, and the ways to declare.
+"""What a rule sees of one node: the labels of its inputs, known constants and attributes, and the ways to declare.
 
-A rule is a function `Op -> list of outputs`, each output a list of id vectors (one per axis), a `Traced`, or None when
-its shape is unknown. Whatever input axis a rule does not ask for with `axis` or `axes` is pinned afterwards.
+A rule is a function `Op -> list of outputs`: each output is a list of labels (one array per axis), a `Traced`, or None
+when its shape is unknown. Whatever input axis a rule does not ask for with `axis` or `axes` is pinned afterwards.
 """
 
 from __future__ import annotations
@@ -80,10 +80,12 @@ class Op:
 
     @property
     def kind(self) -> str:
+        """Name of the operator."""
         return self.node.op_type
 
     @property
     def name(self) -> str:
+        """What messages call the node."""
         return self._tracer.node_name(self.node)
 
     @property
@@ -96,6 +98,7 @@ class Op:
         return i < len(self.values) and self.values[i] is not None
 
     def attr(self, name: str, default: Any = None) -> Any:
+        """Value of an attribute, or the default where it is not given."""
         attribute = self.node.attributes.get(name)
         return default if attribute is None else attribute.value
 
@@ -124,9 +127,11 @@ class Op:
         return self.has(i) and self.values[i].parameter  # type: ignore[union-attr]
 
     def shape(self, i: int) -> tuple[int, ...]:
+        """Shape of input i at the input sizes of the trace."""
         return tuple(len(labels) for labels in self.peek(i))
 
     def rank(self, i: int) -> int:
+        """Number of axes of input i."""
         return len(self.peek(i))
 
     def known(self, *inputs: int) -> bool:
@@ -211,9 +216,11 @@ class Op:
         self._walk.constraints.same(a, b, self.kind, self.name)
 
     def pin(self, labels: Labels, why: str) -> None:
+        """What these labels belong to may not be removed, for a reason that completes "this axis ..."."""
         self._walk.constraints.pin(labels, self.kind, self.name, why)
 
     def fresh(self, length: int) -> Labels:
+        """Labels of a new axis, whose indices have nothing to do with any other."""
         return self._walk.constraints.fresh(length)
 
     def contract(self, a: Labels, b: Labels) -> None:
@@ -261,7 +268,7 @@ class Op:
         return self._tracer.filled(self.node, tuple(shape))
 
     def lengths(self, place: int | str, elements: Mapping[int, Labels]) -> None:
-        """Integers in an input (by number) or attribute (by name) that are lengths of id vectors."""
+        """Integers in an input (by number) or attribute (by name) that are lengths of axes with these labels."""
         live = {e: labels for e, labels in elements.items() if is_live(labels)}
         if not live:
             return
@@ -285,19 +292,19 @@ class Op:
             live = dict(elements)
         self._walk.edits.append(Recount(self.node, place, old, live, scalar))
 
-    def relate(self, flat: Labels, shape: Sequence[int], axes: Sequence[Labels] | None = None) -> Axes:
-        """See a flat axis as a grid of this shape, of whose axes one may stay live (decided after the trace).
+    def grid(self, flat: Labels, shape: Sequence[int], axes: Sequence[Labels] | None = None) -> Axes:
+        """See a flat axis as a grid of this shape, one of whose axes may be cut (decided after the walk).
 
         Args:
-            flat: labels of the cells, row-major; or labels of length prod(shape).
+            flat: labels of the cells, row-major, of length prod(shape).
             shape: lengths of the grid's axes.
-            axes: the axes' labels where they exist already, else fresh ones.
+            axes: labels of the grid's axes where they exist already; otherwise they are fresh.
         """
-        grid = flat.reshape(tuple(shape))
+        cells = flat.reshape(tuple(shape))
         if axes is None:
-            axes = [self._split_axis(grid, k) for k in range(grid.ndim)]
+            axes = [self._split_axis(cells, k) for k in range(cells.ndim)]
         if is_live(flat) or any(is_live(a) for a in axes):
-            self._walk.constraints.grids.append(GridConstraint(grid, tuple(axes), self.name))
+            self._walk.constraints.grids.append(GridConstraint(cells, tuple(axes), self.name))
         return list(axes)
 
     def _split_axis(self, grid: Labels, k: int) -> Labels:
@@ -317,6 +324,7 @@ class Op:
             self.pin(labels, f"{why}; --allow-inexact would remove it")
 
     def restep(self, axis: int, positions: npt.NDArray[np.int64], labels: Labels) -> None:
+        """The node, a strided Slice, takes these positions of an axis, and becomes a Gather when some are removed."""
         self._walk.edits.append(Restep(self.node, axis, positions, labels))
 
     def renumber(self, place: int, labels: Labels) -> None:
@@ -326,6 +334,7 @@ class Op:
         self._walk.edits.append(Renumber(self.node, place, old, labels, tuple(self.axes(place))))
 
     def freeze(self, place: int | str, value: float | list[int]) -> None:
+        """This attribute (by name) or input (by number) keeps the value that the dense widths imply."""
         self._walk.edits.append(Freeze(self.node, place, value))
 
 

@@ -70,7 +70,7 @@ def _shrinkable(dense: Trace, assume_masked: bool) -> Shrinkable:
 
 
 def _provable(dense: Trace, removed: Bools) -> Bools:
-    """Units that can go once `removed` has gone."""
+    """Units that can be removed once `removed` are."""
     kept = {axis.key: dense.kept(*axis.key, removed) for axis in dense.parameter_axes}
 
     def zeros(axis: ParameterAxis) -> Bools:

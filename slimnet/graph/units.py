@@ -78,7 +78,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Pin:
-    """Units that must stay: how many, the first tensor axis they lie on, and which node says so and why."""
+    """Units that are pinned: how many, the first tensor axis they lie on, and which node says so and why."""
 
     units: int
     tensor: str

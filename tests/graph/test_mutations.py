@@ -18,7 +18,7 @@ from slimnet.graph.trace import trace
 from slimnet.verification.verify import verify
 from tests.networks.graphs import draw, net
 
-DECLARATIONS = ("same", "contract", "vanish", "pin", "lengths", "relate", "renumber", "restep", "freeze", "inexact",
+DECLARATIONS = ("same", "contract", "vanish", "pin", "lengths", "grid", "renumber", "restep", "freeze", "inexact",
                 "untouched")  # fmt: skip
 SIGNS = ("not_zero", "signed")
 MODULES = {module.__name__.rpartition(".")[2]: module for module in FAMILIES}
@@ -134,7 +134,7 @@ MUTATIONS = [
           b = Sigmoid(a)
           y = Einsum<equation="ab->a">(b) }"""),
     m("linear", "lengths", conv("m = Conv<group=6>(h, d)", ", float[6,1,1,1] d")),
-    m("linear", "relate", conv("m = Conv<group=2>(h, d)", ", float[6,3,1,1] d")),
+    m("linear", "grid", conv("m = Conv<group=2>(h, d)", ", float[6,3,1,1] d")),
     m("linear", "signed", summed("m = Conv(x, w, b)", ", float[6] b").replace("h = Conv(x, w)", "z = Sigmoid(b1) b = Reshape(z, s)")
       .replace("float[6] b>", "float[6,1] b1, int64[1] s = {6}>")),
     m("norm", "same", conv("m = BatchNormalization(h, scale, b, mean, var)",
@@ -181,7 +181,7 @@ MUTATIONS = [
     m("shape", "lengths", conv("m = Slice(h, a, b, k)", ", int64[1] a = {2}, int64[1] b = {6}, int64[1] k = {1}", 4)),
     m("shape", "lengths", conv("p = Pad(h, pads) g = Conv(x, u) m = Add(p, g)",
                                ", int64[8] pads = {0,2,0,0,0,0,0,0}, float[8,3,1,1] u", 8)),
-    m("shape", "relate", conv("a = Reshape(h, s) b = Transpose<perm=[0,2,1,3,4]>(a) m = Reshape(b, t)",
+    m("shape", "grid", conv("a = Reshape(h, s) b = Transpose<perm=[0,2,1,3,4]>(a) m = Reshape(b, t)",
                               ", int64[5] s = {2,2,3,4,4}, int64[4] t = {2,6,4,4}")),
     m("shape", "renumber", conv("m = Gather<axis=1>(h, i)", ", int64[4] i = {5, 0, 3, 2}", 4)),
     m("shape", "restep", conv("m = Slice(h, a, b, k, t)",

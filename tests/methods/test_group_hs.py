@@ -182,7 +182,7 @@ def test_an_unknown_grouping_is_named() -> None:
 # -- parameter groups --------------------------------------------------------------------------------------------------
 
 
-def test_cells_of_units_sum_what_belongs_to_them() -> None:
+def test_groups_of_units_sum_what_belongs_to_them() -> None:
     params = dict(network().named_parameters())
     found = ParameterGroups.of_units(traced().groups, params, Role.IN)
     first, second = params["3.weight"].detach(), params["6.weight"].detach().view(10, 8, 4)
@@ -194,7 +194,7 @@ def test_cells_of_units_sum_what_belongs_to_them() -> None:
     assert torch.allclose(found.squares(), squares)
 
 
-def test_cells_of_columns_are_those_of_the_unrolled_weight() -> None:
+def test_groups_of_columns_are_those_of_the_unrolled_weight() -> None:
     params = dict(network().named_parameters())
     found = ParameterGroups.of_columns(traced().groups, params)
     expected = torch.cat([params[f"{k}.weight"].detach().flatten(1).abs().sum(0) for k in (0, 3)])
@@ -202,7 +202,7 @@ def test_cells_of_columns_are_those_of_the_unrolled_weight() -> None:
     assert found.sizes.tolist() == [9, 40]
 
 
-def test_masked_cells_are_named_by_weight() -> None:
+def test_masked_groups_are_named_by_weight() -> None:
     params = dict(network().named_parameters())
     found = ParameterGroups.of_units(traced().groups, params, Role.OUT)
     chosen = torch.zeros(found.count, dtype=torch.bool)

@@ -73,16 +73,16 @@ def _grouped(op: Op, x: Labels, first: Labels, second: Labels, group: int, trans
     groups = op.fresh(group)
     op.lengths("group", {0: groups})
     offsets = op.fresh(len(first) // group)
-    op.relate(first, (group, len(offsets)), [groups, offsets])
+    op.grid(first, (group, len(offsets)), [groups, offsets])
     if transposed:
         op.same(x, first)
         _contract_offsets(op, x, offsets, first)
         out = op.fresh(group * len(second))
         out = signed(out, np.tile(second > 0, group)) if is_live(out) else out
-        op.relate(out, (group, len(second)), [groups, second])
+        op.grid(out, (group, len(second)), [groups, second])
         return out
     _contract_offsets(op, x, second, np.tile(second, group))
-    op.relate(x, (group, len(second)), [groups, second])
+    op.grid(x, (group, len(second)), [groups, second])
     return first
 
 

@@ -151,7 +151,7 @@ def _split(op: Op, labels: Labels, shape: Sequence[int]) -> Axes:
     if len(varying) == 1:
         line = np.moveaxis(grid, varying[0], 0).reshape(shape[varying[0]], -1)[:, 0]
         return [line if k == varying[0] else fixed(n) for k, n in enumerate(shape)]
-    return op.relate(labels, shape)
+    return op.grid(labels, shape)
 
 
 def _merge(op: Op, pieces: Axes) -> Labels:
@@ -171,7 +171,7 @@ def _merge(op: Op, pieces: Axes) -> Labels:
     flat = op.fresh(math.prod(shape))
     if not zero.all():
         flat = -flat
-    op.relate(flat, shape, pieces)
+    op.grid(flat, shape, pieces)
     return flat
 
 
@@ -268,7 +268,7 @@ def _picked(op: Op, picked: Labels) -> Axes:
         op.same(axes[wide[0]], picked.ravel())
         axes[wide[0]] = picked.ravel()
     else:
-        op.relate(picked.ravel(), picked.shape, axes)
+        op.grid(picked.ravel(), picked.shape, axes)
         axes = axes if (picked > 0).all() else [not_zero(labels) for labels in axes]
     return axes
 
