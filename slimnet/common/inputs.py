@@ -60,9 +60,9 @@ def parse_input(spec: str) -> Input:
     name, _, rest = spec.rpartition("=")
     size, _, dtype = rest.partition(":")
     if not re.fullmatch(r"\d+([x,]\d+)*", size):
-        raise BadInput(f"--input {spec}: is not a shape; write 1x3x224x224, name=1x16 or name=1x16:int64")
+        raise BadInput(f"`inputs` {spec}: is not a shape; write 1x3x224x224, name=1x16 or name=1x16:int64")
     if dtype and dtype not in DTYPES:
-        raise BadInput(f"--input {spec}: {dtype} is not a type; use one of {', '.join(DTYPES)}")
+        raise BadInput(f"`inputs` {spec}: {dtype} is not a type; use one of {', '.join(DTYPES)}")
     return Input(name or None, _shape(spec, [int(n) for n in re.split("[x,]", size)]), dtype or None)
 
 
@@ -78,14 +78,14 @@ def specs(inputs: Mapping[str, Iterable[object]]) -> list[str]:
 
 def _shape(what: str, shape: Shape) -> tuple[int, ...]:
     if any(n < 1 for n in shape):
-        raise BadInput(f"--input {what}: the shape {sizes(shape)} is empty; every size must be at least 1")
+        raise BadInput(f"`inputs` {what}: the shape {sizes(shape)} is empty; every size must be at least 1")
     return tuple(shape)
 
 
 def _check_names(inputs: list[Input]) -> None:
     names = [i.name for i in inputs]
     if None in names and any(names):
-        raise BadInput(f"--input {inputs[names.index(None)]}: has no name while others have; name all of them or none")
+        raise BadInput(f"`inputs` {inputs[names.index(None)]}: has no name while others have; name all of them or none")
     for name in names:
         if name and names.count(name) > 1:
-            raise BadInput(f"--input {name}: is given twice; give each input once")
+            raise BadInput(f"`inputs` {name}: is given twice; give each input once")

@@ -44,7 +44,7 @@ def load(
         return _from_module(model, arch, inputs)
     suffix = Path(model).suffix.lower() if model is not None else ""
     if suffix in (".onnx", ".pt2") and arch is not None:
-        raise BadInput(f"{model}: brings its own graph, so --arch {arch} has no use; leave it out")
+        raise BadInput(f"{model}: brings its own graph, so `arch` {arch} has no use; leave it out")
     if suffix == ".onnx":
         from slimnet.io.onnx_file import load_onnx
 

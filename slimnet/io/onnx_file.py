@@ -175,24 +175,26 @@ def _weights_in_memory(model: ir.Model) -> Iterator[None]:
 def _matched(names: list[str], given: Sequence[Input], where: str) -> dict[str, Input]:
     known = f"its inputs are {', '.join(names)}"
     if len(given) > len(names):
-        raise BadInput(f"{where}: --input is given {len(given)} times; {known}")
+        raise BadInput(f"{where}: `inputs` is given {len(given)} times; {known}")
     if given and given[0].name is None:
         if len(given) < len(names):
-            raise BadInput(f"{where}: --input {given[0]} does not say for which input; {known}, so write NAME=SHAPE")
+            raise BadInput(f"{where}: `inputs` {given[0]} does not say for which input; {known}, so write NAME=SHAPE")
         return dict(zip(names, given, strict=True))
     for spec in given:
         if spec.name not in names:
-            raise BadInput(f"{where}: --input {spec} names no input; {known}")
+            raise BadInput(f"{where}: `inputs` {spec} names no input; {known}")
     return {spec.name: spec for spec in given if spec.name}
 
 
 def _check_fits(value: ir.Value, spec: Input, symbols: dict[str, int], where: str) -> None:
     dims = _dims(value, where)
     if spec.dtype and value.dtype is not None and spec.dtype != _dtype_name(value.dtype):
-        raise BadInput(f"{where}: --input {spec} asks for {spec.dtype}, but {value.name} is {_dtype_name(value.dtype)}")
+        raise BadInput(
+            f"{where}: `inputs` {spec} asks for {spec.dtype}, but {value.name} is {_dtype_name(value.dtype)}"
+        )
     if dims is None:
         return
-    misfit = f"{where}: --input {spec} does not fit {value.name}, which is {_shown(dims)}"
+    misfit = f"{where}: `inputs` {spec} does not fit {value.name}, which is {_shown(dims)}"
     if len(dims) != len(spec.shape):
         raise BadInput(f"{misfit}: it has {len(dims)} dimensions, not {len(spec.shape)}")
     for dim, size in zip(dims, spec.shape, strict=True):
@@ -205,13 +207,15 @@ def _check_fits(value: ir.Value, spec: Input, symbols: dict[str, int], where: st
 def _known_shape(value: ir.Value, symbols: dict[str, int], where: str) -> tuple[int, ...]:
     dims = _dims(value, where)
     if dims is None:
-        raise BadInput(f"{where}: nothing is known of the shape of input {value.name}; give --input {value.name}=SHAPE")
+        raise BadInput(
+            f"{where}: nothing is known of the shape of input {value.name}; give `inputs` {value.name}=SHAPE"
+        )
     shape: list[int] = []
     for axis, dim in enumerate(dims):
         size = dim if isinstance(dim, int) else symbols.get(dim or "")
         if size is None and axis > 0:
             known = sizes(d if isinstance(d, int) else (1 if i == 0 else "?") for i, d in enumerate(dims))
-            advice = f"give --input {value.name}={known} with numbers for the ?"
+            advice = f"give `inputs` {value.name}={known} with numbers for the ?"
             raise BadInput(f"{where}: the size of input {value.name}, {_shown(dims)}, is not known; {advice}")
         shape.append(size or 1)
         if dim and isinstance(dim, str):

@@ -41,7 +41,7 @@ def build(arch: str) -> nn.Module:
     spec, _, query = arch.partition("?")
     where, _, name = spec.rpartition(":")
     if not where or not name:
-        raise BadInput(f"--arch {arch}: is not understood; use {FORMS}")
+        raise BadInput(f"`arch` {arch}: is not understood; use {FORMS}")
     keywords = _keywords(arch, query)
     is_file = where.endswith(".py")
     with torch.random.fork_rng(devices=[]), importable(Path(where).absolute().parent if is_file else Path.cwd()):
@@ -57,7 +57,7 @@ def build(arch: str) -> nn.Module:
 def vet(arch: str, file: Path) -> str:
     """Accept a spec found inside a file if it can run nothing but the built-in zoos; raise BadInput if not."""
     spec, _, query = arch.partition("?")
-    advice = "pass --arch on the command line if you trust it"
+    advice = "pass `arch` on the command line if you trust it"
     if spec.partition(":")[0] not in BUILT_IN or ":" not in spec:
         raise BadInput(f"{file}: names its architecture as {arch!r}, and only {', '.join(BUILT_IN)} count; {advice}")
     for key, value in _keywords(arch, query).items():
@@ -78,7 +78,7 @@ def _keywords(arch: str, query: str) -> dict[str, Any]:
     for item in filter(None, query.split("&")):
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
-            raise BadInput(f"--arch {arch}: {item!r} is not KEYWORD=VALUE")
+            raise BadInput(f"`arch` {arch}: {item!r} is not KEYWORD=VALUE")
         try:
             keywords[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -92,9 +92,9 @@ def _called(make: Any, keywords: dict[str, Any], arch: str) -> nn.Module:
     try:
         module = make(**keywords)
     except Exception as error:
-        raise BadInput(f"--arch {arch}: building it fails with {type(error).__name__}: {essence(error)}") from error
+        raise BadInput(f"`arch` {arch}: building it fails with {type(error).__name__}: {essence(error)}") from error
     if not isinstance(module, nn.Module):
-        raise BadInput(f"--arch {arch}: gives a {type(module).__name__}, not a torch.nn.Module")
+        raise BadInput(f"`arch` {arch}: gives a {type(module).__name__}, not a torch.nn.Module")
     return module
 
 
@@ -114,14 +114,14 @@ def _torchvision_package(arch: str) -> Any:
         return importlib.import_module("torchvision")
     except ModuleNotFoundError as error:
         if error.name == "torchvision":
-            raise BadInput(f"--arch {arch}: torchvision is not installed; pip install torchvision") from error
+            raise BadInput(f"`arch` {arch}: torchvision is not installed; pip install torchvision") from error
         raise
     except (ImportError, RuntimeError, OSError) as error:
         version = importlib.metadata.version("torchvision")
         pair = "install both from one place, e.g. pip install --force-reinstall torch torchvision"
         cpu = "--index-url https://download.pytorch.org/whl/cpu"
         raise BadInput(
-            f"--arch {arch}: torchvision {version} does not work with torch {torch.__version__}, "
+            f"`arch` {arch}: torchvision {version} does not work with torch {torch.__version__}, "
             f"they come from different builds ({essence(error)}); {pair} (without a GPU: add {cpu})"
         ) from error
 
@@ -131,7 +131,7 @@ def _timm(arch: str, name: str) -> Callable[..., Any]:
         timm = importlib.import_module("timm")
     except ModuleNotFoundError as error:
         if error.name == "timm":
-            raise BadInput(f"--arch {arch}: timm is not installed; pip install timm") from error
+            raise BadInput(f"`arch` {arch}: timm is not installed; pip install timm") from error
         raise
     if not timm.is_model(name.partition(".")[0]):
         raise BadInput(_unknown(arch, "timm", name, timm.list_models()))
@@ -159,14 +159,14 @@ def _zoo_folder() -> Path:
 
 def _unknown(arch: str, zoo: str, name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(names), n=3)
-    return f"--arch {arch}: {zoo} has no {name}" + (f"; did you mean {' or '.join(close)}?" if close else "")
+    return f"`arch` {arch}: {zoo} has no {name}" + (f"; did you mean {' or '.join(close)}?" if close else "")
 
 
 def _package(arch: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise BadInput(f"--arch {arch}: cannot import {name}: {essence(error)}; use {FORMS}") from error
+        raise BadInput(f"`arch` {arch}: cannot import {name}: {essence(error)}; use {FORMS}") from error
 
 
 def _named(module: ModuleType, name: str, arch: str) -> Any:

@@ -34,7 +34,7 @@ def export_torch(source: TorchSource, name: str, file: str | None = None, dynami
         The network. Raises BadInput when no inputs are given, the module cannot run on them, or torch cannot trace it.
     """
     if not source.inputs:
-        raise BadInput(f"{file or name}: the shape of its input is not known; give it, such as --input 1x3x224x224")
+        raise BadInput(f"{file or name}: the shape of its input is not known; give it, such as `inputs` 1x3x224x224")
     where = file or name
     inputs = [parse_inputs(spec)[0] for spec in source.inputs]
     # torch.export takes a size of 1 for a constant.
@@ -85,7 +85,7 @@ def _traced(module: torch.nn.Module, arguments: Arguments, where: str, batch: An
         try:
             forward(module, args, kwargs)
         except ForwardFailed as failure:
-            raise BadInput(f"{where}: does not run on the given --input: {failure}") from failure
+            raise BadInput(f"{where}: does not run on the given `inputs`: {failure}") from failure
         raise BadInput(f"{where}: torch.export cannot trace it: {_root(error)}; {ADVICE}") from error
 
 

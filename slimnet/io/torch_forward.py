@@ -33,7 +33,7 @@ def example_arguments(module: nn.Module, inputs: Sequence[Input], batch: int | N
         signature.bind(*args, **kwargs)
     except TypeError as error:
         takes = f"forward{signature.replace(return_annotation=inspect.Signature.empty)}"
-        raise BadInput(f"--input: {essence(error)} of {type(module).__name__}.{takes}") from error
+        raise BadInput(f"`inputs`: {essence(error)} of {type(module).__name__}.{takes}") from error
     return args, kwargs
 
 

@@ -56,7 +56,7 @@ def load_torch(
     """
     if path is None:
         if arch is None:
-            raise BadInput(f"neither a file nor --arch is given; name a network: {FORMS}")
+            raise BadInput(f"neither a file nor `arch` is given; name a network: {FORMS}")
         return TorchSource(build(arch), arch, _inputs(inputs, {}, arch))
     file = existing_file(path)
     read = _read_safetensors if file.suffix == ".safetensors" else _read_pickle
@@ -83,7 +83,7 @@ def fit(module: nn.Module, tensors: Mapping[str, torch.Tensor], file: Path, arch
     """Copy the tensors of a checkpoint into a module; BadInput names the first keys or shapes that do not fit."""
     expected = module.state_dict()
     state = _renamed(tensors, set(expected))
-    misfit = f"{file}: does not fit --arch {arch}"
+    misfit = f"{file}: does not fit `arch` {arch}"
     missing = _listed(name for name in expected if name not in state)
     unexpected = _listed(name for name in state if name not in expected)
     if missing or unexpected:
@@ -92,7 +92,7 @@ def fit(module: nn.Module, tensors: Mapping[str, torch.Tensor], file: Path, arch
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             shapes = f"{sizes(tensor.shape)} in the file, {sizes(expected[name].shape)} in the network"
-            raise BadInput(f"{misfit}; {name} is {shapes}: perhaps --arch needs keywords, such as ?num_classes=10")
+            raise BadInput(f"{misfit}; {name} is {shapes}: perhaps `arch` needs keywords, such as ?num_classes=10")
     module.load_state_dict(state, strict=False)
 
 
@@ -122,7 +122,7 @@ def _read_pickle(file: Path, unsafe_pickle: bool) -> Checkpoint:
             raise BadInput(f"{file}: cannot be unpickled: {type(error).__name__}: {essence(error)}") from error
         if isinstance(error, pickle.UnpicklingError):
             reason = "is not a checkpoint, or holds more than tensors, which runs code when read"
-            raise BadInput(f"{file}: {reason}; pass --unsafe-pickle if you trust it{_culprit(error)}") from error
+            raise BadInput(f"{file}: {reason}; pass `unsafe_pickle` if you trust it{_culprit(error)}") from error
         raise BadInput(f"{file}: is not a PyTorch checkpoint, or is truncated ({essence(error)})") from error
     if isinstance(content, torch.jit.ScriptModule):
         raise BadInput(f"{file}: {TORCHSCRIPT}")
@@ -156,7 +156,7 @@ def _unwrapped(content: Any, file: Path) -> Checkpoint:
 
 def _arch_inside(notes: Mapping[str, Any], file: Path) -> str:
     if not isinstance(arch := notes.get("arch"), str):
-        raise BadInput(f"{file}: holds weights but no architecture; pass --arch, one of {FORMS}")
+        raise BadInput(f"{file}: holds weights but no architecture; pass `arch`, one of {FORMS}")
     return vet(arch, file)
 
 

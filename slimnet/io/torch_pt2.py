@@ -52,7 +52,7 @@ def load_pt2(path: str | os.PathLike[str], inputs: Inputs = None, unsafe_pickle:
     """
     file = existing_file(path)
     if not unsafe_pickle and (danger := _danger(file)):
-        raise BadInput(f"{file}: may run code when read ({danger}); pass --unsafe-pickle if you trust it")
+        raise BadInput(f"{file}: may run code when read ({danger}); pass `unsafe_pickle` if you trust it")
     try:
         program = torch.export.load(file)
     except Exception as error:

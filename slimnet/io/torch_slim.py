@@ -154,7 +154,7 @@ def slim_source(path: str | os.PathLike[str], arch: str | None = None, inputs: I
         raise BadInput(f"{file}: was not written by slimnet; load it as an ordinary checkpoint")
     arch = arch or vet(notes.get("arch", ""), file)
     module = build(arch)
-    misfit = f"{file}: does not fit --arch {arch}"
+    misfit = f"{file}: does not fit `arch` {arch}"
     saved = load_file(file)
     persistent = module.state_dict().keys()
     for places in _tensors(module):

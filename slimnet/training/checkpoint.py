@@ -59,7 +59,7 @@ def check_settings(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) 
         if old != new:
             raise BadInput(
                 f"{path}: was made with {key}={_short(old)}, and now it is {_short(new)}; resume with the same "
-                "settings, or without --resume to start anew"
+                "settings, or without `resume` to start anew"
             )
 
 

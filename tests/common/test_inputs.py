@@ -41,14 +41,14 @@ def test_every_form(given: Inputs, expected: list[Input]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("1x3x", "--input 1x3x: is not a shape; write 1x3x224x224"),
-        ("x=", "--input x=: is not a shape"),
+        ("1x3x", "`inputs` 1x3x: is not a shape; write 1x3x224x224"),
+        ("x=", "`inputs` x=: is not a shape"),
         ("-1x3", "is not a shape"),
-        ("1x16:int", "--input 1x16:int: int is not a type; use one of float32"),
-        ("1x0", "--input 1x0: the shape 1x0 is empty"),
-        ({"x": (0, 1)}, "--input x: the shape 0x1 is empty"),
-        (["1x3", "x=1x3"], "--input 1x3: has no name while others have"),
-        (["x=1", "x=2"], "--input x: is given twice"),
+        ("1x16:int", "`inputs` 1x16:int: int is not a type; use one of float32"),
+        ("1x0", "`inputs` 1x0: the shape 1x0 is empty"),
+        ({"x": (0, 1)}, "`inputs` x: the shape 0x1 is empty"),
+        (["1x3", "x=1x3"], "`inputs` 1x3: has no name while others have"),
+        (["x=1", "x=2"], "`inputs` x: is given twice"),
     ],
 )
 def test_bad_specs_are_named(given: Inputs, message: str) -> None:

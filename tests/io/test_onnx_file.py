@@ -231,15 +231,15 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("inputs", "complaint"),
         [
-            (None, "the size of input x, Nx3xHxH, is not known; give --input x=1x3x?x?"),
-            (["x=1x3x8x8"], "the size of input ids, NxT, is not known; give --input ids=1x?"),
-            (["x=1x4x8x8", "ids=1x5"], "--input x=1x4x8x8 does not fit x, which is Nx3xHxH: 3 is fixed"),
+            (None, "the size of input x, Nx3xHxH, is not known; give `inputs` x=1x3x?x?"),
+            (["x=1x3x8x8"], "the size of input ids, NxT, is not known; give `inputs` ids=1x?"),
+            (["x=1x4x8x8", "ids=1x5"], "`inputs` x=1x4x8x8 does not fit x, which is Nx3xHxH: 3 is fixed"),
             (["x=1x3x8", "ids=1x5"], "it has 4 dimensions, not 3"),
             (["x=1x3x8x9", "ids=1x5"], "H is 8 elsewhere"),
             (["x=2x3x8x8", "ids=1x5"], "N is 2 elsewhere"),
-            (["y=1x3x8x8"], "--input y=1x3x8x8 names no input; its inputs are x, ids"),
-            (["1x3x8x8"], "--input 1x3x8x8 does not say for which input; its inputs are x, ids"),
-            (["1", "1", "1"], "--input is given 3 times; its inputs are x, ids"),
+            (["y=1x3x8x8"], "`inputs` y=1x3x8x8 names no input; its inputs are x, ids"),
+            (["1x3x8x8"], "`inputs` 1x3x8x8 does not say for which input; its inputs are x, ids"),
+            (["1", "1", "1"], "`inputs` is given 3 times; its inputs are x, ids"),
             (["x=1x3x8x8", "ids=1x5:int32"], "asks for int32, but ids is int64"),
         ],
     )
@@ -251,7 +251,7 @@ class TestInputs:
             proto.graph.input[0].type.tensor_type.ClearField("shape")
 
         path = written(LINEAR, forget)
-        assert "nothing is known of the shape of input x; give --input x=SHAPE" in refusal(path)
+        assert "nothing is known of the shape of input x; give `inputs` x=SHAPE" in refusal(path)
         assert load_onnx(path, "5x4").inputs == {"x": (5, 4)}
 
     def test_negative_sizes_are_unknown_ones(self, written: Callable[..., Path]) -> None:
@@ -284,7 +284,7 @@ def test_unknown_kinds_are_refused() -> None:
 
 
 def test_arch_has_no_use_for_onnx(written: Callable[..., Path]) -> None:
-    with pytest.raises(BadInput, match="brings its own graph, so --arch torchvision:resnet18 has no use"):
+    with pytest.raises(BadInput, match="brings its own graph, so `arch` torchvision:resnet18 has no use"):
         load(written(LINEAR), arch="torchvision:resnet18")
 
 

@@ -170,4 +170,4 @@ def test_other_code_may_not(arch: str, complaint: str) -> None:
     with pytest.raises(BadInput) as caught:
         vet(arch, Path("x.pt"))
     assert complaint in str(caught.value)
-    assert "pass --arch on the command line" in str(caught.value)
+    assert "pass `arch` on the command line" in str(caught.value)

@@ -95,10 +95,10 @@ class Branch(nn.Module):
 @pytest.mark.parametrize(
     ("inputs", "complaint"),
     [
-        (None, "Branch: the shape of its input is not known; give it, such as --input 1x3x224x224"),
+        (None, "Branch: the shape of its input is not known; give it, such as `inputs` 1x3x224x224"),
         ("1x4", "Branch: torch.export cannot trace it"),
-        ("1x5", "does not run on the given --input: body.0 (Linear) raises RuntimeError"),
-        ("z=1x4", "--input: missing a required argument: 'x' of Branch.forward(x: torch.Tensor, y: "),
+        ("1x5", "does not run on the given `inputs`: body.0 (Linear) raises RuntimeError"),
+        ("z=1x4", "`inputs`: missing a required argument: 'x' of Branch.forward(x: torch.Tensor, y: "),
         (["x=1x4", "z=1x4"], "got an unexpected keyword argument 'z' of Branch.forward"),
         (["1x4", "1x4", "1x4"], "too many positional arguments of Branch.forward"),
     ],

@@ -112,7 +112,7 @@ def test_safetensors(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
 
 def test_whole_module_needs_the_flag(saved: Callable[[Any], Path]) -> None:
     path = saved(build(ARCH))
-    assert "pass --unsafe-pickle if you trust it (it wants _slimnet_arch_" in refusal(path, arch=ARCH)
+    assert "pass `unsafe_pickle` if you trust it (it wants _slimnet_arch_" in refusal(path, arch=ARCH)
     source = load_torch(path, inputs="1x1x28x28", unsafe_pickle=True)
     assert (type(source.module).__name__, source.arch) == ("LeNet300100", None)
     assert load(path, inputs="1x1x28x28", unsafe_pickle=True).inputs == {"x": (1, 1, 28, 28)}
@@ -131,13 +131,13 @@ def test_pickle_with_more_than_tensors_needs_the_flag(
 ) -> None:
     path = saved({"state_dict": weights, "args": argparse.Namespace(lr=0.1)})
     message = refusal(path, arch=ARCH)
-    assert "pass --unsafe-pickle if you trust it (it wants argparse.Namespace)" in message
+    assert "pass `unsafe_pickle` if you trust it (it wants argparse.Namespace)" in message
     assert load_torch(path, ARCH, unsafe_pickle=True).arch == ARCH
 
 
 def test_random_weights_without_a_file() -> None:
     assert load_torch(None, ARCH).inputs == ("1x1x28x28",)
-    assert "neither a file nor --arch is given" in refusal(None)
+    assert "neither a file nor `arch` is given" in refusal(None)
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_truncated(zipped: bool, weights: dict[str, torch.Tensor], tmp_path: Pat
 
 
 def test_no_architecture(weights: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
-    assert "holds weights but no architecture; pass --arch" in refusal(saved(weights))
+    assert "holds weights but no architecture; pass `arch`" in refusal(saved(weights))
 
 
 @pytest.mark.parametrize("arch", ["resnet50", "net.py:Net", "os:system"])
@@ -176,7 +176,7 @@ def test_architecture_inside_may_not_be_code(
 def test_missing_and_unexpected_keys(weights: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
     state = {("head" + name if name.startswith("fc3") else name): tensor for name, tensor in weights.items()}
     message = refusal(saved(state), arch=ARCH)
-    assert f"does not fit --arch {ARCH}" in message
+    assert f"does not fit `arch` {ARCH}" in message
     assert "missing in the file: fc3.weight, fc3.bias; unexpected in it: headfc3.weight, headfc3.bias" in message
 
 
@@ -187,7 +187,7 @@ def test_first_keys_only(saved: Callable[[Any], Path]) -> None:
 
 def test_other_shapes(weights: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
     message = refusal(saved(weights), arch=f"{ARCH}?num_classes=7")
-    assert "fc3.weight is 10x100 in the file, 7x100 in the network: perhaps --arch needs keywords" in message
+    assert "fc3.weight is 10x100 in the file, 7x100 in the network: perhaps `arch` needs keywords" in message
 
 
 @pytest.mark.parametrize(

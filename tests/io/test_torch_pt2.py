@@ -90,7 +90,7 @@ def sizes(value: Any) -> list[Any]:
 )
 def test_calls_to_anything_but_operators(target: str, path: Path) -> None:
     rewritten_json(path, "models/model.json", lambda p: node(p).update(target=target))
-    assert f"may run code when read (it calls {target}); pass --unsafe-pickle" in refusal(path)
+    assert f"may run code when read (it calls {target}); pass `unsafe_pickle`" in refusal(path)
 
 
 @pytest.mark.parametrize("size", ["__import__('os').system('true')", "exec(chr(49))", "s0.__class__"])

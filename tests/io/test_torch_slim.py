@@ -431,7 +431,7 @@ class TestBadFiles:
         assert "names its architecture as 'os:system'" in self.refusal(self.rewritten(slim, arch="os:system"))
 
     def test_other_architecture(self, slim: Path) -> None:
-        assert "does not fit --arch models:mlp" in self.refusal(slim, "models:mlp")
+        assert "does not fit `arch` models:mlp" in self.refusal(slim, "models:mlp")
 
     def test_missing_tensor(self, slim: Path) -> None:
         assert "fc1.bias is missing in the file" in self.refusal(self.rewritten(slim, drop="fc1.bias"))
@@ -440,7 +440,7 @@ class TestBadFiles:
         "attributes", [{"conv1": {"forward": 3}}, {"conv1": {"num_heads": 3}}, {"gone": {"groups": 1}}]
     )
     def test_attributes_that_do_not_exist(self, attributes: Any, slim: Path) -> None:
-        assert "does not fit --arch models:lenet5" in self.refusal(self.rewritten(slim, attributes))
+        assert "does not fit `arch` models:lenet5" in self.refusal(self.rewritten(slim, attributes))
 
     def test_network_without_architecture(self, tmp_path: Path) -> None:
         net = load(nn.Sequential(nn.Linear(4, 8)), inputs=(1, 4))
