@@ -104,7 +104,7 @@ def test_rules_that_mean_nothing(wrong):
 
 
 def test_rules_from_text():
-    assert Rule.parse("auto") == Rule(ceil=False)
+    assert Rule.parse("auto") == Rule(p=1.0, q=2.0, eta=0.0, gamma=1.0, beta=0.9, ceil=False)
     assert Rule.parse("auto?gamma=3&beta=0.5&p=0.5&q=1&eta=0.1&ceil=false") == Rule(0.5, 1, 0.1, 3, 0.5, False)
     for text in ("auto?gamma=x", "auto?delta=1", "auto?ceil=1", "auto?gamma"):
         with pytest.raises(BadInput, match="not understood"):

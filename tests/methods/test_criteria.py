@@ -83,14 +83,30 @@ def test_half_of_the_filters_masked() -> None:
     assert one("fermat", points) == pytest.approx([0] * 5 + [1] * 4, abs=1e-7)
 
 
-def test_the_iteration_leaves_a_filter_it_starts_on() -> None:
-    """The mean of the points is one of them, but not the one with the least sum of distances."""
-    points = np.array([[0.0, 0], [4, 0], [-3, 1], [-3, -1], [2, 0]])
+@pytest.mark.parametrize(
+    "points",
+    [
+        [[0.0, 0], [4, 0], [-1, 1], [-1, -1], [-2, 0]],  # a little left of the middle is better
+        [[0.0, 0], [4, 0], [-3, 1], [-3, -1], [2, 0]],  # the middle is the best place
+    ],
+)
+def test_the_iteration_leaves_a_filter_it_starts_on_for_a_better_place(points: Any) -> None:
+    """The mean of the points is one of them."""
+    points = np.array(points)
     assert points.mean(axis=0).tolist() == [0, 0]
     x, y = np.meshgrid(np.linspace(-3, 4, 701), np.linspace(-1, 1, 201))
     total = sum(np.hypot(x - a, y - b) for a, b in points)
     median = np.array([x.flat[total.argmin()], y.flat[total.argmin()]])
     assert one("fermat", points) == pytest.approx(np.linalg.norm(points - median, axis=1), abs=0.02)
+
+
+def test_filters_that_only_rounding_tells_apart_are_equal() -> None:
+    """Their distance is the difference of large squares, which must not become the root of less than zero."""
+    rng = np.random.default_rng(0)
+    alike = rng.normal(size=577) * (1 + 1e-12 * rng.normal(size=(20, 577)))
+    filters = np.vstack([alike, rng.normal(size=(3, 577))])
+    for method in ("gm", "fermat"):
+        assert one(method, filters)[:20] == pytest.approx([one(method, filters)[0]] * 20, rel=1e-6)
 
 
 # -- filters -------------------------------------------------------------------------------------------------------
