@@ -92,7 +92,7 @@ def sparsify(
     with clock("sparsify") as progress:
         run.watch = progress
         history = run.fit(training.resume)
-    trained, masks, removed, scores = refreshed(net, module), bound.masks(), None, None
+    trained, masks, removed, scores = refreshed(net, module, training.backend), bound.masks(), None, None
     if masks is None:
         now = trace(trained, traced.allow_inexact, traced.prefer)
         scores = scored(bound, now.params(), now.groups)
@@ -116,7 +116,7 @@ def finetune_masked(
                 p.mul_(masks[name].to(p.dtype).cpu())
     teacher = copy.deepcopy(dense.module)
     record = _finetune(module, teacher, masks, training, {"network": net.name, "module": "masked"}, clock)
-    return refreshed(net, module), {"finetune": record | {"module": "masked"}}
+    return refreshed(net, module, training.backend), {"finetune": record | {"module": "masked"}}
 
 
 def finetune(traced: Trace, removed: Bools, plan: Plan, slim: ir.Model, training: Training, clock: Clock) -> FineTuned:
@@ -166,7 +166,7 @@ def _tune_masked(
     masks = masks_of(plan, module)
     settings = {"network": plan.model_hash, "plan": _digest(plan), "module": "masked"}
     record = _finetune(module, teacher, masks, training, settings, clock)
-    now = trace(refreshed(net, module), traced.allow_inexact, traced.prefer)
+    now = trace(refreshed(net, module, training.backend), traced.allow_inexact, traced.prefer)
     return FineTuned(surgery.slim(now, removed), None, now, {"finetune": record | {"module": "masked", "why": why}})
 
 

@@ -149,7 +149,7 @@ def prune_single(
     module = trainable(net, data, "slimnet sap")
     file = None if run.out is None else run.out / CHECKPOINTS / "search.pt"
     found = search(module, data, config, phase, config.device, file, config.resume, clock)
-    sparse = refreshed(net, module)
+    sparse = refreshed(net, module, run.backend)
     dense = copy.deepcopy(module)
     dense.load_state_dict(found.dense)
     zero = shrinkable(sparse)
@@ -157,7 +157,7 @@ def prune_single(
              zero.constant.items()]  # fmt: skip
     record = {"settings": phase.to_json(), "epochs": found.iterations[-1]["epochs"], "iterations": found.iterations}
     decision = PruningDecision.masked_weights(
-        zero, sparse, config.provenance(), notes, dense=refreshed(net, dense), training={"search": record}
+        zero, sparse, config.provenance(), notes, dense=refreshed(net, dense, run.backend), training={"search": record}
     )
     report = carry_out(decision, run, clock)
     if file is not None:

@@ -35,7 +35,7 @@ def random_inputs(
     feed = {}
     for name, dtype in input_dtypes(source).items():
         if name not in shapes:
-            raise BadInput(f"input {name} has no shape: give one, such as --input {name}=1x3x224x224")
+            raise BadInput(f"input {name} has no shape: give one, such as `inputs` {name}=1x3x224x224")
         shape = tuple(shapes[name])
         if dtype == ir.DataType.BOOL:
             feed[name] = np.asarray(rng.random(shape) < 0.5)

@@ -56,7 +56,7 @@ class OnnxRuntime:
     def __post_init__(self) -> None:
         object.__setattr__(self, "provider", _provider(self.provider))
         if self.threads is not None and self.threads < 1:
-            raise BadInput(f"--threads {self.threads}: give at least 1, or leave it out to use every core")
+            raise BadInput(f"`threads` {self.threads}: give at least 1, or leave it out to use every core")
 
     def with_threads(self, threads: int | None) -> OnnxRuntime:
         """The same provider with another size of the thread pool."""
@@ -179,7 +179,7 @@ def _provider(name: str) -> str:
         if name.lower() in (provider.lower(), provider.removesuffix("ExecutionProvider").lower()):
             return str(provider)
     have = ", ".join(p.removesuffix("ExecutionProvider").lower() for p in installed)
-    raise BadInput(f"--provider {name}: is not installed; this onnxruntime has {have}")
+    raise BadInput(f"`provider` {name}: is not installed; this onnxruntime has {have}")
 
 
 @contextmanager

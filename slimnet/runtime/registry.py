@@ -31,7 +31,7 @@ def backend(name: str = "cpu", threads: int | None = None) -> Backend:
         try:
             make = found.load()
         except Exception as error:
-            raise BadInput(f"--provider {name}: {found.value} cannot be loaded ({essence(error)})") from error
+            raise BadInput(f"`provider` {name}: {found.value} cannot be loaded ({essence(error)})") from error
         made: Backend = make(provider or None, threads)
         return made
     return OnnxRuntime(name, threads)

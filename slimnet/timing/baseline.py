@@ -77,11 +77,11 @@ def load(path: str | os.PathLike[str]) -> Baseline:
         conditions = Conditions.from_json(document["conditions"])
         model, hashes = file.parent / document["model"], dict(document["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"{file}: is not a baseline ({essence(error)}); write one with --save") from error
+        raise BadInput(f"{file}: is not a baseline ({essence(error)}); write one with `save`") from error
     for name, digest in hashes.items():
         if _sha256(existing_file(file.parent / name)) != digest:
             raise BadInput(
-                f"{file.parent / name}: is not the model {file.name} was made with; write it anew with --save"
+                f"{file.parent / name}: is not the model {file.name} was made with; write it anew with `save`"
             )
     return Baseline(file, load_onnx(model, conditions.inputs), conditions)
 
@@ -132,16 +132,16 @@ def _changes(then: RuntimeInfo, now: RuntimeInfo) -> tuple[str, ...]:
 def _check_replaceable(file: Path, stored: Path) -> None:
     """Refuse to write over a model that is somebody's own, which `--save model.json` beside model.onnx would do."""
     if not file.exists() or _read(file).get("model") != stored.name:
-        raise BadInput(f"{stored}: exists and belongs to no baseline, --save would replace it; choose another name")
+        raise BadInput(f"{stored}: exists and belongs to no baseline, `save` would replace it; choose another name")
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{file}: is not a baseline ({essence(error)}); write one with --save") from error
+        raise BadInput(f"{file}: is not a baseline ({essence(error)}); write one with `save`") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise BadInput(f"{file}: is not a baseline of format {FORMAT}; write one with --save")
+        raise BadInput(f"{file}: is not a baseline of format {FORMAT}; write one with `save`")
     return document
 
 

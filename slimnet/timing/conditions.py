@@ -90,7 +90,7 @@ def as_net(model: Model, inputs: Inputs = None, batch: int | None = None) -> Net
 
 def _batched(net: Net, batch: int, where: str) -> dict[str, tuple[int, ...]]:
     if batch < 1:
-        raise BadInput(f"--batch {batch}: a batch holds at least one sample")
+        raise BadInput(f"`batch` {batch}: a batch holds at least one sample")
     first = {v.name: _first_axis(v) for v in net.model.graph.inputs if v.name and net.inputs[v.name]}
     symbols = [axis for axis in first.values() if not isinstance(axis, int)]
     if symbols:
@@ -100,8 +100,8 @@ def _batched(net: Net, batch: int, where: str) -> dict[str, tuple[int, ...]]:
         }
     for name, axis in first.items():
         if axis != batch:
-            advice = f"use --batch {axis} or export it with a dynamic batch"
-            raise BadInput(f"{where}: --batch {batch}: input {name} has a fixed batch of {axis}; {advice}")
+            advice = f"use `batch` {axis} or export it with a dynamic batch"
+            raise BadInput(f"{where}: `batch` {batch}: input {name} has a fixed batch of {axis}; {advice}")
     return net.inputs
 
 

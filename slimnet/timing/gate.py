@@ -102,5 +102,5 @@ def parse_tolerance(tolerance: str | float) -> float:
     except ValueError:
         fraction = -1.0
     if not 0 <= fraction < 1:
-        raise BadInput(f"--tolerance {text}: is not a tolerance; write 5% or 0.05")
+        raise BadInput(f"`tolerance` {text}: is not a tolerance; write 5% or 0.05")
     return fraction

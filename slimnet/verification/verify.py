@@ -97,7 +97,7 @@ def verify(
     actual = _outputs(pruned if candidate is None else candidate, feeds, backend, "the slim network")
     if not any(np.isfinite(x.astype(np.float64)).any() for outputs in expected for x in outputs):
         raise VerifyFailed(
-            f"{trace.net.name}: every output is NaN or infinite, so nothing can be compared; give real inputs (--data)"
+            f"{trace.net.name}: every output is NaN or infinite, so nothing can be compared; give real inputs (`data`)"
         )
     for want, got in zip(expected, actual, strict=True):
         absolute, relative = distance(want, got)

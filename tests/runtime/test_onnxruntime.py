@@ -76,7 +76,7 @@ def test_an_op_onnxruntime_lacks_is_bad_input(text):
 
 @pytest.mark.parametrize("threads", [0, -2])
 def test_less_than_one_thread_is_bad_input(threads):
-    with pytest.raises(BadInput, match=f"--threads {threads}"):
+    with pytest.raises(BadInput, match=f"`threads` {threads}"):
         OnnxRuntime(threads=threads)
 
 

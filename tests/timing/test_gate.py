@@ -116,5 +116,5 @@ def test_tolerances_are_fractions_or_per_cent(given, fraction):
 
 @pytest.mark.parametrize("given", ["", "five", "5", "-1%", "nan", "100%"])
 def test_other_tolerances_are_bad_input(given):
-    with pytest.raises(BadInput, match="--tolerance"):
+    with pytest.raises(BadInput, match="`tolerance`"):
         parse_tolerance(given)

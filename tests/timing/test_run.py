@@ -62,7 +62,7 @@ def test_a_batch_fills_every_axis_of_that_symbol_and_no_other(text):
 
 def test_a_fixed_batch_of_another_size_is_bad_input(net):
     assert bench(net(8), net(8), batch=1, backend=Simulated(), seconds=0).conditions.inputs["x"][0] == 1
-    with pytest.raises(BadInput, match="--batch 4: input x has a fixed batch of 1"):
+    with pytest.raises(BadInput, match="`batch` 4: input x has a fixed batch of 1"):
         bench(net(8), net(8), batch=4)
 
 
