@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import HealthCheck, settings
 
 from slimnet.runtime import machine
 from tests.networks.graphs import from_text
 from tests.networks.named import conv_net
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 #: Blocks of the fast layout that processors have.
 BLOCKS = (8, 16)

@@ -94,7 +94,7 @@ def test_what_is_no_text_or_not_there_is_bad_input(tmp_path: Path) -> None:
             Plan.load(file)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(max_size=200))
 def test_no_text_raises_anything_else(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     file = tmp_path_factory.getbasetemp() / "any.json"

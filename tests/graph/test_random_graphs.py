@@ -19,7 +19,7 @@ from tests.networks.sketch import IMAGE, TOKENS, sketch
 BLOCKS = sorted({*IMAGE, *TOKENS})
 STEPS = st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(0, 99)), min_size=1, max_size=7)
 STYLES = st.integers(0, 999)
-QUICK = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+QUICK = settings(max_examples=80, derandomize=True, database=None)
 
 
 def partition(trace: Trace) -> set[frozenset[tuple[str, int, int]]]:

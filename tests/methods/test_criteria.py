@@ -112,7 +112,7 @@ def test_filters_that_only_rounding_tells_apart_are_equal() -> None:
 # -- filters -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(2, 12), d=st.integers(2, 9), seed=st.integers(0, 10_000))
 def test_fermat_and_gm_agree_with_their_definitions(n: int, d: int, seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(n, d))

@@ -188,7 +188,7 @@ def test_an_axis_that_would_be_empty_gets_its_best_unit_back() -> None:
 
 
 @pytest.mark.usefixtures("block")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     net=st.sampled_from([chain(8, 40, 3), resnet(16, 32), padded_resnet(16, 32, 64), densenet(24, 12, 4)]),
     ratio=st.floats(0.01, 0.99),

@@ -189,7 +189,7 @@ def test_axes_that_several_groups_share_are_rounded_in_sum():
     assert (aligned(traced, ragged, np.ones(len(sizes), bool), None) == ragged).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(share=st.floats(0.02, 0.99), seed=st.integers(0, 9), kind=st.sampled_from([parameters, multiply_adds]))
 def test_budgets_are_kept(share, seed, kind):
     traced = trace(net(CHAIN))
