@@ -67,7 +67,7 @@ class Rule:
                 given[name] = {"true": True, "false": False}[value] if known[name] == "bool" else float(value)
             except (KeyError, ValueError):
                 raise BadInput(
-                    f"--ratio {text}: {item} is not understood; it takes p, q, eta, gamma and beta (numbers) and ceil "
+                    f"`ratio` {text}: {item} is not understood; it takes p, q, eta, gamma and beta (numbers) and ceil "
                     "(true or false), as in auto?gamma=3&beta=0.5"
                 ) from None
         return cls(**given)

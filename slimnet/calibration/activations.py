@@ -109,7 +109,7 @@ def _run(
     fixed = _is_fixed(trace, name)
     step = shape[0] if fixed else _batch_size(trace, values, batch, shape[0])
     if fixed and len(samples) < step:
-        raise BadInput(f"--data: has {len(samples)} samples, fewer than one batch of {step}; give more")
+        raise BadInput(f"`data`: has {len(samples)} samples, fewer than one batch of {step}; give more")
     session = tap(trace.net.model, values, backend)
     kind = input_dtypes(trace.net)[name].numpy()
     for x, _ in samples.batches(step):

@@ -41,13 +41,13 @@ def check_classes(module: nn.Module, samples: Samples, data: str) -> None:
             output = module(torch.from_numpy(x).to(next(module.parameters()).device))
     except RuntimeError as error:
         raise BadInput(
-            f"--data {data}: the network does not run on samples of shape {list(x.shape[1:])}: {error}"
+            f"`data` {data}: the network does not run on samples of shape {list(x.shape[1:])}: {error}"
         ) from None
     if not isinstance(output, Tensor) or output.ndim != 2:
-        raise BadInput(f"--data {data}: training needs a network whose output is one vector of class scores a sample")
+        raise BadInput(f"`data` {data}: training needs a network whose output is one vector of class scores a sample")
     classes = int(samples.y.max()) + 1
     if classes > output.shape[1]:
         raise BadInput(
-            f"--data {data}: has {classes} classes, and the network {output.shape[1]} outputs; give the data it was "
-            "trained on, or another --arch, such as ...?num_classes=N"
+            f"`data` {data}: has {classes} classes, and the network {output.shape[1]} outputs; give the data it was "
+            "trained on, or another `arch`, such as ...?num_classes=N"
         )

@@ -30,9 +30,9 @@ def measure(method: DataMethod, trace: Trace, data: Data | None, backend: Backen
     """
     source = trace.net.torch
     if source is None and method.needs != "activations":
-        raise BadInput("needs gradients, so a PyTorch checkpoint with --arch, not a graph alone")
+        raise BadInput("needs gradients, so a PyTorch checkpoint with `arch`, not a graph alone")
     if data is None:
-        raise BadInput("needs data; give --data")
+        raise BadInput("needs data; give `data`")
     samples = data.train or data.test
     if source is None or method.needs == "activations":
         from slimnet.calibration.activations import activation_statistics

@@ -57,7 +57,7 @@ def _show(found: Analysis, page: str) -> None:
     console = Console()
     console.print(_criteria(found.criteria))
     for name, why in found.criteria.skipped.items():
-        console.print(f"{name}: skipped, {why}", markup=False)
+        console.print(o.translated(f"{name}: skipped, {why}"), markup=False)
     console.print()
     passing = ", ".join(f"{test} {share:.0%}" for test, share in found.distribution.passing.items())
     console.print(f"distribution tests passed by {found.distribution.counted}: {passing}", markup=False)

@@ -281,7 +281,7 @@ def show_report(report: Report, json: bool, out: Path | None) -> None:
                       + (f" and {len(unproven) - 5} more" if len(unproven) > 5 else ""), markup=False)  # fmt: skip
     torch_side = report.content["torch"]
     if torch_side is not None and not torch_side["survives"]:
-        console.print(f"no slim.safetensors: {torch_side['why']}", markup=False)
+        console.print(translated(f"no slim.safetensors: {torch_side['why']}"), markup=False)
     timing_notes = report.content["bench"]["notes"] if report.content["bench"] else []
     for note in (*report.content["notes"], *timing_notes):
         console.print(note, markup=False)

@@ -59,7 +59,7 @@ class Images:
         if image.shape != self.sample:
             (_, height, width), (_, other_height, other_width) = self.sample, image.shape
             raise BadInput(
-                f"--data: {file} has {other_width}x{other_height} pixels and the first image {width}x{height}; "
+                f"`data`: {file} has {other_width}x{other_height} pixels and the first image {width}x{height}; "
                 "give all of them one size, as in ?size=224"
             )
         return image
@@ -77,7 +77,7 @@ def decode(file: Path, size: int | None) -> np.ndarray:
         with Image.open(file, formats=FORMATS) as opened:
             image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadInput(f"--data: {file} cannot be read as an image ({essence(error)}); repair or remove it") from error
+        raise BadInput(f"`data`: {file} cannot be read as an image ({essence(error)}); repair or remove it") from error
     if size is not None:
         side = min(image.size)
         left, top = ((length - side) // 2 for length in image.size)

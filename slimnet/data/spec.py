@@ -55,7 +55,7 @@ class Spec:
 
     def wrong(self, what: str) -> BadInput:
         """The error that says what is wrong with the option."""
-        return BadInput(f"--data {self.text}: {what}")
+        return BadInput(f"`data` {self.text}: {what}")
 
     def statistics(self, sample: tuple[int, ...]) -> Statistics | None:
         """Mean and standard deviation, float32 [channels], for samples of this shape; None for no normalisation.
@@ -97,11 +97,11 @@ def _settings(text: str, source: Source, query: str) -> dict[str, Any]:
         key, _, value = item.partition("=")
         if key not in known or key in found:
             state = "is given twice" if key in found else "is not known here"
-            raise BadInput(f"--data {text}: {key!r} {state}; the settings of {source.name} are {', '.join(known)}")
+            raise BadInput(f"`data` {text}: {key!r} {state}; the settings of {source.name} are {', '.join(known)}")
         try:
             found[key] = known[key].parse(value)
         except ValueError:
-            raise BadInput(f"--data {text}: {key} cannot be {value!r}; use {known[key].allowed}") from None
+            raise BadInput(f"`data` {text}: {key} cannot be {value!r}; use {known[key].allowed}") from None
     return found
 
 

@@ -102,7 +102,7 @@ def save_slim(
     """
     source = net.torch
     if source is None or source.arch is None:
-        raise BadInput(f"{net.name}: has no --arch to build its class anew, so only slim.onnx can be written")
+        raise BadInput(f"{net.name}: has no `arch` to build its class anew, so only slim.onnx can be written")
     module, attributes = slim_module(source, plan)
     dense = {place.name: place.tensor.shape for places in _tensors(source.module) for place in places}
     persistent = module.state_dict().keys()

@@ -60,7 +60,7 @@ class DataMethod(Method):
     def measured(self) -> Mapping[str, Any]:
         """The statistics. Raises BadInput if there are none."""
         if self.statistics is None:
-            raise BadInput("this method ranks by what it sees in data: it needs --data, such as --data digits")
+            raise BadInput("this method ranks by what it sees in data: it needs `data`, such as `data` digits")
         return self.statistics
 
     def measurement_options(self) -> dict[str, Any]:

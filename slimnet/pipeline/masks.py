@@ -37,13 +37,13 @@ def read_masks(path: Path, net: Net) -> Masks:
     Raises:
         BadInput: not an .npz file, an unknown parameter, or an array that fits none of these forms.
     """
-    given = read_npz(path, "--mask")
+    given = read_npz(path, "`mask`")
     if not given:
-        raise BadInput(f"--mask {path}: holds no array; give one per parameter, named after it")
+        raise BadInput(f"`mask` {path}: holds no array; give one per parameter, named after it")
     masks = Masks({}, {})
     params = net.params()
     for key, array in given.items():
-        _add(masks, params, key, array, f"--mask {path}: {key}")
+        _add(masks, params, key, array, f"`mask` {path}: {key}")
     return masks
 
 
@@ -87,7 +87,7 @@ def masked_units(net: Net, masks: Masks) -> tuple[Trace, Bools]:
     for (tensor, axis), keep in masks.lines.items():
         _check_kept(traced, tensor, axis, keep, removed)
     if not removed.any():
-        raise BadInput("--mask: masks no whole channel; `slimnet trace` shows what can be removed")
+        raise BadInput("`mask`: masks no whole channel; `slimnet trace` shows what can be removed")
     return traced, removed
 
 
@@ -106,7 +106,7 @@ def _units_of(traced: Trace, tensor: str, axis: int, gone: Bools) -> Bools:
     """The units behind some indices of an axis, all of which must be removable."""
     units = _unit_per_index(traced, tensor, axis, gone)[gone]
     if (units < 0).any():
-        raise BadInput(f"--mask: {tensor}, axis {axis}: masks channels that are pinned; `slimnet trace` says why")
+        raise BadInput(f"`mask`: {tensor}, axis {axis}: masks channels that are pinned; `slimnet trace` says why")
     removed = np.zeros(traced.n_units, bool)
     removed[units] = True
     return removed
@@ -117,7 +117,7 @@ def _check_kept(traced: Trace, tensor: str, axis: int, keep: Bools, removed: Boo
     lost = np.flatnonzero(keep & (units >= 0) & np.append(removed, False)[units])
     if len(lost):
         raise BadInput(
-            f"--mask: {tensor}, axis {axis}: keeps index {lost[0]}, whose channel is masked elsewhere; "
+            f"`mask`: {tensor}, axis {axis}: keeps index {lost[0]}, whose channel is masked elsewhere; "
             "channels that belong together go together, see `slimnet trace`"
         )
 

@@ -113,7 +113,7 @@ def _why_nothing(ratios: Floats, round_to: int | str | None) -> str:
     if not ratios.any():
         return "nothing is left to remove: all removable channels are ignored, or the method cannot rank them"
     if round_to is not None:
-        return f"rounding to {round_to} leaves nothing to remove; use a larger ratio or --round-to none"
+        return f"rounding to {round_to} leaves nothing to remove; use a larger ratio or `round_to=None`"
     return "nothing can be removed: every group has a single channel"
 
 

@@ -15,7 +15,7 @@ PRECISIONS = ("no", "fp16", "bf16")
 _AT_LEAST = {0: ("epochs", "lr", "weight_decay", "clip", "patience", "bn_batches"), 1: ("batch_size", "accumulate")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Phase:
     """How to train.
 
@@ -37,7 +37,7 @@ class Phase:
         bn_batches: batches to estimate batch-norm statistics anew on at the end; 0 does not.
         accumulate: batches per optimizer step.
         precision: "no", "fp16" or "bf16" arithmetic.
-        channels_last: lay pictures out with their channels last: faster on processors, above all with "bf16";
+        channels_last: lay images out with their channels last: faster on CPUs, above all with "bf16";
             networks that use `Tensor.view` on feature maps refuse it.
         seed: of order, augmentation and dropout.
     """

@@ -85,7 +85,7 @@ def test_across_layers_all_scores_are_ranked_together(digits):
 def test_without_data_they_are_skipped_and_not_zero():
     found = study(slimnet.trace(slimnet.load(DIGITS)))
     assert set(found.skipped) == FROM_DATA
-    assert all("--data" in why for why in found.skipped.values())
+    assert all("`data`" in why for why in found.skipped.values())
     assert not FROM_DATA & set(found.groups[0].scores)
     assert found.samples == 0
 
@@ -95,7 +95,7 @@ def test_without_gradients_or_batch_norm_they_are_skipped():
     samples = {"x": random.random((40, 3, 8, 8), np.float32), "y": random.integers(0, 5, 40)}
     found = study(plain(), Data("d", None, None, Samples(**samples)))
     assert set(found.skipped) == {"bn-gamma", "bn-beta", "taylor-l1", "taylor-l2"}
-    assert "--arch" in found.skipped["taylor-l1"]
+    assert "`arch`" in found.skipped["taylor-l1"]
     assert "batch norm" in found.skipped["bn-gamma"]
     assert {"apoz", "entropy"} <= set(found.criteria)
 

@@ -33,7 +33,7 @@ def test_a_classifier_is_left_as_it_is():
 @pytest.mark.parametrize(
     ("module", "says"),
     [
-        (network(2), "--data mine: has 3 classes, and the network 2 outputs"),
+        (network(2), "`data` mine: has 3 classes, and the network 2 outputs"),
         (nn.Linear(5, 3), r"does not run on samples of shape \[4\]"),
         (nn.Unflatten(1, (2, 2)), "one vector of class scores"),
     ],

@@ -34,7 +34,7 @@ def refused(spec: object) -> str:
     with pytest.raises(BadInput) as error:
         load_data(str(spec))
     assert "\n" not in str(error.value)
-    assert "--data" in str(error.value)
+    assert "`data`" in str(error.value)
     return str(error.value)
 
 

@@ -444,7 +444,7 @@ class TestBadFiles:
 
     def test_network_without_architecture(self, tmp_path: Path) -> None:
         net = load(nn.Sequential(nn.Linear(4, 8)), inputs=(1, 4))
-        with pytest.raises(BadInput, match="has no --arch to build its class anew"):
+        with pytest.raises(BadInput, match="has no `arch` to build its class anew"):
             save_slim(net, plan({}), tmp_path / "slim.safetensors")
         assert not list(tmp_path.iterdir())
 

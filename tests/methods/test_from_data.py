@@ -90,7 +90,7 @@ def test_without_statistics_the_user_is_told_what_is_needed(name, needs):
     made = create(name)
     assert isinstance(made, DataMethod)
     assert made.needs == needs
-    with pytest.raises(BadInput, match="needs --data"):
+    with pytest.raises(BadInput, match="needs `data`"):
         made.score({"w": np.ones((1, 3))}, [group()])
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import slimnet
+import slimnet.methods
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.data.load import Data
@@ -163,6 +164,21 @@ def test_growing_regularisation_drives_the_norms_apart(tmp_path):
     epochs = pruned(trained(mlp), tmp_path, "greg-1", sparsify=phase).content["training"]["sparsify"]["epochs"]
     gaps = [record["norm kept"] / record["norm removed"] for record in epochs]
     assert gaps[-1] > 1.5 * gaps[0]
+
+
+def test_one_threshold_compares_scores_as_the_training_method_says(monkeypatch):
+    asked = []
+
+    def normalise(self, groups, scores):
+        asked.append(type(self).__name__)
+        return list(scores)
+
+    monkeypatch.setattr(slimnet.methods.GroupHS, "normalise", normalise)
+    network = slimnet.load(mlp(), inputs="1x1x8x8")
+    config = PruneConfig(method="group-hs", scope="global", round_to=None)
+    train = replace(TRAIN, sparsify=replace(QUICK, epochs=1), finetune=replace(QUICK, epochs=0))
+    prune(network, config, RunConfig(bench_seconds=0, prove=False, data=small_digits()), train)
+    assert "GroupHS" in asked
 
 
 def test_a_criterion_may_choose_what_a_method_removes(tmp_path):

@@ -65,7 +65,7 @@ def find(option: str) -> tuple[Source, str]:
             return source, place
     more = ", ".join(sorted(_installed().names))
     raise BadInput(
-        f"--data {option}: is not understood; use {forms()}, each with settings as in ?val=5000&limit=10000"
+        f"`data` {option}: is not understood; use {forms()}, each with settings as in ?val=5000&limit=10000"
         + (f"; other packages add {more}" if more else "")
     )
 
@@ -79,10 +79,10 @@ def _candidates(option: str) -> Iterator[Source]:
         except Exception as error:
             why = f"{type(error).__name__}: {essence(error)}"
             raise BadInput(
-                f"--data {option}: {entry.value} cannot be loaded ({why}); repair or uninstall it"
+                f"`data` {option}: {entry.value} cannot be loaded ({why}); repair or uninstall it"
             ) from error
         if not isinstance(source, Source):
-            raise BadInput(f"--data {option}: {entry.value} is no slimnet.data.source.Source; make it one")
+            raise BadInput(f"`data` {option}: {entry.value} is no slimnet.data.source.Source; make it one")
         yield source
 
 

@@ -22,7 +22,7 @@ def read(spec: Spec) -> Mapping[str, Samples]:
     """
     from slimnet.data.samples import labelled
 
-    arrays = read_npz(Path(spec.place).expanduser(), "--data")
+    arrays = read_npz(Path(spec.place).expanduser(), "`data`")
     names = {split: (f"x_{split}", f"y_{split}") for split in ("train", "val", "test")}
     if arrays.keys().isdisjoint(name for pair in names.values() for name in pair):
         names = {"test": ("x", "y")}
@@ -32,7 +32,7 @@ def read(spec: Spec) -> Mapping[str, Samples]:
             f"holds {', '.join(arrays) or 'nothing'}, but not {' and '.join(missing)}; it needs arrays x and y, "
             "or x_train, y_train, x_test and y_test"
         )
-    return {split: labelled(arrays[x], arrays[y], f"--data {spec.text}: {x}, {y}") for split, (x, y) in pairs.items()}
+    return {split: labelled(arrays[x], arrays[y], f"`data` {spec.text}: {x}, {y}") for split, (x, y) in pairs.items()}
 
 
 SOURCES = (Source(name="npz", form="FILE.npz", read=read),)

@@ -42,7 +42,7 @@ def read(spec: Spec) -> Mapping[str, Samples]:
     if "test" not in parts or not parts.keys() <= {"train", "val", "test"}:
         found = ", ".join(map(str, parts)) or "nothing"
         raise spec.wrong(f"{name}() returns {found}; it must return test, and may return train and val")
-    return {key: labelled(x, y, f"--data {spec.text}: {key}") for key, (x, y) in parts.items()}
+    return {key: labelled(x, y, f"`data` {spec.text}: {key}") for key, (x, y) in parts.items()}
 
 
 def _arrays(part: Any) -> tuple[np.ndarray, np.ndarray]:
