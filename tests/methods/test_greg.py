@@ -153,23 +153,24 @@ def test_growing_lambda_tells_filters_of_different_curvature_apart() -> None:
     assert [r.tolist() for r in method.removed()] == [[True, True, False, False, False]]
 
 
-def test_only_weights_of_groups_that_lose_something_are_penalised() -> None:
+@pytest.mark.parametrize(("options", "recover"), [({"recover": -0.25}, -0.25), ({}, -1e-4)], ids=["given", "published"])
+def test_only_weights_of_groups_that_lose_something_are_penalised(options: dict[str, Any], recover: float) -> None:
     module = network()
     params = dict(module.named_parameters())
     pick = picker(0.5, ignore=["3.weight"])
-    method = create("greg-2", traced().groups, params, pick, None, every=1, tau_pick=1e-5, recover=-0.25, delta=0.5)
+    method = create("greg-2", traced().groups, params, pick, None, every=1, tau_pick=1e-5, delta=0.5, **options)
     for p in params.values():
         p.grad = torch.zeros_like(p)
     method.after_backward()
     method.after_step()
     gone = torch.from_numpy(method.removed()[0])
-    expected = torch.where(gone, 1e-5, -0.25)
+    expected = torch.where(gone, 1e-5, recover)
     w = params["0.weight"]
     assert torch.allclose(w.grad, expected[:, None, None, None] * w)
     assert all(not p.grad.any() for name, p in params.items() if name != "0.weight")
     w.grad.zero_()
     method.after_backward()
-    assert torch.allclose(w.grad, torch.where(gone, 0.50001, -0.25)[:, None, None, None] * w)
+    assert torch.allclose(w.grad, torch.where(gone, 0.50001, recover)[:, None, None, None] * w)
 
 
 def test_while_picking_all_units_of_a_group_are_penalised_alike() -> None:
@@ -348,7 +349,7 @@ def test_a_weight_without_gradient_is_left_alone() -> None:
         ("greg-1", {"delta": 0.0}, "delta"),
         ("greg-1", {"stabilise": -1}, "stabilise"),
         ("greg-2", {"tau_pick": 1.0}, "tau_pick"),
-        ("greg-2", {"pick_delta": -1.0}, "pick_delta"),
+        ("greg-2", {"pick_delta": 0.0}, "pick_delta"),
     ],
 )
 def test_bad_options_are_named(name: str, options: dict[str, Any], what: str) -> None:
