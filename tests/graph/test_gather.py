@@ -224,6 +224,16 @@ def test_a_weight_that_a_subgraph_uses_is_left_alone():
     assert gathered(net(text, w=weights(8, 5, used=3, axis=0)))[1] == {}
 
 
+@pytest.mark.parametrize("role", ["inputs", "outputs"])
+def test_a_weight_that_users_may_replace_or_read_is_left_alone(role):
+    """An initializer that is an input of the network too is only its default value."""
+    dense = net("(float[2,8] x) => (y) <float[8,5] w> { y = MatMul(x, w) }", w=weights(8, 5, used=3, axis=0))
+    getattr(dense.model.graph, role).append(dense.model.graph.initializers["w"])
+    model, cut = gather(dense.model, 0.25)
+    assert cut == {}
+    assert shape(model, "w") == (8, 5)
+
+
 # -- how much --------------------------------------------------------------------------------------------------------
 
 
