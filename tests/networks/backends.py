@@ -41,7 +41,7 @@ class Simulated:
         seconds: the time of a single sample of a network in one run.
         noise: what the time of each run is multiplied by.
         luck: what all times of a session are multiplied by, drawn as it is made: where its memory happens to lie.
-        version, cores: of the runtime and the machine.
+        version, cores, name: of the runtime and the machine.
         log: what was done with which provider and threads: "session" and "probe" for every network that was loaded,
             "run" and "time" for every run and every timed loop.
         batches: the first axis of the first input of every run.
@@ -54,6 +54,7 @@ class Simulated:
     luck: Callable[[], float] = lambda: 1.0
     version: str = "1.0"
     cores: int = 8
+    name: str = "simulated"
     log: list[tuple[str, str, int | None]] = field(default_factory=list, compare=False)
     batches: list[int] = field(default_factory=list, compare=False)
 
@@ -61,7 +62,7 @@ class Simulated:
         return replace(self, threads=threads)
 
     def describe(self) -> RuntimeInfo:
-        return RuntimeInfo("simulated", self.version, self.provider, self.threads, "an abacus", self.cores)
+        return RuntimeInfo(self.name, self.version, self.provider, self.threads, "an abacus", self.cores)
 
     def session(self, model: Model, optimise: bool = True) -> SimulatedSession:
         self.note("session")
