@@ -48,7 +48,7 @@ def analyze(
         print(text, end="")
         return
     _show(found, PAGE)
-    print(f"written to {run.out}")
+    print(f"written to {run.folder}")
 
 
 def _show(found: Analysis, page: str) -> None:

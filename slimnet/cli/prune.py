@@ -31,9 +31,9 @@ def prune(config: PruneConfig, model: ModelConfig, run: RunConfig, training: Tra
 
         reports = prune_file(model, config, run, training, clock)
     if len(reports) > 1:
-        _show_trade_off(reports, json, run.out)
+        _show_trade_off(reports, json, run.folder)
     for report in reports.values() if len(reports) == 1 else ():
-        o.show_report(report, json, run.out)
+        o.show_report(report, json, run.folder)
 
 
 def _show_trade_off(reports: Mapping[Path, Report], json: bool, out: Path | None) -> None:

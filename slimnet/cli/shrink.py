@@ -34,4 +34,4 @@ def shrink(
         from slimnet.pipeline.shrink import shrink_file
 
         report = shrink_file(model, run, clock, absorb=absorb, assume_masked=assume_masked, gather=gather)
-    o.show_report(report, json, run.out)
+    o.show_report(report, json, run.folder)

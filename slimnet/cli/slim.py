@@ -28,4 +28,4 @@ def slim(
         from slimnet.pipeline.apply import slim_file
 
         report = slim_file(model, plan, mask, run, clock)
-    o.show_report(report, json, run.out)
+    o.show_report(report, json, run.folder)

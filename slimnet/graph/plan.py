@@ -31,13 +31,14 @@ class Plan:
     Attributes:
         kept: tensor -> axis -> indices that stay, ascending; tensors and axes that do not change are left out.
         model_hash: hash of the names, shapes and topology of the dense network the plan is for.
-        how: how it was chosen (method, ratio, ...), for the report; whatever JSON can hold.
+        provenance: how it was chosen (method, ratio, ...), for the report; whatever JSON can hold. The file has it as
+            `how`.
         source: what messages call it: the file it was read from.
     """
 
     kept: dict[str, dict[int, Indices]]
     model_hash: str
-    how: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     source: str = field(default="the plan", compare=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -47,7 +48,7 @@ class Plan:
             BadInput: the file cannot be written.
         """
         kept = {t: {str(k): [int(i) for i in ids] for k, ids in axes.items()} for t, axes in self.kept.items()}
-        document = {"format": FORMAT, "model_hash": self.model_hash, "how": self.how, "kept": kept}
+        document = {"format": FORMAT, "model_hash": self.model_hash, "how": self.provenance, "kept": kept}
         text = json.dumps(document, allow_nan=False, default=_plain) + "\n"
         with replacing(Path(path)) as file:
             file.write_text(text, encoding="utf-8")
@@ -72,7 +73,7 @@ class Plan:
 
 
 def _plain(value: Any) -> Any:
-    """JSON form of the numpy scalars and arrays that end up in `how`."""
+    """JSON form of the numpy scalars and arrays that end up in the provenance."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} {value!r} cannot be part of a plan")

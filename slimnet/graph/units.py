@@ -289,7 +289,7 @@ class Trace:
 
     # -- plans ---------------------------------------------------------------------------------------------------
 
-    def plan(self, removed: Bools, how: Mapping[str, Any] | None = None) -> Plan:
+    def plan(self, removed: Bools, provenance: Mapping[str, Any] | None = None) -> Plan:
         """The kept indices of every axis that a removal changes."""
         kept_ids = self._graph.kept(removed)
         kept: dict[str, dict[int, Ids]] = {}
@@ -297,7 +297,8 @@ class Trace:
             part = kept_ids[np.abs(axis.labels)]
             if not part.all():
                 kept.setdefault(axis.name, {})[axis.axis] = np.flatnonzero(part)
-        return Plan(kept, self.model_hash, {**(how or {}), "allow_inexact": self.allow_inexact, "prefer": self.prefer})
+        traced = {"allow_inexact": self.allow_inexact, "prefer": self.prefer}
+        return Plan(kept, self.model_hash, {**(provenance or {}), **traced})
 
     def removed(self, plan: Plan) -> Bools:
         """The units a plan removes.

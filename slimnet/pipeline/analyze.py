@@ -54,7 +54,7 @@ class Analysis:
 def analyze_file(
     model: ModelConfig, cut: TraceConfig, run: RunConfig, ratio: float, clock: Clock
 ) -> tuple[Analysis, str]:
-    """Analyse a file and write analysis.json and analysis.html to the folder `run.out`.
+    """Analyse a file and write analysis.json and analysis.html to the folder `run.folder`.
 
     Returns:
         The analysis, and the text of analysis.json.
@@ -64,7 +64,7 @@ def analyze_file(
     """
     if not 0 < ratio < 1:
         raise BadInput(f"`ratio` {ratio:g} is not between 0 and 1; 0.5 compares the lower halves")
-    out = run.out
+    out = run.folder
     assert out is not None
     check_writable(out)
     backend = run.backend

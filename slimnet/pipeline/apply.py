@@ -49,4 +49,5 @@ def traced_for(net: Net, path: Path, clock: Clock) -> tuple[Trace, Plan]:
     """Trace a network the way it was traced for a plan."""
     plan = Plan.load(path)
     with clock("trace"):
-        return trace(net, bool(plan.how.get("allow_inexact")), plan.how.get("prefer")), plan
+        how = plan.provenance
+        return trace(net, bool(how.get("allow_inexact")), how.get("prefer")), plan

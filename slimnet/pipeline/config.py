@@ -5,6 +5,7 @@ Nothing here loads more than the standard library, so that `slimnet --help` is q
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -322,7 +323,7 @@ class PruneConfig(TraceConfig):
 class RunConfig:
     """Where the results go, and what is measured with what."""
 
-    out: Path | None = setting(None, "Folder for the results.", kind=Path, option=("--out", "-o"))
+    out: str | os.PathLike[str] | None = setting(None, "Folder for the results.", kind=Path, option=("--out", "-o"))
     data: str | Data | None = setting(
         None,
         f"Data to train with, verify with and measure accuracy on: {forms()}; with settings as in "
@@ -346,6 +347,11 @@ class RunConfig:
         option=("--prove/--no-prove",),
     )
     command: str | None = setting(None, "The command line that asked for it, for the report.")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder for the results; None writes nothing."""
+        return None if self.out is None else Path(self.out)
 
     @cached_property
     def backend(self) -> Backend:

@@ -98,7 +98,7 @@ class PruningDecision:
     @classmethod
     def planned(cls, traced: Trace, plan: Plan) -> PruningDecision:
         """An earlier run has decided. Raises BadInput where the plan is of another network."""
-        return cls(traced=traced, removed=traced.removed(plan), provenance=plan.how)
+        return cls(traced=traced, removed=traced.removed(plan), provenance=plan.provenance)
 
     @classmethod
     def masked(cls, traced: Trace, removed: Bools, original: Net) -> PruningDecision:

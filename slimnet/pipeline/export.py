@@ -70,7 +70,7 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
     plan = traced.plan(removed, decision.provenance)
     measured = Measured(scores=decision.scores, command=run.command, target=decision.target)
     finetuned: FineTuned | None = None
-    with _all_or_nothing(run.out) as folder:
+    with _all_or_nothing(run.folder) as folder:
         with clock("slim"):
             slim = surgery.slim(traced, removed)
             slim, measured.gathered = gather(slim) if decision.gather else (slim, {})
@@ -96,7 +96,7 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
         recorded = {**decision.training, **(finetuned.training if finetuned is not None else {})}
         report = summarise(traced, removed, plan, checked, measured, clock.seconds, torch_side, notes, recorded)
         report.save(folder / REPORT)
-        if run.out is not None:
+        if run.folder is not None:
             write_report(report.content, folder / PAGE)
     return report
 
@@ -200,10 +200,10 @@ def prepared(net: Net, run: RunConfig) -> RunConfig:
             fit the network, a provider that is not installed.
     """
     assert run.backend is not None
-    if run.out is not None:
-        check_writable(run.out)
+    if run.folder is not None:
+        check_writable(run.folder)
         check_pages()
-        for file in (run.out / SLIM, run.out / TENSORS):
+        for file in (run.folder / SLIM, run.folder / TENSORS):
             if net.source is not None and file.exists() and file.samefile(net.source):
                 raise BadInput(f"{file}: is the model itself and would be replaced; choose another output folder")
     run = replace(run, data=loaded(run.data))

@@ -138,8 +138,8 @@ def prune_single(
     """
     clock, phase = clock or Clock(), config.phase
     assert config.rule is not None
-    if run.out is not None:
-        check_writable(run.out)
+    if run.folder is not None:
+        check_writable(run.folder)
     with clock("data"):
         data = loaded(run.data)
     assert data is not None
@@ -147,7 +147,7 @@ def prune_single(
         net = load(weights, arch, (1, *data.test.shape))
     run = prepared(net, replace(run, data=data))
     module = trainable(net, data, "slimnet sap")
-    file = None if run.out is None else run.out / CHECKPOINTS / "search.pt"
+    file = None if run.folder is None else run.folder / CHECKPOINTS / "search.pt"
     found = search(module, data, config, phase, config.device, file, config.resume, clock)
     sparse = refreshed(net, module, run.backend)
     dense = copy.deepcopy(module)

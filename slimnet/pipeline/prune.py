@@ -57,7 +57,7 @@ def prune_file(
         VerifyFailed: slim and mask differ; nothing is written.
         TrainingFailed: the loss is no longer a number.
     """
-    out = run.out
+    out = run.folder
     assert out is not None
     if any(target.kind in MEASURED for target in config.targets) and process_count() > 1:
         raise BadInput("`speedup` and `latency` are measured, which several processes would disturb; use no launcher")
@@ -74,7 +74,7 @@ def prune_file(
     reports = {}
     for goal in goals:
         folder = out / f"{goal.target.asked:g}x" if goal.target is not None and len(goals) > 1 else out
-        here = replace(run, out=folder if run.out is not None else None)
+        here = replace(run, out=folder if run.folder is not None else None)
         kept = replace(train, checkpoints=folder / CHECKPOINTS)
         reports[folder] = prune(net, goal, here, kept, search=search, clock=clock)
     if not is_main_process():
@@ -129,7 +129,7 @@ def prune(
     decision = job.while_training() if is_training(config.method) else job.as_it_is()
     # Weights that a method has set to zero are fine-tuned as they are, before anything is removed.
     report = carry_out(decision, run, clock, None if decision.unchanged else training)
-    if training is not None and run.out is not None:
+    if training is not None and run.folder is not None:
         training.forget()
     return report
 

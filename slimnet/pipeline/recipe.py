@@ -199,7 +199,7 @@ def _pruned(
     """Filters, by a method."""
     settings = job.settings
     assert run.dataset is not None
-    assert run.out is not None
+    assert run.folder is not None
     net = load(weights, arch, settings.get("input") or (1, *run.dataset.test.shape))
     config = prune_config(settings["prune"], job.seed)
     phases = {name: {"seed": job.seed, **settings.get(name, {})} for name in ("sparsify", "finetune")}
@@ -208,7 +208,7 @@ def _pruned(
         finetune={"epochs": EPOCHS, **phases["finetune"]},
         device=device.device,
         resume=device.resume,
-        checkpoints=run.out / CHECKPOINTS,
+        checkpoints=run.folder / CHECKPOINTS,
     )
     return prune(net, config, run, train, clock=clock), {}
 

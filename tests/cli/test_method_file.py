@@ -185,7 +185,7 @@ def test_a_criterion_that_looks_at_data(slimnet, cnn, mine, tmp_path):
 def test_a_criterion_in_python_and_one_without_options(mine):
     trace = library.trace(net(CNN))
     plan = library.plan(trace, method=f"{mine}:ByPlace", round_to=None, sign=-1.0)
-    assert plan.how["method"] == f"{mine}:ByPlace"
+    assert plan.provenance["method"] == f"{mine}:ByPlace"
     assert trace.by_group(trace.removed(plan))[0].tolist() == [False] * 4 + [True] * 4
     assert library.plan(trace, method=f"{mine}:Plain").kept
     assert create(f"{mine}:ByPlace", name="any type where the default is None")

@@ -20,7 +20,7 @@ def test_what_is_saved_is_loaded(plan: Plan, tmp_path: Path) -> None:
     plan.save(tmp_path / "plan.json")
     loaded = Plan.load(tmp_path / "plan.json")
     assert loaded.model_hash == "abc123"
-    assert loaded.how == {"method": "l1", "ratio": 0.5, "widths": [3, 1], "seed": 7}
+    assert loaded.provenance == {"method": "l1", "ratio": 0.5, "widths": [3, 1], "seed": 7}
     assert {t: {k: v.tolist() for k, v in axes.items()} for t, axes in loaded.kept.items()} == {
         "conv.weight": {0: [0, 2, 5], 1: [1]},
         "conv.bias": {0: [0, 2, 5]},

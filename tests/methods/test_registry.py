@@ -75,9 +75,9 @@ def test_an_old_name_is_the_method_by_its_present_name(old, new):
 def test_a_plan_made_by_an_old_name_records_the_present_one(tmp_path):
     trace = slimnet.trace(net(MLP))
     old, new = (slimnet.plan(trace, method=name) for name in ("max", "largest"))
-    assert old.how == new.how
-    assert old.how["method"] == "largest"
-    old.how["method"] = "max"
+    assert old.provenance == new.provenance
+    assert old.provenance["method"] == "largest"
+    old.provenance["method"] = "max"
     old.save(tmp_path / "plan.json")
     read = Plan.load(tmp_path / "plan.json")
     assert (trace.removed(read) == trace.removed(new)).all()

@@ -21,8 +21,8 @@ class Made(Section):
     def collect(self, run: Run) -> Mapping[str, Any]:
         return {
             "model": run.trace.net.name,
-            "method": run.plan.how.get("method"),
-            "how": run.plan.how,
+            "method": run.plan.provenance.get("method"),
+            "how": run.plan.provenance,
             "command": run.figures.command,
             "timing_s": {step: round(seconds, 4) for step, seconds in run.seconds.items()},
             "versions": {"slimnet": __version__, NAME: VERSION, "python": platform.python_version()},
