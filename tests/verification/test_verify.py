@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -13,6 +15,7 @@ from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.runtime.feeds import index_bounds
 from slimnet.verification.verify import TOLERANCE, TOLERANCE_HALF, verify
+from tests.networks.backends import Simulated
 from tests.networks.graphs import feeds, net
 
 MLP = """(float[4,6] x) => (y) <float[6,8] w, float[8] b, float[8,5] v, float[5,3] u>
@@ -69,6 +72,31 @@ def test_the_tolerance_is_relative_to_the_largest_output(by, differs):
             verify(found, halved(found), model)
     else:
         assert verify(found, halved(found), model).exact
+
+
+@dataclass(frozen=True)
+class Moved(Simulated):
+    """A runtime that computes something else, by this fraction of it, where it may not optimise."""
+
+    by: float = 0.0
+
+    def session(self, model: ir.Model, optimise: bool = True):
+        made = super().session(model, optimise)
+        if not optimise:
+            run = made.run
+            made.run = lambda feed: [(1 + self.by) * output for output in run(feed)]
+        return made
+
+
+@pytest.mark.parametrize(
+    ("by", "said"), [(5e-6, "Please report the model"), (2e-5, "Rounding alone moves this network by 2e-05")]
+)
+def test_a_failure_says_whether_rounding_alone_could_have_been_it(by, said):
+    """From a tenth of the tolerance on that rounding moves the masked network by, it is named as the likely cause."""
+    found = trace(net(MLP))
+    model = changed(slim(found, halved(found)), "u", 1e-2)
+    with pytest.raises(VerifyFailed, match=said):
+        verify(found, halved(found), model, backend=Moved(by=by))
 
 
 def test_half_precision_has_a_tolerance_of_its_own():
