@@ -43,7 +43,7 @@ MODULES = (
     *("planning/budget", "planning/rounding", "planning/widths", "planning/solve", "planning/target"),
     *("methods/criteria", "methods/greg", "methods/group_hs", "methods/spp", "methods/from_data"),
     *("analysis/compressibility", "analysis/cwda", "training/loop", "training/phase"),
-    *("runtime/session", "runtime/feeds", "verification/verify", "timing/gate", "timing/latency"),
+    *("runtime/onnxruntime", "runtime/feeds", "verification/verify", "timing/gate", "timing/latency"),
 )
 #: Tests of a module besides its own file, quick ones first.
 EXTRA = {
@@ -54,7 +54,8 @@ EXTRA = {
     "planning/widths": ("tests/planning/test_rounding.py", "tests/planning/test_budget.py"),
     "methods/criteria": ("tests/methods/test_published.py",),
     "training/phase": ("tests/training/test_loop.py",),
-    "runtime/feeds": ("tests/runtime", "tests/verification"),
+    "runtime/feeds": ("tests/verification/test_verify.py",),
+    "runtime/onnxruntime": ("tests/runtime/test_contract.py", "tests/runtime/test_given_backend.py"),
     "verification/verify": ("tests/graph/test_mutations.py",),
 }
 #: Seconds that a test process may take at the least, and times as long as without a change at the most.
