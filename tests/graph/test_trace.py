@@ -513,6 +513,30 @@ def test_keeping_everything_changes_nothing():
     assert ir.to_proto(mask(found, nothing)).SerializeToString(deterministic=True) == before
 
 
+@pytest.mark.parametrize("size", ["N", "2"])
+def test_what_a_model_says_of_itself_stays(size):
+    """Also where nodes are left out, since the sizes that they compute are known."""
+    dense = net(f"""(float[{size},3,4,4] x) => (y) <float[6,3,1,1] w, float[2,96] fc, int64[1] k = {{0}}>
+        {{ h = Conv(x, w)
+           s = Shape(h)
+           n = Gather(s, k)
+           rest = Constant<value_ints=[-1]>()
+           t = Concat<axis=0>(n, rest)
+           f = Reshape(h, t)
+           y = Gemm<transB=1>(f, fc) }}""")
+    model = dense.model
+    model.producer_name, model.producer_version, model.domain, model.model_version = "pytest", "9", "org.example", 3
+    model.doc_string, model.graph.doc_string = "a network", "its graph"
+    model.metadata_props["licence"] = model.graph.metadata_props["source"] = "none"
+    found = exact(dense)
+    for cut in (slim(found, np.arange(6) < 3), mask(found, np.arange(6) < 3)):
+        for name in ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"):
+            assert getattr(cut, name) == getattr(model, name)
+        assert (cut.graph.name, cut.graph.doc_string) == (model.graph.name, "its graph")
+        assert cut.metadata_props["licence"] == cut.graph.metadata_props["source"] == "none"
+        assert cut.opset_imports == model.opset_imports
+
+
 def test_the_dense_graph_is_never_edited():
     model = net(FLATTEN.format(of="p", rest="t = Concat<axis=0>(u, width) f = Reshape(p, t)"), width=6)
     before = ir.to_proto(model.model).SerializeToString(deterministic=True)
