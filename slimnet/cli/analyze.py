@@ -43,7 +43,7 @@ def analyze(
     with o.watched() as clock:
         from slimnet.pipeline.analyze import PAGE, analyze_file
 
-        found, text = analyze_file(model, cut, run, ratio, clock)
+        found, text = analyze_file(model, cut, run, ratio, clock, o.translated)
     if json:
         print(text, end="")
         return
@@ -57,7 +57,7 @@ def _show(found: Analysis, page: str) -> None:
     console = Console()
     console.print(_criteria(found.criteria))
     for name, why in found.criteria.skipped.items():
-        console.print(o.translated(f"{name}: skipped, {why}"), markup=False)
+        console.print(f"{name}: skipped, {why}", markup=False)
     console.print()
     passing = ", ".join(f"{test} {share:.0%}" for test, share in found.distribution.passing.items())
     console.print(f"distribution tests passed by {found.distribution.counted}: {passing}", markup=False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slimnet.analysis.advice import Notice, notices
@@ -52,7 +52,12 @@ class Analysis:
 
 
 def analyze_file(
-    model: ModelConfig, cut: TraceConfig, run: RunConfig, ratio: float, clock: Clock
+    model: ModelConfig,
+    cut: TraceConfig,
+    run: RunConfig,
+    ratio: float,
+    clock: Clock,
+    translated: Callable[[str], str] = str,
 ) -> tuple[Analysis, str]:
     """Analyse a file and write analysis.json and analysis.html to the folder `run.folder`.
 
@@ -75,6 +80,8 @@ def analyze_file(
     with clock("trace"):
         traced = trace(net, cut.allow_inexact, cut.prefer)
     found = analyze(traced, data, ratio, clock, run.command, backend)
+    skipped = {name: translated(why) for name, why in found.criteria.skipped.items()}
+    found = replace(found, criteria=replace(found.criteria, skipped=skipped))
     content = found.to_json()
     text = json.dumps(content, indent=1) + "\n"
     with clock("report"):
