@@ -41,20 +41,25 @@ def plan(
     coupled: bool = True,
     **options: Any,
 ) -> Plan:
-    """Choose what goes.
+    """Choose the units to remove by a criterion.
 
     Args:
-        trace: of the dense network.
-        method: name of a criterion, or FILE.py:CLASS for one of your own; `options` are its hyper-parameters.
-        ratio: fraction of the removable channels to take, in (0, 1).
-        scope: "layer", "global" or "isomorphic".
-        round_to: N aligns widths to multiples of N, "auto" to what the runtime here likes, None leaves them.
-        ratio_for: (pattern, ratio) pairs for single groups.
-        ignore: patterns of groups that stay dense.
-        coupled: false leaves groups with several producing layers (residual streams) dense, as most papers do.
+        trace: The trace of the dense network.
+        method: The name of a criterion, or FILE.py:CLASS for one of your own; `options` are its hyper-parameters.
+        ratio: The fraction of the removable channels to remove, in (0, 1).
+        scope: Where scores are compared: "layer", "global" or "isomorphic".
+        round_to: The alignment of the widths: N for multiples of N, "auto" for what the runtime here computes at once,
+            None for any width.
+        ratio_for: The (pattern, ratio) pairs of the groups that get a ratio of their own.
+        ignore: The patterns of the groups that stay dense.
+        coupled: Whether groups with several producing layers (residual streams) are pruned too; most papers leave them
+            dense.
 
     Returns:
-        The plan. Raises BadInput for options that do not fit the network.
+        The plan.
+
+    Raises:
+        BadInput: the options do not fit the network.
     """
     scorer = create(method, **options)
     scores = scored(scorer, trace.params(), trace.groups)
@@ -82,9 +87,9 @@ def picker(
     ignore: Sequence[str] = (),
     coupled: bool = True,
 ) -> Budget:
-    """The budget of a training method: turns scores into what goes, one bool [units] per group.
+    """The budget of a training method: turns scores into the units to remove, one bool [units] per group.
 
-    The arguments are those of `plan`; `coupled` false leaves residual streams dense.
+    The arguments are those of `plan`.
     """
 
     def take(scores: Scores, normalise: Normalise) -> list[Bools]:
@@ -106,10 +111,10 @@ def picker(
 
 def plan_of(trace: Trace, method: TrainingMethod) -> Plan:
     """The plan a training method has come to. Raises BadInput where it sets single weights to zero instead."""
-    gone = method.removed()
-    if gone is None:
+    removed = method.removed()
+    if removed is None:
         raise BadInput(f"{type(method).__name__} gives masks(); multiply them in, load the module and use shrink")
-    return trace.plan(trace.from_groups(gone), {"method": type(method).__name__})
+    return trace.plan(trace.from_groups(removed), {"method": type(method).__name__})
 
 
 def mask(trace: Trace, plan: Plan) -> ir.Model:
@@ -118,7 +123,7 @@ def mask(trace: Trace, plan: Plan) -> ir.Model:
 
 
 def slim(trace: Trace, plan: Plan) -> ir.Model:
-    """The network with everything the plan removes gone."""
+    """The network without everything that the plan removes."""
     return surgery.slim(trace, trace.removed(plan))
 
 
@@ -135,15 +140,19 @@ def verify(
     """Compare a slim network with the masked one.
 
     Args:
-        trace: of the dense network.
-        plan: what was removed.
-        model: the slim network or its file; what `slim` makes of the plan if None.
-        inputs: real inputs by name; `runs` random ones if None.
-        backend: what runs both; onnxruntime on the CPU if not given.
-        prove: also show, group by group, that zeroing a kept unit would have been noticed.
+        trace: The trace of the dense network.
+        plan: The plan that says what was removed.
+        model: The slim network or its file; None takes what `slim` makes of the plan.
+        inputs: Real inputs, each a mapping from input names to arrays; None draws random ones.
+        runs: The number of random inputs, where no real ones are given.
+        backend: The backend that runs both networks; onnxruntime on the CPU if not given.
+        prove: Whether to show, group by group, that zeroing a kept unit would have been noticed.
 
     Returns:
-        What was measured. Raises VerifyFailed if the outputs differ.
+        The measured differences, and the groups that are proven or not.
+
+    Raises:
+        VerifyFailed: the outputs differ.
     """
     candidate = model if model is None or isinstance(model, ir.Model) else Path(model)
     return verify_units(trace, trace.removed(plan), candidate, inputs, runs, backend, prove)

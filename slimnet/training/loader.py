@@ -40,7 +40,7 @@ def _same(x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, pixels: int = 1) -> Tensor:
-    """Pictures [n, c, h, w], each moved by up to some pixels along both axes, zeros coming in."""
+    """Images [n, c, h, w], each moved by up to some pixels along both axes, zeros coming in."""
     n, c, height, width = x.shape
     padded = F.pad(x, (pixels,) * 4)
     span = 2 * pixels + 1
@@ -50,7 +50,7 @@ def _shifted(x: Tensor, pixels: int = 1) -> Tensor:
 
 
 def _cropped_and_flipped(x: Tensor) -> Tensor:
-    """Random crops of the padded pictures, and mirror images of half of them."""
+    """Random crops of the padded images, and mirror images of half of them."""
     flip = torch.rand(len(x), 1, 1, 1) < 0.5
     return _shifted(torch.where(flip, x.flip(-1), x), max(1, x.shape[-1] // 8))
 

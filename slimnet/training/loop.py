@@ -40,15 +40,16 @@ class Run:
     """One phase of training as it goes on.
 
     Attributes:
-        module: trained in place; on the accelerator's device.
-        data: with a training split; accuracy is watched on its validation split.
-        phase: the settings.
-        method: regularises the module, if given; bound to its parameters.
-        masks: weights that stay zero, if given.
-        teacher: the dense network to distil from, in eval mode.
-        file: the checkpoint, written after every epoch.
-        settings: what else must be equal for a checkpoint to be continued.
-        watch: told about the progress.
+        accelerator: The devices and processes to train on.
+        module: The module that is trained in place, on the accelerator's device.
+        data: The data to train with, which have a training split; accuracy is measured on the validation split.
+        phase: The settings of the training.
+        method: The training method that regularises the module, bound to its parameters; None trains without one.
+        masks: The masks of the weights that stay zero, by the parameter's name; None masks nothing.
+        teacher: The dense network to distil from, in eval mode; None does not distil.
+        file: The checkpoint, written after every epoch; None writes none.
+        settings: Further settings that must be equal for a checkpoint to be continued.
+        watch: The function that is called with the progress.
     """
 
     accelerator: Accelerator
@@ -119,7 +120,7 @@ class Run:
         return len(scores) - 1 - scores.index(max(scores)) >= self.phase.patience
 
     def _epoch(self, epoch: int) -> float:
-        """One pass over the training split; the mean loss."""
+        """Make one pass over the training split and return the mean loss."""
         self.model.train()
         total, fresh, count = 0.0, True, len(self.loader)
         for k, (x, y) in enumerate(self.loader):
@@ -159,7 +160,7 @@ class Run:
             if not self.phase.channels_last or "view" not in str(error):
                 raise
             raise BadInput(
-                f"channels_last: the network does not run on pictures laid out so ({essence(error)}); leave it out"
+                f"channels_last: the network does not run on images laid out so ({essence(error)}); leave it out"
             ) from error
 
     def _step(self, last: bool) -> None:

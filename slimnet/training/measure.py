@@ -1,4 +1,4 @@
-"""What a module is worth on a split, and batch-norm statistics estimated anew."""
+"""The accuracy of a module on a split, and batch-norm statistics estimated anew."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from slimnet.common.torch_private import BATCH_NORM
 from slimnet.data.samples import Samples
 
-#: Samples per batch where nothing but memory depends on it.
+#: The batch size, in samples, where nothing but memory depends on it.
 BATCH = 256
 
 
 @torch.no_grad()
 def accuracy(module: nn.Module, samples: Samples) -> float:
-    """Fraction of samples whose largest output is their class; the module is in eval mode afterwards."""
+    """The fraction of samples whose largest output is their class; the module is in eval mode afterwards."""
     module.eval()
     device = next(module.parameters()).device
-    hits = 0
+    correct = 0
     for x, y in samples.batches(BATCH):
-        hits += int((module(torch.from_numpy(x).to(device)).argmax(1).cpu() == torch.from_numpy(y)).sum())
-    return hits / len(samples)
+        correct += int((module(torch.from_numpy(x).to(device)).argmax(1).cpu() == torch.from_numpy(y)).sum())
+    return correct / len(samples)
 
 
 @torch.no_grad()

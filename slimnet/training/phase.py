@@ -17,29 +17,32 @@ _AT_LEAST = {0: ("epochs", "lr", "weight_decay", "clip", "patience", "bn_batches
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """How to train.
+    """How the network is trained in one phase.
 
     Attributes:
-        epochs: passes over the training split; a pruning method with a schedule of its own may end earlier.
-        lr: learning rate at the start.
-        optimizer: "sgd" (with momentum) or "adam".
-        momentum: of SGD.
-        nesterov: whether SGD looks ahead.
-        weight_decay: coupled L2, of all parameters.
-        batch_size: per process.
-        schedule: "constant", "cosine" (to 0), or "step:60,90": times 0.1 at those epochs.
-        smoothing: label smoothing.
-        clip: largest gradient norm; 0 does not clip.
-        distill: weight in [0, 1] of the dense network's soft outputs (Hinton et al. 2015) in the loss.
-        temperature: of the soft outputs.
-        patience: stop after this many epochs without a better validation accuracy; 0 does not.
-        best: end with the weights of the best epoch on the validation split, not the last.
-        bn_batches: batches to estimate batch-norm statistics anew on at the end; 0 does not.
-        accumulate: batches per optimizer step.
-        precision: "no", "fp16" or "bf16" arithmetic.
-        channels_last: lay images out with their channels last: faster on CPUs, above all with "bf16";
-            networks that use `Tensor.view` on feature maps refuse it.
-        seed: of order, augmentation and dropout.
+        epochs: The number of passes over the training split; a pruning method with a schedule of its own may end
+            earlier.
+        lr: The learning rate at the start.
+        optimizer: The name of the optimizer: "sgd" (with momentum) or "adam".
+        momentum: The momentum of SGD, in [0, 1); Adam ignores it.
+        nesterov: Whether SGD uses Nesterov momentum.
+        weight_decay: The factor of the coupled L2 penalty on all parameters.
+        batch_size: The number of samples per batch, in each process.
+        schedule: The course of the learning rate: "constant", "cosine" (down to 0), or "step:60,90" (times 0.1 at
+            those epochs).
+        smoothing: The label smoothing, in [0, 1).
+        clip: The largest norm of the gradient; 0 does not clip.
+        distill: The weight in [0, 1] of the dense network's soft outputs (Hinton et al. 2015) in the loss.
+        temperature: The temperature of the soft outputs, above 0.
+        patience: The number of epochs without a better validation accuracy after which training stops; 0 never stops
+            early.
+        best: Whether training ends with the weights of the best epoch on the validation split, not of the last.
+        bn_batches: The number of batches on which batch-norm statistics are estimated anew at the end; 0 does not.
+        accumulate: The number of batches per optimizer step.
+        precision: The arithmetic of mixed precision: "no", "fp16" or "bf16".
+        channels_last: Whether images are laid out with their channels last, which is faster on CPUs, above all with
+            "bf16"; networks that use `Tensor.view` on feature maps refuse it.
+        seed: The seed of order, augmentation and dropout.
     """
 
     epochs: int = 10
@@ -94,7 +97,7 @@ class Phase:
         return tuple(int(part) for part in epochs.split(","))
 
     def factor(self, epoch: float) -> float:
-        """What the learning rate is multiplied by in an epoch."""
+        """The factor that the learning rate is multiplied by in an epoch."""
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * epoch / max(self.epochs, 1)))
         return float(0.1 ** sum(epoch >= m for m in self.milestones()))
