@@ -46,7 +46,7 @@ class Analysis:
     command: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; numbers that are undefined are None."""
+        """The analysis as plain values; numbers that are undefined are None."""
         content: dict[str, Any] = plain(self)
         return content | {"versions": {"slimnet": __version__, "python": platform.python_version()}}
 
@@ -102,12 +102,12 @@ def analyze(
     """Analyse a network.
 
     Args:
-        traced: the network.
-        data: what the criteria that look at data see; they are skipped without it.
-        ratio: fraction of lowest units whose sets are compared.
-        clock: times the steps.
-        command: the command line that asked for it, for the record.
-        backend: what runs the network on the data.
+        traced: The trace of the network.
+        data: The data for the criteria that look at data; None skips these criteria.
+        ratio: The fraction of units with the lowest scores whose sets are compared, in (0, 1).
+        clock: The clock that times the steps.
+        command: The command line that asked for the analysis, for the record.
+        backend: The backend that runs the network on the data.
 
     Raises:
         BadInput: nothing can be removed, or the weights are not finite.

@@ -38,16 +38,16 @@ def bench_files(
     """Time two files against each other, both after the same optimiser, or one against a baseline.
 
     Args:
-        dense: a file; the candidate, where there is a baseline.
-        slim: the file to compare it with; itself if None.
-        shapes: `inputs` and `batch` of the files.
-        run: `threads` and `provider` run the networks; those of the baseline where they are not given.
-        clock: times the steps.
-        seconds: to spend on the comparison.
-        layers: also time every layer.
-        save: keep the second model as a baseline there.
-        baseline: measure against that baseline instead.
-        tolerance: how much slower than the baseline is still fine.
+        dense: The first .onnx file; the candidate, where there is a baseline.
+        slim: The .onnx file to compare it with; None compares the first file with itself.
+        shapes: The `inputs` and `batch` of the files.
+        run: The `threads` and `provider` that run the networks; those of the baseline where they are not given.
+        clock: The clock that times the steps.
+        seconds: The time to spend on the comparison, in seconds.
+        layers: Whether to time every layer too.
+        save: The JSON file in which the second model is kept as a baseline; None keeps none.
+        baseline: The JSON file of the baseline to measure against, in place of a second file.
+        tolerance: The largest slowdown against the baseline that is accepted, such as "5%" or "0.05".
 
     Raises:
         BadInput: files that do not go together, or arguments that do not.
@@ -82,5 +82,5 @@ def bench_files(
 
 
 def shown(result: BenchResult | Verdict) -> Table | str:
-    """A result for the terminal."""
+    """A result as the terminal shows it."""
     return bench_table(result) if isinstance(result, BenchResult) else "\n".join([f"fine: {result}", *result.remarks])

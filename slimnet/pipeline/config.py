@@ -46,7 +46,7 @@ _SEED = PhaseOption("seed", int, "Of order, augmentation and dropout.", default=
 
 
 def pairs(given: Sequence[str], name: str) -> list[tuple[str, str]]:
-    """What an argument that takes NAME=VALUE was given."""
+    """The (name, value) pairs of an argument that takes NAME=VALUE."""
     found = [text.rpartition("=") for text in given]
     for key, _, value in found:
         if not key or not value:
@@ -55,7 +55,7 @@ def pairs(given: Sequence[str], name: str) -> list[tuple[str, str]]:
 
 
 def plain(text: str) -> int | float | bool | str:
-    """The number, truth value or text that a setting says."""
+    """The number, truth value or text that the text of a setting stands for."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
@@ -82,7 +82,7 @@ def _options(given: Sequence[str]) -> dict[str, Any]:
 
 
 def rounding(given: str | int) -> int | str | None:
-    """What `round_to` says: "auto", None for "none", or a positive number."""
+    """The value of `round_to` from text: "auto", None for "none", or a positive number."""
     text = str(given)
     if text == "none":
         return None
@@ -99,7 +99,7 @@ def rounding(given: str | int) -> int | str | None:
 @documented
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which network."""
+    """The network of a job, and how to load it."""
 
     model: Path = setting(
         Path(),
@@ -294,7 +294,7 @@ class PruneConfig(TraceConfig):
             raise BadInput(f"`{self.targets[0].kind}` is given {len(self.targets)} times; one network meets one target")
         return self.targets[0] if self.targets else None
 
-    def aimed(self, target: Target) -> PruneConfig:
+    def with_target(self, target: Target) -> PruneConfig:
         """The config with one of its targets alone."""
         asked: dict[str, Any] = {target.kind: target.asked}
         return replace(self, **asked)
@@ -306,7 +306,7 @@ class PruneConfig(TraceConfig):
         return tuple(given.items()) if isinstance(given, Mapping) else tuple(given)
 
     def provenance(self) -> dict[str, Any]:
-        """What plans and reports say about it."""
+        """The settings as plans and reports record them."""
         amount, target = self.amount, self.target
         rule = None if isinstance(amount, int | float) else amount.to_json()
         how = {"ratio": "auto" if rule else amount, "scope": self.scope}
@@ -376,7 +376,7 @@ class RunConfig:
 @documented
 @dataclass(frozen=True, kw_only=True)
 class DeviceConfig:
-    """What trains, and from where."""
+    """The device that trains, and whether interrupted training is continued."""
 
     device: str = setting("auto", "auto (a GPU if there is one) or cpu.", kind=str)
     resume: bool = setting(False, "Go on from the checkpoints of an interrupted run.", kind=bool)
@@ -426,7 +426,7 @@ class TrainConfig(DeviceConfig):
     checkpoints: Path | None = setting(None, "Folder in which checkpoints are kept until the run is done.")
 
     def phases(self, epochs: int = EPOCHS) -> tuple[Phase, Phase]:
-        """Regularised training and fine-tuning; `epochs` of the latter where it does not say how many."""
+        """Regularised training and fine-tuning; the latter has `epochs` where it does not say how many itself."""
         return _phase(SPARSIFY, self.sparsify), _phase(replace(FINETUNE, epochs=epochs), self.finetune)
 
 
@@ -514,7 +514,7 @@ class IterativeConfig(DeviceConfig):
         return _phase(REWOUND, self.train)
 
     def provenance(self) -> dict[str, Any]:
-        """What plans and reports say about it."""
+        """The settings as plans and reports record them."""
         amount = self.rule.to_json() if self.method == "sap" else {"fraction": self.fraction}
         return {"method": self.method, "scope": self.scope, "iterations": self.iterations, **amount}
 

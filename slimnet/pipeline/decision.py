@@ -1,4 +1,4 @@
-"""What goes from a network, and what the result is held against."""
+"""Pruning decisions: which units of a network are removed, and what the result is compared with."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class PruningDecision:
     """Which units are removed, how that was decided, and what it is to be compared with.
 
     Attributes:
-        traced: the network as it is now, after any training.
-        removed: the units that are removed.
-        provenance: method and settings, for plan and report.
-        notes: what else the user should know.
-        original: also measure the distance to this network; with `unchanged` the result must equal it.
-        unchanged: whether the result must compute what `original` computes.
-        gather: also skip the input positions that all readers multiply by zero.
-        dense: the network as it was given, if training has changed it since; "before" is measured on it.
-        training: what the phases of training recorded, for the report.
-        scores: what the units of each group were ranked by, for the report.
-        target: what was asked for and how it was met, for the report.
+        traced: The trace of the network as it is now, after any training.
+        removed: The units to remove, bool [n_units].
+        provenance: The method and its settings, for plan and report.
+        notes: The remarks for the user.
+        original: The network to which the distance is measured too; with `unchanged` the result must equal it.
+        unchanged: Whether the result must compute what `original` computes.
+        gather: Whether to skip the input positions that all readers multiply by zero.
+        dense: The network as it was given, if training has changed it since; "before" is measured on it.
+        training: The records of the phases of training, for the report.
+        scores: The scores that the units of each group were ranked by, for the report.
+        target: The target and how it was met, for the report.
     """
 
     traced: Trace

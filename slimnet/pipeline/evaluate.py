@@ -16,7 +16,7 @@ from slimnet.runtime.accuracy import correct_of
 from slimnet.runtime.backend import Backend, RunFailed
 
 SPLITS = ("test", "val", "train")
-#: Samples at a time where the model leaves it open.
+#: The batch size, in samples, where the model leaves it open.
 BATCH = 64
 
 
@@ -24,10 +24,11 @@ def evaluate_file(model: ModelConfig, run: RunConfig, split: str, clock: Clock) 
     """Measure the accuracy of a file.
 
     Args:
-        model: `batch` is how many samples are taken at a time, where the model leaves it open; `BATCH` if None.
-        run: `data` names the data; `threads` and `provider` run the network.
-        split: "test", "val" or "train".
-        clock: times the steps.
+        model: The network; its `batch` is the number of samples at a time where the file leaves that open, `BATCH` if
+            None.
+        run: The `data` to measure on, and the `threads` and `provider` that run the network.
+        split: The name of the split: "test", "val" or "train".
+        clock: The clock that times the steps.
 
     Returns:
         {"accuracy", "correct", "samples", "split", "data", "model"}.

@@ -56,10 +56,11 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
     """Slim a network, prove the result, fine-tune it if asked to and prove that, export, time and write it.
 
     Args:
-        decision: what is removed.
-        run: where the results go and what is measured, with its data loaded.
-        clock: times the steps.
-        training: fine-tunes the slim network for the epochs of its `finetune`; None leaves its weights.
+        decision: The decision that says what is removed.
+        run: The run config, with its data loaded: where the results go and what is measured.
+        clock: The clock that times the steps.
+        training: The settings to fine-tune the slim network with, for the epochs of their `finetune`; None leaves its
+            weights as they are.
 
     Raises:
         VerifyFailed: slim and mask differ; nothing is written.
@@ -104,7 +105,7 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
 def _verified(
     decision: PruningDecision, traced: Trace, removed: Bools, file: Path, run: RunConfig, clock: Clock
 ) -> Verification:
-    """What comparing the file with the masked network gives."""
+    """The result of comparing the file with the masked network."""
     with clock("verify") as progress, explained("nothing was written. Please report the model"):
         return verify(
             traced,
@@ -122,7 +123,7 @@ def _verified(
 def _finetuned(
     traced: Trace, removed: Bools, plan: Plan, slim: ir.Model, training: Training, clock: Clock
 ) -> FineTuned:
-    """What `finetune.finetune` makes, which loads torch."""
+    """The result of `finetune.finetune`, whose module loads torch."""
     from slimnet.pipeline.finetune import finetune
 
     return finetune(traced, removed, plan, slim, training, clock)
@@ -171,7 +172,7 @@ def _accuracy(measured: Measured, when: str, model: ir.Model, net: Net, run: Run
 
 
 def _count(measured: Measured, traced: Trace, removed: Bools, gathered: ir.Model | None) -> None:
-    """Parameters and multiply-adds; of a graph with gathered inputs as it is now."""
+    """Record the parameters and MACs; with gathered inputs, those after are of the graph as it is now."""
     measured.params = traced.parameters(), traced.parameters(removed)
     measured.macs = sum(traced.macs().values()), sum(traced.macs(removed).values())
     if gathered is not None:
@@ -181,7 +182,7 @@ def _count(measured: Measured, traced: Trace, removed: Bools, gathered: ir.Model
 
 
 def _sparsity(before: ir.Model, after: ir.Model) -> dict[str, int]:
-    """Weights there were, weights stored now, and those of them that are not zero; biases do not count."""
+    """The number of weights before, of weights stored now, and of those that are not zero; biases do not count."""
 
     def weights(model: ir.Model) -> list[np.ndarray]:
         tensors = [v.const_value for v in model.graph.initializers.values() if v.const_value is not None]

@@ -43,10 +43,10 @@ class FineTuned:
     """A fine-tuned slim network.
 
     Attributes:
-        model: the slim graph with new weights, not yet optimised.
-        tensors: its parameters by name; None where the PyTorch class cannot carry the widths.
-        masked: trace of the masked dense network, where that was fine-tuned instead; the slim one must equal it.
-        training: what fine-tuning recorded.
+        model: The slim graph with new weights, not yet optimised.
+        tensors: The parameters of the slim module by name; None where the PyTorch class cannot carry the widths.
+        masked: The trace of the masked dense network, where that was fine-tuned instead; the slim one must equal it.
+        training: The record of fine-tuning.
     """
 
     model: ir.Model
@@ -57,9 +57,9 @@ class FineTuned:
 
 @dataclass(frozen=True)
 class Sparse:
-    """What regularised training gave: the network with its new weights, and either units that go or weight masks.
+    """The result of regularised training: the network with its new weights, and either units to remove or weight masks.
 
-    `scores` are those of the units after training, where units go.
+    `scores` are those of the units after training, where units are removed.
     """
 
     net: Net
@@ -229,13 +229,13 @@ def masks_of(plan: Plan, module: nn.Module) -> Masks:
             continue
         mask = masks.setdefault(name, torch.ones(params[name].shape, dtype=torch.bool))
         for axis, kept in axes.items():
-            gone = np.setdiff1d(np.arange(mask.shape[axis]), kept)
-            mask.index_fill_(axis, torch.from_numpy(gone), False)
+            removed = np.setdiff1d(np.arange(mask.shape[axis]), kept)
+            mask.index_fill_(axis, torch.from_numpy(removed), False)
     return masks
 
 
 def _digest(plan: Plan) -> str:
-    """Tells whether another plan is being fine-tuned: two may keep as many indices, but others."""
+    """A hash of the kept indices, by which plans are told apart: two may keep as many indices, but others."""
     digest = hashlib.sha256()
     for name, axes in plan.kept.items():
         for axis, kept in axes.items():

@@ -45,13 +45,13 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        dense: weights and buffers after the first iteration, of the whole network.
-        masks: bool by name of the parameter, true where a weight stays.
-        iterations: per iteration {"iteration", "remaining" (fraction of the weights in the mask), "left" (by
-            parameter), "pq" (one index for each of `PAIRS`, mean over the parts of the scope), "gini", "accuracy"
+        dense: The weights and buffers of the whole network after the first iteration, by name.
+        masks: The masks by the parameter's name: bool in its shape, true where a weight stays.
+        iterations: One record per iteration: {"iteration", "remaining" (fraction of the weights in the mask), "left"
+            (by parameter), "pq" (one index for each of `PAIRS`, mean over the parts of the scope), "gini", "accuracy"
             (validation), "test", "epochs" (as the training loop records them)}.
     """
 
@@ -62,11 +62,12 @@ class Found:
 
 @dataclass
 class Mask:
-    """The weights of a network that may go: all parameters of two axes or more.
+    """The mask of the weights that may be removed: all parameters of two axes or more.
 
     Attributes:
-        shapes: by name.
-        kept: bool [n, d] by name, one row per index of the first axis: a row of a matrix, or a filter.
+        shapes: The shape of each parameter, by its name.
+        kept: The mask of each parameter, by its name: bool [n, d], true where a weight stays, one row per index of the
+            first axis (a row of a matrix, or a filter).
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -81,12 +82,12 @@ class Mask:
         return cls(shapes, {name: np.ones((shape[0], int(np.prod(shape[1:]))), bool) for name, shape in shapes.items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """In the shapes of the parameters."""
+        """The masks as tensors, in the shapes of the parameters."""
         return {name: torch.from_numpy(kept.reshape(self.shapes[name])) for name, kept in self.kept.items()}
 
     @property
     def remaining(self) -> float:
-        """Fraction of the weights that stay."""
+        """The fraction of the weights that stay."""
         return sum(int(k.sum()) for k in self.kept.values()) / sum(k.size for k in self.kept.values())
 
     def parts(self, weights: Mapping[str, Array], scope: str) -> Iterator[tuple[Array, Bools]]:
@@ -101,8 +102,8 @@ class Mask:
         """The mask after one more iteration; `weights` are those to rank by."""
         flat = np.concatenate([_without(w, kept, config).ravel() for w, kept in self.parts(weights, config.scope)])
         ends = np.cumsum([kept.size for kept in self.kept.values()])[:-1]
-        pieces = zip(self.kept.items(), np.split(flat, ends), strict=True)
-        return Mask(self.shapes, {name: part.reshape(kept.shape) for (name, kept), part in pieces})
+        parts = zip(self.kept.items(), np.split(flat, ends), strict=True)
+        return Mask(self.shapes, {name: part.reshape(kept.shape) for (name, kept), part in parts})
 
 
 def _without(w: Array, kept: Bools, config: IterativeConfig) -> Bools:
@@ -112,9 +113,9 @@ def _without(w: Array, kept: Bools, config: IterativeConfig) -> Bools:
     else:
         counts = np.floor(config.fraction * kept.sum(axis=1) + 1e-9).astype(np.int64)
     order = np.argsort(np.where(kept, np.abs(w), np.inf), axis=1, kind="stable")
-    gone = np.zeros_like(kept)
-    np.put_along_axis(gone, order, np.arange(w.shape[1]) < counts[:, None], axis=1)
-    return kept & ~gone
+    removed = np.zeros_like(kept)
+    np.put_along_axis(removed, order, np.arange(w.shape[1]) < counts[:, None], axis=1)
+    return kept & ~removed
 
 
 def prune_single(
@@ -123,10 +124,11 @@ def prune_single(
     """Search a mask, remove the channels that it empties, prove the result equal and write it.
 
     Args:
-        arch: the network; `weights` is a checkpoint to rewind to, random weights if None.
-        config: how to search, and how to train meanwhile.
-        run: where the results go; `data` is what to train with.
-        clock: times the steps.
+        arch: The class of the network, as `ModelConfig.arch` names it.
+        weights: The checkpoint to rewind to; None rewinds to random weights.
+        config: How weights are taken, and how the network is trained meanwhile.
+        run: The run config: where the results go, and the `data` to train with.
+        clock: The clock that times the steps.
 
     Returns:
         The report; its `training` holds the iterations.
@@ -180,14 +182,15 @@ def search(
     Biases, batch norms and running statistics are rewound too. The optimizer is a new one in every iteration.
 
     Args:
-        module: with the weights to rewind to.
-        data: the best epoch of an iteration is one of its validation split; its test split decides nothing.
-        config: method, scope and number of iterations.
-        phase: of every iteration.
-        device: "auto" or "cpu".
-        file: checkpoint, written after every iteration.
-        resume: go on from it, if it is there.
-        clock: times the iterations and shows progress.
+        module: The module to prune, with the weights to rewind to.
+        data: The data to train with; their validation split chooses the best epoch of an iteration, and their test
+            split decides nothing.
+        config: The method, the scope and the number of iterations.
+        phase: The settings of the training in every iteration.
+        device: The device to train on: "auto" or "cpu".
+        file: The checkpoint, written after every iteration; None writes none.
+        resume: Whether to go on from the checkpoint, if it is there.
+        clock: The clock that times the iterations and shows progress.
 
     Raises:
         BadInput: the checkpoint is of another search.
@@ -216,7 +219,7 @@ def search(
 
 @dataclass
 class _Progress:
-    """Where a search stands."""
+    """The state of a search after some of its iterations, as its checkpoint holds it."""
 
     mask: Mask
     dense: State = field(default_factory=dict)

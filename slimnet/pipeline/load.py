@@ -1,4 +1,4 @@
-"""What a config names, loaded: the network, and the data that goes with it."""
+"""Loading what a config names: the network, and the data that go with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slimnet.pipeline.config import ModelConfig, RunConfig
 
 
 def load_network(model: ModelConfig, clock: Clock) -> Net:
-    """The network, its inputs of the batch size that was asked for."""
+    """Load a network, with its inputs at the batch size that was asked for."""
     with clock("load"):
         net = load(model.model, model.arch, list(model.inputs) or None, model.unsafe_pickle)
     if model.batch is not None:
@@ -29,7 +29,7 @@ def with_data(run: RunConfig, net: Net) -> RunConfig:
 
 
 def loaded(data: str | Data | None) -> Data | None:
-    """Data by its name, or as it is."""
+    """The data, loaded where they are given by name."""
     return load_data(data) if isinstance(data, str) else data
 
 

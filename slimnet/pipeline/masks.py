@@ -22,7 +22,7 @@ from slimnet.graph.units import Trace
 
 @dataclass(frozen=True)
 class Masks:
-    """What stays: `elements` per parameter, in its shape; `lines` per parameter and axis, one boolean an index."""
+    """What stays: `elements` per parameter, bool in its shape; `lines` per parameter and axis, one bool per index."""
 
     elements: dict[str, Bools]
     lines: dict[tuple[str, int], Bools]
@@ -102,9 +102,9 @@ def _multiplied(net: Net, elements: Mapping[str, Bools]) -> Net:
     return replace(net, model=model)
 
 
-def _units_of(traced: Trace, tensor: str, axis: int, gone: Bools) -> Bools:
-    """The units behind some indices of an axis, all of which must be removable."""
-    units = _unit_per_index(traced, tensor, axis, gone)[gone]
+def _units_of(traced: Trace, tensor: str, axis: int, masked: Bools) -> Bools:
+    """The units behind the masked indices of an axis, all of which must be removable."""
+    units = _unit_per_index(traced, tensor, axis, masked)[masked]
     if (units < 0).any():
         raise BadInput(f"`mask`: {tensor}, axis {axis}: masks channels that are pinned; `slimnet trace` says why")
     removed = np.zeros(traced.n_units, bool)

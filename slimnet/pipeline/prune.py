@@ -1,4 +1,4 @@
-"""Pruning: a method decides what goes, within a ratio or for a target, and the decision is carried out."""
+"""Pruning: a method decides what is removed, within a ratio or for a target, and the decision is carried out."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def prune_file(
     """Prune a file; for several targets into a folder each, with the trade-off between them.
 
     Args:
-        model: the dense network.
-        config: what goes and how much of it.
-        run: `out` is the folder of the results, or of the folders.
-        train: how to train; its checkpoints lie in the folders of the results.
-        clock: times the steps.
+        model: The dense network.
+        config: The method, and the ratio or the targets that say how much is removed.
+        run: The run config; its `out` is the folder of the results, or of one folder per target.
+        train: How the network is trained; checkpoints lie in the folders of the results.
+        clock: The clock that times the steps.
 
     Returns:
-        Report by folder; only in the main process.
+        The report of each folder in the main process; nothing in the others.
 
     Raises:
         BadInput: an option that does not fit the others, the network or the data.
@@ -70,7 +70,7 @@ def prune_file(
         run = replace(run, out=None, bench_seconds=0.0, prove=False)
     search = LatencySearch(lambda t: Stopwatch(t, backend, run.bench_seconds or Stopwatch.seconds))
     # The hardest comes first: if it cannot be reached, nothing is written.
-    goals = [config.aimed(target) for target in config.targets] or [config]
+    goals = [config.with_target(target) for target in config.targets] or [config]
     reports = {}
     for goal in goals:
         folder = out / f"{goal.target.asked:g}x" if goal.target is not None and len(goals) > 1 else out
@@ -103,12 +103,12 @@ def prune(
     """Score, plan, slim, verify, time and write a network; train it where the method or fine-tuning needs it.
 
     Args:
-        net: the dense network.
-        config: what goes and how much of it; the name of a method is short for `PruneConfig(method=...)`.
-        run: where the results go, and what is measured.
-        train: how to train; without it nothing is trained.
-        search: meets a target; give the same one for several targets, and the network is profiled once.
-        clock: times the steps.
+        net: The dense network.
+        config: The method and how much is removed; the name of a method is short for `PruneConfig(method=...)`.
+        run: The run config: where the results go, and what is measured.
+        train: How the network is trained; without it nothing is trained.
+        search: The latency search that meets a target; given for several targets, it profiles the network once.
+        clock: The clock that times the steps.
 
     Raises:
         BadInput: an option that does not fit the network.
@@ -179,7 +179,7 @@ class _Job:
                                        training=sparse.training)  # fmt: skip
 
     def budget(self) -> tuple[Budget, SearchResult | None]:
-        """What a training method asks which units go; and the widths that meet the target, if there is one."""
+        """The budget that tells a training method which units to remove, and the widths for the target, if any."""
         from slimnet.methods.elementwise import ElementWise
 
         config, target = self.config, self.config.target
@@ -201,7 +201,7 @@ class _Job:
         return Budget(take), found
 
     def chosen(self, scores: Scores, found: SearchResult | None, normalise: Normalise) -> Bools:
-        """The units that go: those the target's widths leave no room for, or those that the ratio takes."""
+        """The units to remove: those that the target's widths leave no room for, or those that the ratio takes."""
         if found is not None:
             return found.removed(self.traced, scores)
         config, amount = self.config, self.config.amount
@@ -218,7 +218,7 @@ class _Job:
         )
 
     def problem(self, scores: Scores) -> Problem:
-        """What there is to choose where a target has to be met."""
+        """The problem of choosing widths, where a target has to be met."""
         config = self.config
         return problem(self.traced, scores, round_to=config.round_to, ratio_for=config.own_ratios,
                        ignore=config.ignore, coupled=config.coupled)  # fmt: skip

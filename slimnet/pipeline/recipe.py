@@ -147,14 +147,15 @@ def run_recipe(
     """Run all jobs of a recipe that have no result yet, and write each result as it comes.
 
     Args:
-        path: the recipe.
-        out: folder for the networks and checkpoints; RECIPE-out in the working folder if None.
-        results: the JSON file of results, results/RECIPE.json beside the recipe if None; what is in it already, from
-            the same recipe, is not run again.
-        run: `data` is another place of the data than the recipe names; `threads` and `provider` run the networks.
-        device: what trains, and whether interrupted training is continued from its checkpoints.
-        clock: times the steps and shows progress.
-        tell: called with every new result.
+        path: The TOML file of the recipe.
+        out: The folder for the networks and checkpoints; None makes RECIPE-out in the working folder.
+        results: The JSON file of results; None takes results/RECIPE.json beside the recipe. Jobs of the recipe that
+            have a result there are not run again.
+        run: The run config; its `data` is another place of the data than the recipe names, its `threads` and
+            `provider` run the networks.
+        device: The device that trains, and whether interrupted training is continued from its checkpoints.
+        clock: The clock that times the steps and shows progress.
+        tell: The function that is called with every new result.
 
     Returns:
         The file of results, and one record per job.
@@ -196,7 +197,7 @@ def _run(job: Job, run: RunConfig, out: Path, device: DeviceConfig, clock: Clock
 def _pruned(
     job: Job, weights: Path | None, arch: str, run: RunConfig, device: DeviceConfig, clock: Clock
 ) -> tuple[Report, dict[str, Any]]:
-    """Filters, by a method."""
+    """Prune filters by a method."""
     settings = job.settings
     assert run.dataset is not None
     assert run.folder is not None
@@ -214,7 +215,7 @@ def _pruned(
 
 
 def prune_config(table: Mapping[str, Any], seed: int) -> PruneConfig:
-    """What a table [prune] asks for; the seed of a recipe is that of random pruning too."""
+    """The config that a table [prune] asks for; the seed of a recipe is that of random pruning too."""
     given = {**_DEFAULTS, **table}
     if "round_to" in table:
         given["round_to"] = rounding(table["round_to"])
@@ -226,7 +227,7 @@ def prune_config(table: Mapping[str, Any], seed: int) -> PruneConfig:
 def _searched(
     job: Job, weights: Path | None, arch: str, run: RunConfig, device: DeviceConfig, clock: Clock
 ) -> tuple[Report, dict[str, Any]]:
-    """Single weights, in turns of training and rewinding."""
+    """Prune single weights in turns of training and rewinding."""
     train = {"seed": job.seed, **job.settings.get("train", {})}
     config = IterativeConfig(**job.settings["search"], train=train, device=device.device, resume=device.resume)
     report = prune_single(arch, weights, config, run, clock)
@@ -236,7 +237,7 @@ def _searched(
 
 
 def device_name(device: str) -> str:
-    """What the results were computed on."""
+    """The name of what trained: a GPU, or the CPU with its threads."""
     import torch
 
     if device != "cpu" and torch.cuda.is_available():

@@ -46,7 +46,7 @@ _UNDISTURBED = 0.1
 
 @dataclass(frozen=True)
 class Problem:
-    """A network, what its units are worth, and what may be chosen; units of the `free` groups only."""
+    """A network, the scores of its units, and the widths to choose from; only those of the `free` groups vary."""
 
     trace: Trace
     scores: Scores
@@ -63,11 +63,11 @@ class Problem:
         return replace(self, choices=replace(self.choices, macs_weight=target.macs_weight))
 
     def importance(self, kept: Counts) -> float:
-        """Importance kept, each group counting as one, as a fraction of all."""
+        """The fraction of the importance that is kept, where each group counts as one."""
         return self.choices.kept(kept) / len(kept)
 
     def solve(self, cost: Cost, budget: float) -> Counts:
-        """The network within a budget that is worth most: see `planning.solve`."""
+        """The widths within a budget that maximise the objective: see `planning.solve`."""
         counts = solve(cost, budget, self.choices)
         rounded = aligned(self.trace, counts, self.free, self.round_to)
         return rounded if cost.total(rounded) <= budget else counts
@@ -82,7 +82,7 @@ class SearchResult:
     notes: tuple[str, ...] = ()
 
     def removed(self, trace: Trace, scores: Scores) -> Bools:
-        """The units that go when these scores decide which of each group stay."""
+        """The units to remove when these scores decide which of each group are kept, bool [n_units]."""
         return take(trace, scores, self.kept)
 
 
@@ -91,9 +91,9 @@ class Stopwatch:
     """Measures a network and slimmer ones under the same conditions.
 
     Attributes:
-        trace: of the dense network.
-        backend: what runs the networks.
-        seconds: to measure a network in at most; a speedup, of two of them, takes twice as long.
+        trace: The trace of the dense network.
+        backend: The backend that runs the networks.
+        seconds: The longest time to measure one network, in seconds; a speedup, of two networks, takes twice as long.
     """
 
     trace: Trace
@@ -101,7 +101,7 @@ class Stopwatch:
     seconds: float = 3.0
 
     def dense_ms(self) -> float:
-        """Median time of the dense network."""
+        """Median latency of the dense network, in ms."""
         return self._compare({DENSE: self._dense}, self.seconds).timing(DENSE).median
 
     def speedup(self, slim: ir.Model) -> float:
@@ -114,11 +114,11 @@ class Stopwatch:
         pair = [(DENSE, self._dense), (SLIM, slim)]
         seconds = self.seconds * len(pair) / _SESSIONS
         timed = [self._compare(dict(pair[::order]), seconds) for order in (1, -1) * (_SESSIONS // 2)]
-        dense, small = (np.concatenate([found.seconds(name) for found in timed]) for name, _ in pair)
-        return float(np.quantile(dense, _UNDISTURBED) / np.quantile(small, _UNDISTURBED))
+        dense_s, slim_s = (np.concatenate([found.seconds(name) for found in timed]) for name, _ in pair)
+        return float(np.quantile(dense_s, _UNDISTURBED) / np.quantile(slim_s, _UNDISTURBED))
 
     def layers(self, models: Sequence[ir.Model]) -> list[dict[str, float]]:
-        """Milliseconds by layer of each network."""
+        """Latency of every layer of each network, in ms, by the layer's name."""
         named = {str(k): model for k, model in enumerate(models)}
         found = profile(named, self._feed, self.backend, _PROFILE_RUNS, _PROFILE_SECONDS)
         return [found[name].layers for name in named]
@@ -139,7 +139,7 @@ class LatencySearch:
     """Finds the widths that meet targets; a network is profiled, and timed as it is, once for all of them.
 
     Args:
-        watch: makes the stopwatch for a network.
+        watch: The function that makes the stopwatch for a traced network.
     """
 
     def __init__(self, watch: Callable[[Trace], Stopwatch] = Stopwatch) -> None:
@@ -160,7 +160,7 @@ class LatencySearch:
             return _counted(problem, target)
 
     def best(self, problems: Sequence[Problem], target: Target, clock: Clock) -> int:
-        """Number of the problem, all of one network, whose plan for a measured target is worth most by its model."""
+        """The index of the problem, all of one network, whose model promises the best plan for a measured target."""
         asked = self._asked(problems[0].trace, target, clock)
         problems = [problem.weighted(target) for problem in problems]
 
@@ -185,7 +185,7 @@ class LatencySearch:
         return self._models[key]
 
     def _dense_ms(self, trace: Trace, clock: Clock) -> float:
-        """Milliseconds of a dense network."""
+        """Median latency of a dense network, in ms; measured once."""
         key = _network(trace)
         if key not in self._dense:
             with clock("measure"):
@@ -193,7 +193,7 @@ class LatencySearch:
         return self._dense[key]
 
     def _asked(self, trace: Trace, target: Target, clock: Clock) -> float:
-        """A measured target as a speedup."""
+        """The speedup that a measured target asks for."""
         return target.asked if target.kind == "speedup" else self._dense_ms(trace, clock) / target.asked
 
     def _timed(self, problem: Problem, target: Target, clock: Clock) -> SearchResult:
@@ -222,7 +222,7 @@ class LatencySearch:
 
 
 def _network(trace: Trace) -> tuple[Any, ...]:
-    """Tells networks apart, with the shapes of their inputs."""
+    """A key that tells networks apart: hash of the graph, and shapes of the inputs."""
     return trace.model_hash, tuple(trace.net.inputs.items())
 
 
@@ -235,7 +235,7 @@ def problem(
     ignore: Sequence[str] = (),
     coupled: bool = True,
 ) -> Problem:
-    """What there is to choose: the arguments are those of `planning.budget.choose`."""
+    """The problem of choosing widths; the arguments are those of `planning.budget.choose`."""
     kept, free = exceptions(trace, scores, ratio_for=ratio_for, ignore=ignore, coupled=coupled)
     return Problem(trace, scores, choices(trace, scores, kept, free, round_to), free, round_to)
 
@@ -292,7 +292,7 @@ def _largest(cost: Cost, kept: Counts) -> str:
 
 
 def _counted(problem: Problem, target: Target) -> SearchResult:
-    """The widths that leave so many parameters or multiply-adds."""
+    """The widths that leave the parameters or MACs of a target."""
     cost = (parameters if target.kind == "params" else multiply_adds)(problem.trace)
     dense, least = cost.total(problem.choices.most), cost.total(problem.choices.fewest)
     budget = target.asked * dense if target.asked < 1 else target.asked

@@ -42,12 +42,14 @@ def shrink(
     """Remove the channels of a network that are zero already.
 
     Args:
-        net: a network some tool has masked.
-        run: where the results go, and what is measured.
-        absorb: first fold the constants that zero filters leave behind into the next biases, where that is exact.
-        assume_masked: also remove zero filters whose bias or batch norm leaves a constant; the difference is reported.
-        gather: also skip positions of an input that all readers multiply by zero, by a Gather in front of them.
-        clock: times the steps.
+        net: The network, which some tool has masked.
+        run: The run config: where the results go, and what is measured.
+        absorb: Whether to fold the constants that zero filters leave behind into the next biases first, where that is
+            exact.
+        assume_masked: Whether to remove zero filters too whose bias or batch norm leaves a constant; the difference is
+            reported.
+        gather: Whether to skip positions of an input that all readers multiply by zero, by a Gather in front of them.
+        clock: The clock that times the steps.
 
     Raises:
         BadInput: no channel is zero.

@@ -1,4 +1,4 @@
-"""What a run needs to train: the phases, as method and options have them, and the data."""
+"""All that a run needs to train: the phases, as method and options set them, and the data."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Training:
     """How to train before and after units are removed.
 
     Attributes:
-        data: with a training split.
-        sparsify: the phase in which a training method acts.
-        finetune: the phase after the removal; 0 epochs skip it.
-        device: "auto" or "cpu".
-        resume: continue from the checkpoints.
-        checkpoints: folder in which they are kept, if anywhere.
-        backend: runs the graphs that a trained module is compared with.
+        data: The data to train with, which have a training split.
+        sparsify: The phase in which a training method acts.
+        finetune: The phase after the removal; 0 epochs skip it.
+        device: The device to train on: "auto" or "cpu".
+        resume: Whether to continue from the checkpoints.
+        checkpoints: The folder in which checkpoints are kept; None keeps none.
+        backend: The backend that runs the graphs that a trained module is compared with.
     """
 
     data: Data
@@ -54,7 +54,7 @@ class Training:
 
 
 def training_for(config: PruneConfig, run: RunConfig, train: TrainConfig) -> Training | None:
-    """What the method needs to train, and what was asked for; None where nothing is to be trained.
+    """The training that the method needs or that was asked for; None where nothing is to be trained.
 
     Raises:
         BadInput: fine-tuning without data, or settings of a training that does not take place.

@@ -19,12 +19,12 @@ def verify_files(model: ModelConfig, slim: Path, plan: Path, run: RunConfig, run
     """Compare what a slim.onnx computes with the masked dense network.
 
     Args:
-        model: the dense network.
-        slim: the file to check.
-        plan: plan.json.
-        run: `data` to compare on, `prove`, and what runs the networks.
-        runs: number of random inputs, without data.
-        clock: times the steps.
+        model: The dense network.
+        slim: The .onnx file to check.
+        plan: The plan.json that led from the dense network to the file.
+        run: The `data` to compare on, `prove`, and the `threads` and `provider` that run the networks.
+        runs: The number of random inputs, where there are no data.
+        clock: The clock that times the steps.
 
     Raises:
         VerifyFailed: the outputs differ.

@@ -47,7 +47,7 @@ def test_a_latency_without_a_unit_is_in_milliseconds():
 def test_the_hardest_of_several_targets_comes_first():
     config = PruneConfig(speedup=(1.5, 3, "2x"), best=True)
     assert [target.asked for target in config.targets] == [3, 2, 1.5]
-    assert config.aimed(config.targets[1]) == PruneConfig(speedup=2.0, best=True)
+    assert config.with_target(config.targets[1]) == PruneConfig(speedup=2.0, best=True)
     with pytest.raises(BadInput, match="one network meets one target"):
         slimnet.prune(net(TEXT), config)
 
