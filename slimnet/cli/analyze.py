@@ -1,4 +1,4 @@
-"""slimnet analyze"""
+"""The verb `slimnet analyze`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slimnet.analysis.criteria import Study
     from slimnet.pipeline.analyze import Analysis
 
-#: Notices of one kind that are printed.
+#: How many notices of one kind are printed.
 _SHOWN = 3
 
 

@@ -1,4 +1,4 @@
-"""slimnet bench"""
+"""The verb `slimnet bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slimnet compare"""
+"""The verb `slimnet compare`."""
 
 from __future__ import annotations
 

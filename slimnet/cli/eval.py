@@ -1,4 +1,4 @@
-"""slimnet eval"""
+"""The verb `slimnet eval`."""
 
 from __future__ import annotations
 

@@ -48,19 +48,19 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class Only:
-    """Which fields of a config a verb has options for: these, or all but these."""
+    """The fields of a config that a verb has options for: these, or all but these."""
 
     names: tuple[str, ...]
     given: bool = True
 
 
 def only(*names: str) -> Only:
-    """Beside the type of a config: these fields, in their order, and no others."""
+    """The annotation of a config of which a verb takes these fields, in their order, and no others."""
     return Only(names)
 
 
 def without(*names: str) -> Only:
-    """Beside the type of a config: all fields but these."""
+    """The annotation of a config of which a verb takes all fields but these."""
     return Only(names, given=False)
 
 
@@ -163,7 +163,7 @@ def _built(config: Any, settings: Mapping[str, tuple[Setting, Any]], values: Map
 
 
 def _short(options: Sequence[PhaseOption], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options of single settings say of a phase."""
+    """The settings of a phase that have options of their own, as these were given."""
     found = {option.setting: values[_python(option.name)] for option in options}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -226,7 +226,7 @@ def recorded(run: RunConfig, model: Path | None = None, kind: str = "slim") -> R
 
 
 def command_line() -> str:
-    """What was typed, for a report."""
+    """The command line as it was typed, for a report."""
     return shlex.join(["slimnet", *sys.argv[1:]])
 
 

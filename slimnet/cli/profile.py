@@ -1,4 +1,4 @@
-"""slimnet profile"""
+"""The verb `slimnet profile`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slimnet.pipeline.config import ModelConfig, RunConfig, TraceConfig
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: Widths of a group that a line of the table has room for.
+#: How many widths of a group a line of the table has room for.
 _FEW = 5
 
 

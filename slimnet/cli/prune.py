@@ -1,4 +1,4 @@
-"""slimnet prune"""
+"""The verb `slimnet prune`."""
 
 from __future__ import annotations
 

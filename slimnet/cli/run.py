@@ -1,4 +1,4 @@
-"""slimnet run"""
+"""The verb `slimnet run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slimnet sap"""
+"""The verb `slimnet sap`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slimnet shrink"""
+"""The verb `slimnet shrink`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slimnet slim"""
+"""The verb `slimnet slim`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slimnet trace"""
+"""The verb `slimnet trace`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slimnet train"""
+"""The verb `slimnet train`."""
 
 from __future__ import annotations
 

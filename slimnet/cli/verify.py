@@ -1,4 +1,4 @@
-"""slimnet verify"""
+"""The verb `slimnet verify`."""
 
 from __future__ import annotations
 
