@@ -59,7 +59,15 @@ def analyze_file(
     clock: Clock,
     translated: Callable[[str], str] = str,
 ) -> tuple[Analysis, str]:
-    """Analyse a file and write analysis.json and analysis.html to the folder `run.folder`.
+    """Analyse a file and write analysis.json and analysis.html to the folder of the run.
+
+    Args:
+        model: the network.
+        cut: what may be removed from it.
+        run: `data` for the criteria that look at data, and what runs the network on them.
+        ratio: fraction of lowest filters whose sets are compared.
+        clock: times the steps.
+        translated: words why a criterion was skipped for whoever asked, who may not speak of arguments.
 
     Returns:
         The analysis, and the text of analysis.json.
