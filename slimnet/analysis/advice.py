@@ -12,7 +12,7 @@ from slimnet.analysis.criteria import AcrossGroups, GroupStudy, Study
 from slimnet.analysis.gaussian import disagree
 from slimnet.analysis.similarity import FEWEST
 
-#: Coefficient of variation below which a criterion hardly tells filters apart.
+#: Coefficient of variation below which a criterion hardly distinguishes filters.
 _INDISTINCT = 0.05
 #: Fraction of equal scores from which a ranking is mostly arbitrary.
 _EQUAL = 0.5
@@ -30,12 +30,12 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Notice:
-    """Something worth knowing.
+    """A remark on an analysis that a user should know.
 
     Attributes:
         kind: "few", "indistinct", "equal", "erased", "mixed", "alike" or "missing" (a package).
-        text: one or two plain sentences.
-        groups, criteria: what it is about.
+        text: One or two plain sentences.
+        groups, criteria: The names of the groups and of the criteria that the remark is about.
     """
 
     kind: str
@@ -47,16 +47,16 @@ class Notice:
 def notices(study: Study) -> list[Notice]:
     """What a user should know before choosing a criterion and a scope, what concerns most of the network first.
 
-    Layers of which the same is to be said share a notice.
+    Layers to which the same remark applies share a notice.
     """
     return [*_mixed(study), *_alike(study), *_erased(study), *_equal_scores(study), *_indistinct(study), *_few(study)]
 
 
 def _few(study: Study) -> Iterator[Notice]:
-    small = [group for group in study.groups if group.units < FEWEST]
-    if small:
-        text = f"the filters of {_named(small)} are fewer than {FEWEST}, too few to compare rankings"
-        yield Notice("few", text, _names(small), ())
+    few = [group for group in study.groups if group.units < FEWEST]
+    if few:
+        text = f"the filters of {_named(few)} are fewer than {FEWEST}, too few to compare rankings"
+        yield Notice("few", text, _names(few), ())
 
 
 def _equal_scores(study: Study) -> Iterator[Notice]:
@@ -161,7 +161,7 @@ def _alike(study: Study) -> Iterator[Notice]:
 
 
 def _sharing(criteria: Mapping[str, tuple[str, ...]], study: Study) -> dict[tuple[str, ...], list[GroupStudy]]:
-    """The groups of which the same, not empty, set of criteria is to be told."""
+    """The groups to which the same, not empty, set of criteria applies."""
     found: dict[tuple[str, ...], list[GroupStudy]] = {}
     for group in study.groups:
         if criteria[group.name]:

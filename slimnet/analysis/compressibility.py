@@ -1,4 +1,4 @@
-"""How compressible weights are: PQ Index, Gini index, and how many weights or whole units may go.
+"""How compressible weights are: PQ Index, Gini index, and how many weights or whole units may be removed.
 
 Diao et al. 2023, "Pruning Deep Neural Networks from a Sparsity Perspective": Definition 1 (the index), Theorem 2 (the
 bound) and Algorithm 1 (from the bound to a number of weights).
@@ -27,14 +27,14 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Rule:
-    """From the compressibility of a vector of magnitudes to how many of them go.
+    """From the compressibility of a vector of magnitudes to how many of them are removed.
 
     Attributes:
-        p, q: of the index, 0 < p <= 1 <= q and p < q; (0.5, 1) and (1, 2) are the published pairs.
-        eta: slack of the bound; larger prunes more.
-        gamma: scales what the bound allows; above 1 prunes more.
-        beta: largest fraction to take at once.
-        ceil: round the bound up first, as the published code does.
+        p, q: The norms of the index, 0 < p <= 1 <= q and p < q; (0.5, 1) and (1, 2) are the published pairs.
+        eta: The slack of the bound, at least 0; a larger one prunes more.
+        gamma: The factor by which to scale what the bound allows; one above 1 prunes more.
+        beta: The largest fraction to remove at once.
+        ceil: Whether to round the bound up first, as the published code does.
     """
 
     p: float = 1.0
@@ -57,7 +57,7 @@ class Rule:
     def parse(cls, text: str) -> Rule:
         """The rule that `--ratio auto?gamma=3&beta=0.5` asks for. Raises BadInput for what it cannot be.
 
-        The bound is not rounded up unless asked for: of a few dozen units that would often leave none to go.
+        The bound is not rounded up unless asked for: of a few dozen units that would often leave none to remove.
         """
         known: dict[str, Any] = {f.name: f.type for f in fields(cls)}
         given: dict[str, Any] = {"ceil": False}
@@ -84,9 +84,9 @@ def pq_index(w: npt.ArrayLike, p: float, q: float, mask: npt.ArrayLike | None = 
     """I = 1 - d^(1/q - 1/p) |w|_p / |w|_q of each row: 0 where all are equal, larger where few hold most.
 
     Args:
-        w: [..., d] weights.
-        p, q: 0 < p <= 1 <= q, p < q.
-        mask: true where a weight counts, of the shape of w; d is the number of those. Zeros that are not masked count.
+        w: The weights, [..., d].
+        p, q: The norms, 0 < p <= 1 <= q and p < q.
+        mask: True where a weight counts, of the shape of w; d is the number of those. Zeros that are not masked count.
 
     Returns:
         [...]; 0 for a row of zeros, for which the index is undefined, and for one without weights.
@@ -114,14 +114,14 @@ def gini(w: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Array:
 
 
 def bound(index: npt.ArrayLike, d: npt.ArrayLike, rule: Rule) -> Array:
-    """How many of d weights must stay: r = d (1 + eta)^(-q/(q-p)) (1 - I)^(pq/(q-p)) (Theorem 2)."""
+    """How many of d weights must be kept: r = d (1 + eta)^(-q/(q-p)) (1 - I)^(pq/(q-p)) (Theorem 2)."""
     p, q = rule.p, rule.q
     slack = (1 + rule.eta) ** (-q / (q - p))
     return np.asarray(d, float) * slack * (1 - np.asarray(index)) ** (p * q / (q - p))
 
 
 def allowed(index: npt.ArrayLike, d: npt.ArrayLike, rule: Rule) -> Counts:
-    """How many of d weights may go: floor(d min(gamma (1 - r/d), beta)) (Algorithm 1)."""
+    """How many of d weights may be removed: floor(d min(gamma (1 - r/d), beta)) (Algorithm 1)."""
     sizes = np.asarray(d)
     r = bound(index, sizes, rule)
     if rule.ceil:
@@ -131,7 +131,7 @@ def allowed(index: npt.ArrayLike, d: npt.ArrayLike, rule: Rule) -> Counts:
 
 
 def prunable(w: npt.ArrayLike, rule: Rule, mask: npt.ArrayLike | None = None) -> Counts:
-    """How many of the weights of each row of [..., d] may go."""
+    """How many of the weights of each row of [..., d] may be removed."""
     _, d = _magnitudes(w, mask)
     return allowed(pq_index(w, rule.p, rule.q, mask), d, rule)
 
@@ -151,7 +151,7 @@ def _magnitudes(w: npt.ArrayLike, mask: npt.ArrayLike | None) -> tuple[npt.NDArr
 
 @dataclass(frozen=True)
 class Index:
-    """One pair (p, q): the index of a vector, how many of its entries must stay by the bound, and what may go."""
+    """The index of a vector for one pair (p, q), the entries it must keep by the bound, and the ratio it may lose."""
 
     p: float
     q: float
@@ -165,9 +165,9 @@ class Sparsity:
     """Compressibility of one vector of magnitudes.
 
     Attributes:
-        size: number of entries.
-        indices: by each published pair (p, q).
-        gini: Gini index.
+        size: The number of entries.
+        indices: The index and its bound for each published pair (p, q).
+        gini: The Gini index.
     """
 
     size: int
@@ -198,7 +198,7 @@ class LayerSparsity:
 
 @dataclass(frozen=True)
 class Compressibility:
-    """Of a network: its weights together, layer by layer, and the norms of the removable units of every group."""
+    """Compressibility of a network: its weights together, layer by layer, and the norms of the units of every group."""
 
     whole: Sparsity
     layers: tuple[LayerSparsity, ...]
@@ -222,9 +222,9 @@ def compressibility(layers: Sequence[Layer], names: Sequence[str], norms: Scores
     """Measure a network.
 
     Args:
-        layers: its weights.
-        names: of the groups of removable units.
-        norms: of those units, one vector per group.
+        layers: The layers of the network, with their weights.
+        names: The names of the groups of removable units.
+        norms: The norms of those units, one vector [units] per group.
     """
     units = {name: measure(values) for name, values in zip(names, norms, strict=True)}
     whole = np.concatenate([layer.filters.ravel() for layer in layers]) if layers else np.zeros(0)

@@ -39,10 +39,10 @@ _EXPECTED = {"l1": gaussian.l1, "l2": gaussian.l2, "fermat": gaussian.l2}
 
 @dataclass(frozen=True)
 class Applicability:
-    """How far a criterion tells the filters of a layer apart.
+    """How far a criterion distinguishes the filters of a layer.
 
     Attributes:
-        mean, variance: of the scores; population variance.
+        mean, variance: The mean and the population variance of the scores.
         by_mean: Var / E, the paper's measure; it has the unit of the score.
         by_square: Var / E^2, which has none; its root is the coefficient of variation.
         expected: Var / E^2 over Gaussian filters of the same size, where a formula gives it.
@@ -60,14 +60,15 @@ class GroupStudy:
     """The criteria on one group.
 
     Attributes:
-        name: of the group.
-        units: how many.
-        size: weights of the filters of one unit.
-        rms: root mean square of those weights.
-        scores: by criterion, [units]; only those that can rank the group.
-        skipped: why the others cannot.
-        spearman, overlap: [criteria, criteria], in the order of `Study.criteria`; NaN where undefined.
-        applicability: by criterion.
+        name: The name of the group.
+        units: The number of units in the group.
+        size: The number of weights in the filters of one unit.
+        rms: The root mean square of the weights of all filters of the group.
+        scores: The scores by each criterion that can rank the group, [units].
+        skipped: The reasons why the other criteria cannot rank the group.
+        spearman, overlap: The rank correlations and the overlaps of the criteria, [criteria, criteria], in the order of
+            `Study.criteria`; NaN where undefined.
+        applicability: The applicability of each criterion that can rank the group.
     """
 
     name: str
@@ -86,8 +87,10 @@ class AcrossGroups:
     """The criteria on all groups together.
 
     Attributes:
-        spearman, overlap: [criteria, criteria], over the units of the groups that both can rank.
-        removed: by criterion, how many units of each group one threshold takes; None where it cannot rank the group.
+        spearman, overlap: The rank correlations and the overlaps of the criteria, [criteria, criteria], over the units
+            of the groups that both can rank.
+        removed: For each criterion, how many units of each group one threshold removes; None where it cannot rank the
+            group.
     """
 
     spearman: Array
@@ -100,13 +103,13 @@ class Study:
     """What ten criteria say about a network.
 
     Attributes:
-        criteria: those that can rank at least one group.
-        skipped: why the others cannot.
-        ratio: fraction of lowest units that `overlap` and `removed` are about.
-        samples: how many samples the criteria saw that look at data; 0 without data.
-        groups: each group by itself.
-        raw: all units together, their scores compared as they are (the paper's global mode).
-        normalised: the same with scores as `--scope global` compares them.
+        criteria: The criteria that can rank at least one group.
+        skipped: The reasons why the other criteria cannot.
+        ratio: The fraction of lowest units that `overlap` and `removed` are about.
+        samples: The number of samples seen by the criteria that look at data; 0 without data.
+        groups: Each group by itself.
+        raw: All units together, their scores compared as they are (the paper's global mode).
+        normalised: All units together, their scores compared as `--scope global` compares them.
     """
 
     criteria: tuple[str, ...]
@@ -128,15 +131,15 @@ def study(
     """Rank the units of a network by all ten criteria and compare the rankings.
 
     Args:
-        trace: of the network.
-        data: its training split, or its test split where it has no other, is what APoZ, entropy and the Taylor
-            criteria look at; without it they are skipped.
-        ratio: fraction of lowest units whose sets are compared.
-        clock: times the steps.
-        backend: what runs the network on the data.
+        trace: The trace of the network.
+        data: The data that APoZ, entropy and the Taylor criteria look at: its training split, or its test split where
+            it has no other. Without data they are skipped.
+        ratio: The fraction of lowest units whose sets are compared.
+        clock: The clock that times the steps.
+        backend: The runtime that runs the network on the data.
 
     Raises:
-        BadInput: nothing can be removed, or the weights are not finite.
+        BadInput: Nothing can be removed, or the weights are not finite.
     """
     if not trace.groups:
         raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
@@ -145,7 +148,7 @@ def study(
     comparable = {name: method.normalise(trace.groups, _zeroed(values)) for name, (method, values) in found.items()}
     unknown = {name: [bool(np.isnan(v).any()) for v in values] for name, values in scores.items()}
     normalised = {
-        name: [np.full(len(v), np.nan) if gone else v for v, gone in zip(values, unknown[name], strict=True)]
+        name: [np.full(len(v), np.nan) if missing else v for v, missing in zip(values, unknown[name], strict=True)]
         for name, values in comparable.items()
     }
     groups = tuple(_group(trace, g, scores, ratio) for g in range(len(trace.groups)))
@@ -252,9 +255,9 @@ def _pairwise(table: Array, of: Callable[[Array], Array]) -> Array:
 
 
 def _removed(row: Array, sizes: Sequence[int], ratio: float) -> list[int | None]:
-    gone = np.zeros(len(row), bool)
+    removed = np.zeros(len(row), bool)
     known = ~np.isnan(row)
-    gone[known] = lowest(row[known], ratio)[0]
+    removed[known] = lowest(row[known], ratio)[0]
     parts = np.cumsum(sizes)[:-1]
-    pairs = zip(np.split(gone, parts), np.split(known, parts), strict=True)
+    pairs = zip(np.split(removed, parts), np.split(known, parts), strict=True)
     return [int(part.sum()) if seen.all() else None for part, seen in pairs]

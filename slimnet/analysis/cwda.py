@@ -33,13 +33,13 @@ FEWEST_WEIGHTS, FEWEST_FILTERS = 30, 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a test of one layer.
+    """The outcome of one test of one layer.
 
     Attributes:
-        value: what the null hypothesis is about.
-        p: probability of at least such a value under it.
-        passes: whether it is not rejected.
-        effect: how far the weights are from the assumption, free of unit and of the number of weights.
+        value: The test statistic that the null hypothesis is about.
+        p: The probability of at least such a value under the null hypothesis.
+        passes: Whether the null hypothesis is not rejected.
+        effect: How far the weights are from the assumption, independent of their unit and their number.
     """
 
     value: float
@@ -66,9 +66,9 @@ class Distribution:
     """The tests of all layers.
 
     Attributes:
-        layers: one by one.
+        layers: The tests of each layer.
         counted: "convolutions", or "all layers" of a network without any.
-        passing: fraction of the counted layers that pass, of those that could be tested; by test.
+        passing: By test, the fraction that passes of those counted layers that could be tested.
     """
 
     layers: tuple[LayerTests, ...]

@@ -25,12 +25,15 @@ class Moments(NamedTuple):
 
 
 def l1(sigma: float, d: int) -> Moments:
-    """Of the l1 norm: mean sqrt(2/pi) sigma d, variance (1 - 2/pi) sigma^2 d."""
+    """Moments of the l1 norm: mean sqrt(2/pi) sigma d, variance (1 - 2/pi) sigma^2 d."""
     return Moments(math.sqrt(2 / math.pi) * sigma * d, (1 - 2 / math.pi) * sigma**2 * d)
 
 
 def l2(sigma: float, d: int) -> Moments:
-    """Of the l2 norm, and nearly of the distance to the Fermat point: mean sqrt(2) sigma G((d+1)/2) / G(d/2)."""
+    """Moments of the l2 norm, and nearly of the distance to the Fermat point.
+
+    The mean is sqrt(2) sigma G((d+1)/2) / G(d/2).
+    """
     mean = math.sqrt(2) * sigma * math.exp(gammaln((d + 1) / 2) - gammaln(d / 2))
     return Moments(mean, sigma**2 * d - mean**2)
 
@@ -40,7 +43,7 @@ def ratio_variance(d: int) -> float:
     return (math.pi - 1) / (2 * d)
 
 
-#: What two layers are told apart by in a global ranking; see `mixes`.
+#: What distinguishes two layers in a global ranking; see `mixes`.
 MIXED = {"l1": 1.0, "l2": 0.5}
 
 

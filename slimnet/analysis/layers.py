@@ -19,9 +19,9 @@ class Layer:
     """The weights of one layer.
 
     Attributes:
-        name: of the tensor.
-        use: what it is for the operator that reads it.
-        filters: [N, d], one row per output channel or neuron; a view where the layout allows it.
+        name: The name of the weight tensor.
+        use: What the tensor is for the operator that reads it.
+        filters: The weights, [N, d], one row per output channel or neuron; a view where the layout allows it.
     """
 
     name: str

@@ -20,8 +20,8 @@ class Tap:
     Attributes:
         value: The name of the value.
         axis: The axis of it that counts channels.
-        index: int64 [k], the indices of that axis that belong to the group.
-        unit: int64 [k], the unit of the group, counted from 0, that each of them belongs to.
+        index: The indices of that axis that belong to the group, int64 [k].
+        unit: The unit of the group, counted from 0, that each of them belongs to, int64 [k].
     """
 
     value: str

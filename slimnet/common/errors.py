@@ -1,4 +1,4 @@
-"""What slimnet tells a user when something cannot go on: one line that says what, where and what to do."""
+"""The errors that slimnet reports to a user: one line that says what is wrong, where, and what to do."""
 
 
 class SlimnetError(Exception):

@@ -1,4 +1,4 @@
-"""What every loader and writer does with files, and how a foreign error is told in one line."""
+"""What every loader and writer does with files, and how a foreign error is reported in one line."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def parse_inputs(given: Inputs) -> list[Input]:
     """Inputs in any form a user may give them in.
 
     Args:
-        given: one spec such as "1x3x224x224", "ids=1x16" or "ids=1x16:int64", several of them, one shape such as
+        given: One spec such as "1x3x224x224", "ids=1x16" or "ids=1x16:int64", several of them, one shape such as
             (1, 3, 224, 224), or shapes by name. None means that nothing is known.
 
     Returns:

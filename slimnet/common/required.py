@@ -18,14 +18,14 @@ class MissingPackage(BadInput):
 
 @contextmanager
 def required(package: str, work: str) -> Iterator[None]:
-    """Imports of a package that some work needs.
+    """A context for imports of a package that some work needs.
 
     Args:
-        package: the name it is installed by.
-        work: what needs it, as the subject of a sentence.
+        package: The name the package is installed by.
+        work: What needs the package, as the subject of a sentence.
 
     Raises:
-        MissingPackage: an import fails; one line that names the package and the command that helps.
+        MissingPackage: An import fails; one line that names the package and the command that helps.
     """
     try:
         yield

@@ -16,15 +16,15 @@ class Setting:
     """What the command line and recipes have to know of a field beside its name, type and default.
 
     Attributes:
-        help: one sentence on what the field is.
-        kind: the type of its option; None leaves the field off the command line.
-        option: names of the option, such as ("--out", "-o"); made from the field's name if empty.
-        read: makes the field's value of what was typed.
-        low, high: limits of a number.
-        argument: whether it is given without the name of an option.
-        flags: options without a value, each with the value that it stands for and its help, in place of one option.
-        phase: the options that set parts of a phase of training, in place of one option.
-        keys: types that the field may have in a recipe; none where a recipe does not have it.
+        help: One sentence on what the field is.
+        kind: The type of the field's option; None leaves the field off the command line.
+        option: The names of the option, such as ("--out", "-o"); made from the field's name if empty.
+        read: A function that makes the field's value of what was typed; None takes it as it is.
+        low, high: The limits of a number, both included.
+        argument: Whether the value is given without the name of an option.
+        flags: Options without a value, each with the value that it stands for and its help, in place of one option.
+        phase: The options that set parts of a phase of training, in place of one option.
+        keys: The types that the field may have in a recipe; none where a recipe does not have it.
     """
 
     help: str
@@ -44,12 +44,12 @@ class PhaseOption:
     """An option for one setting of a phase of training.
 
     Attributes:
-        setting: the name of the setting.
-        kind: its type.
-        help: one sentence.
-        option: name of the option; made from that of the setting if empty.
-        low: the least it may be.
-        default: shown in the help; the phase has it anyway.
+        setting: The name of the setting.
+        kind: The type of the setting.
+        help: One sentence on what the setting is.
+        option: The name of the option; made from that of the setting if empty.
+        low: The least value that the setting may have.
+        default: The default that the help shows; the phase has it anyway.
     """
 
     setting: str

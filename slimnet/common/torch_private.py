@@ -1,6 +1,6 @@
 """What slimnet uses of torch although torch does not promise to keep it; no other module may.
 
-Each has a test of its own in tests/common/test_torch_private.py, which says what stops working when it is gone.
+Each has a test of its own in tests/common/test_torch_private.py, which says what stops working when it is removed.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Labels of axes: one number for every index of every axis of every tensor.
 
-The *labels* of an axis are an int64 array as long as the axis. The magnitude of a label is an id: what the index
-belongs to. Its sign says whether zero is preserved, so that one array holds both:
+The *labels* of an axis are an int64 array as long as the axis. Indices with labels of equal magnitude are removed
+together. The sign says whether zero is preserved, so that one array holds both:
 
 * ``0``      the index is fixed, it may never be removed;
-* ``+u``     the index belongs to id ``u``, and the tensor is zero there once ``u`` is masked;
-* ``-u``     the index belongs to id ``u``, but masking ``u`` leaves a value there (a sigmoid of zero, say).
+* ``+u``     the index has label ``u``, and the tensor is zero there once ``u`` is masked;
+* ``-u``     the index has label ``u``, but masking ``u`` leaves a value there (a sigmoid of zero, say).
 
 So slicing, concatenating, repeating and transposing tensors is slicing, concatenating, repeating and transposing
-their labels, and what is known of zeros travels along. Which ids are the same is collected in `Constraints` and
+their labels, and what is known of zeros travels along. Which labels are equal is collected in `Constraints` and
 resolved once.
 """
 
@@ -25,7 +25,7 @@ from scipy.sparse.csgraph import connected_components
 
 #: Labels of an axis, signs included.
 Labels = npt.NDArray[np.int64]
-#: Ids without signs, or any other numbers that count from zero: units, components, positions.
+#: Labels without signs, or any other numbers that count from zero: units, components, positions.
 Ids = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -38,18 +38,18 @@ def fixed(length: int) -> Labels:
 
 def is_live(labels: Labels) -> bool:
     """Whether any index of the axis could be removed."""
-    # The first label mostly tells, and costs a tenth of looking at all.
+    # The first label mostly decides, and costs a tenth of looking at all.
     return labels.strides != (0,) and len(labels) > 0 and (labels.item(0) != 0 or bool(labels.any()))
 
 
 def signed(labels: Labels, zero: Bools | bool) -> Labels:
-    """The same ids, with zero preserved where `zero` holds and nowhere else."""
+    """The same labels, with zero preserved where `zero` holds and nowhere else."""
     magnitude = np.abs(labels)
     return np.where(zero, magnitude, -magnitude)
 
 
 def not_zero(labels: Labels) -> Labels:
-    """The same ids after an operation that does not preserve zeros."""
+    """The same labels after an operation that does not preserve zeros."""
     return -np.abs(labels) if is_live(labels) else labels
 
 
@@ -72,9 +72,9 @@ class GridConstraint:
 
 @dataclass(frozen=True)
 class Frozen:
-    """Ids that are pinned, and the node and the reason that pin them."""
+    """Labels that are pinned, and the node and the reason that pin them."""
 
-    ids: Ids
+    labels: Ids
     op: str
     node: str
     why: str
@@ -82,14 +82,14 @@ class Frozen:
 
 @dataclass
 class Constraints:
-    """Collects which ids are the same, which are pinned and which form grids.
+    """Collects which labels are equal, which are pinned and which form grids.
 
     Attributes:
-        count: number of ids so far; id 0 stands for everything fixed.
-        left: ids, each the same as its counterpart in `right`.
-        right: see `left`.
-        frozen: ids that are pinned.
-        grids: axes that are seen as grids.
+        count: The number of labels so far; label 0 stands for everything fixed.
+        left: Labels without signs, each equal to its counterpart in `right`.
+        right: The counterparts of the labels in `left`.
+        frozen: The labels that are pinned, each batch with its node and reason.
+        grids: The axes that are seen as grids.
     """
 
     count: int = 1
@@ -99,7 +99,7 @@ class Constraints:
     grids: list[GridConstraint] = field(default_factory=list)
 
     def fresh(self, length: int) -> Labels:
-        """Labels with new ids for an axis; an axis of length one is fixed, since it cannot get smaller."""
+        """New labels for an axis; an axis of length one is fixed, since it cannot get smaller."""
         if length <= 1:
             return fixed(length)
         first, self.count = self.count, self.count + length
@@ -123,7 +123,7 @@ class Constraints:
             self.pin(a if live_a else b, op, node, "joins an axis that is fixed")
 
     def pin(self, labels: Labels, op: str, node: str, why: str) -> None:
-        """The ids of these labels are pinned."""
+        """Pin these labels, for a reason that completes "this axis ..."."""
         if is_live(labels):
             self.frozen.append(Frozen(np.abs(labels[labels != 0]), op, node, why))
 
@@ -135,7 +135,7 @@ class Constraints:
 
 
 def components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
-    """Number of the connected component of each of `count` ids, given pairs of equal ids."""
+    """Number of the connected component of each of `count` labels, given pairs of equal labels."""
     rows, cols = ([np.zeros(0, np.int32), *(pair[side].astype(np.int32) for pair in pairs)] for side in (0, 1))
     ones = np.ones(sum(len(left) for left, _ in pairs))  # as scipy wants them: it converts what is anything else
     graph = coo_array((ones, (np.concatenate(rows), np.concatenate(cols))), shape=(count, count))
@@ -146,7 +146,7 @@ def choose(grid: GridConstraint, axis: int) -> tuple[Ids, Ids, Ids]:
     """Make one axis of a grid the live one.
 
     Returns:
-        Two vectors of pairwise equal ids, and the ids that become fixed.
+        Two vectors of pairwise equal labels, and the labels that become fixed.
     """
     cells = np.moveaxis(np.abs(grid.flat), axis, 0).reshape(grid.shape[axis], -1)
     chosen = np.abs(grid.axes[axis])

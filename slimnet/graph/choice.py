@@ -1,8 +1,8 @@
 """Which axis of a grid stays live: heads or head dims, whole groups or the same offset in every group.
 
 Where an axis is reshaped into a grid, what is removed must be a product, so one axis of the grid is cut and the others
-stay whole (see `GridConstraint`). Grids that share ids must agree; each such cluster takes the choice that lets most
-weight be removed, and of equal ones the choice with most units.
+are kept whole (see `GridConstraint`). Grids that share labels must agree; each such cluster takes the choice that lets
+most weight be removed, and of equal ones the choice with most units.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def decide(
     """Choose the live axis of every grid.
 
     Args:
-        constraints: collected pairs, frozen ids and grids; those that the choice freezes are added to it.
-        parameters: their axes, where ids are used.
-        produced: per id, whether some parameter produces it (only such units can be removed).
+        constraints: The collected pairs, frozen labels and grids; the labels that the choice freezes are added to it.
+        parameters: The parameter axes, on which the labels are used.
+        produced: For each label, whether some parameter produces it (only such units can be removed).
         prefer: "heads" takes the last but one axis of every grid that allows it, "head-dims" the last one.
 
     Returns:
-        The pairs of equal ids that the choice adds.
+        The pairs of equal labels that the choice adds.
     """
     grids = constraints.grids
     if not grids:
@@ -82,7 +82,7 @@ def _best(
 
 
 def _clusters(grids: Sequence[GridConstraint], component: Ids) -> list[list[int]]:
-    """Grids connected through their ids."""
+    """Grids connected through their labels."""
     touched = [np.unique(_components_of(grid, component)) for grid in grids]
     rows = np.concatenate(touched)
     cols = np.repeat(len(component) + np.arange(len(grids)), [len(t) for t in touched])
@@ -93,8 +93,8 @@ def _clusters(grids: Sequence[GridConstraint], component: Ids) -> list[list[int]
 
 
 def _components_of(grid: GridConstraint, component: Ids) -> Ids:
-    ids = np.concatenate([np.abs(part).ravel() for part in (grid.flat, *grid.axes)])
-    return component[ids[ids != 0]]
+    labels = np.concatenate([np.abs(part).ravel() for part in (grid.flat, *grid.axes)])
+    return component[labels[labels != 0]]
 
 
 def _combinations(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -131,12 +131,12 @@ class _Table:
         touched = np.unique(np.concatenate([_components_of(r, component) for r in constraints.grids]))
         compact = np.zeros(component.max() + 1, np.int64)
         compact[touched] = np.arange(1, len(touched) + 1)
-        of_id = compact[component]
-        of_id[0] = 0
+        of_label = compact[component]
+        of_label[0] = 0
 
-        def status(ids: Ids) -> Bools:
+        def status(labels: Ids) -> Bools:
             flags = np.zeros(len(touched) + 1, bool)
-            flags[of_id[ids]] = True
+            flags[of_label[labels]] = True
             return flags
 
         cluster = np.full(len(touched) + 1, -1)
@@ -146,9 +146,9 @@ class _Table:
                 cluster[compact[_components_of(constraints.grids[r], component)]] = c
                 for k in range(len(constraints.grids[r].shape)):
                     left, right, pinned = choose(constraints.grids[r], k)
-                    pairs[r, k] = (of_id[left], of_id[right], of_id[pinned])
-        entries = [of_id[np.abs(axis.labels)] for axis in parameters]
-        hit = [np.flatnonzero(e) for e in entries]
+                    pairs[r, k] = (of_label[left], of_label[right], of_label[pinned])
+        entries = [of_label[np.abs(axis.labels)] for axis in parameters]
+        live = [np.flatnonzero(e) for e in entries]
         names = {name: k for k, name in enumerate(dict.fromkeys(axis.name for axis in parameters))}
         sizes = np.zeros(len(names))
         for axis in parameters:
@@ -156,12 +156,12 @@ class _Table:
         return _Table(
             pairs=pairs,
             blocked=status(
-                np.concatenate([p.ids for p in constraints.frozen]) if constraints.frozen else np.zeros(0, int)
+                np.concatenate([p.labels for p in constraints.frozen]) if constraints.frozen else np.zeros(0, int)
             ),
             source=status(np.flatnonzero(produced)),
             cluster=cluster,
-            entry_axis=np.repeat(np.arange(len(parameters)), [len(h) for h in hit]),
-            entry_component=np.concatenate([e[h] for e, h in zip(entries, hit, strict=True)] or [np.zeros(0, int)]),
+            entry_axis=np.repeat(np.arange(len(parameters)), [len(h) for h in live]),
+            entry_component=np.concatenate([e[h] for e, h in zip(entries, live, strict=True)] or [np.zeros(0, int)]),
             lengths=np.array([len(axis.labels) for axis in parameters]),
             tensor=np.array([names[axis.name] for axis in parameters], np.int64),
             sizes=sizes,

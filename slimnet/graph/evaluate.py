@@ -228,7 +228,7 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
     """Value of a node whose inputs are known (None: an optional input left out).
 
     Raises:
-        CannotEvaluate: unknown operator, too large, or the arithmetic fails.
+        CannotEvaluate: Unknown operator, too large, or the arithmetic fails.
     """
     if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM:
         raise CannotEvaluate

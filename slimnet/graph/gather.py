@@ -35,8 +35,8 @@ def gather(model: ir.Model, least: float = 0.25) -> tuple[ir.Model, dict[str, tu
     the ignored inputs are finite.
 
     Args:
-        model: the network, left as it is.
-        least: the fraction of zero slices from which a layer is changed, for a Gather takes time too.
+        model: The network, left as it is.
+        least: The fraction of zero slices from which a layer is changed, for a Gather takes time too.
 
     Returns:
         A changed copy, and for every weight that was cut its number of inputs before and after, by name. A weight that

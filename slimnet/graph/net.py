@@ -16,12 +16,12 @@ class TorchSource:
     """The PyTorch side of a network, whose parameters are initializers of the same name in the graph.
 
     Attributes:
-        module: the `torch.nn.Module`, in eval mode; it shares no memory with the graph.
-        arch: the spec that builds its class anew (`torchvision:resnet50`, `net.py:Net?width=64`), if there is one.
-        inputs: its inputs as `--input` specs, in the order of `forward`: "1x3x224x224", "ids=1x16:int64".
-        attributes: module name -> attribute -> value, where the module differs from what `arch` builds because it
+        module: The `torch.nn.Module`, in eval mode; it shares no memory with the graph.
+        arch: The spec that builds its class anew (`torchvision:resnet50`, `net.py:Net?width=64`), if there is one.
+        inputs: The module's inputs as `--input` specs, in the order of `forward`: "1x3x224x224", "ids=1x16:int64".
+        attributes: Module name -> attribute -> value, where the module differs from what `arch` builds because it
             was loaded from a slim checkpoint.
-        notes: what else a checkpoint said about itself in plain values, such as {"data": "digits"}.
+        notes: What else a checkpoint said about itself in plain values, such as {"data": "digits"}.
     """
 
     module: Any
@@ -36,11 +36,11 @@ class Net:
     """A network to be made smaller.
 
     Attributes:
-        model: the dense graph, never edited in place.
+        model: The dense graph, never edited in place.
         name: "resnet50", or the stem of the file.
-        inputs: the concrete shape of every input, used to trace, verify and time; the graph itself may be dynamic.
-        source: the file it came from.
-        torch: its PyTorch side, if it came from there.
+        inputs: The concrete shape of every input, used to trace, verify and time; the graph itself may be dynamic.
+        source: The file the network was read from, if it came from one.
+        torch: The network's PyTorch side, if it came from there.
     """
 
     model: ir.Model

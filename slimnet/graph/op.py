@@ -296,9 +296,9 @@ class Op:
         """See a flat axis as a grid of this shape, one of whose axes may be cut (decided after the walk).
 
         Args:
-            flat: labels of the cells, row-major, of length prod(shape).
-            shape: lengths of the grid's axes.
-            axes: labels of the grid's axes where they exist already; otherwise they are fresh.
+            flat: The labels of the grid's elements, row-major, of length prod(shape).
+            shape: The lengths of the grid's axes.
+            axes: The labels of the grid's axes where they exist already; otherwise they are fresh.
         """
         cells = flat.reshape(tuple(shape))
         if axes is None:

@@ -7,7 +7,7 @@ from slimnet.common.quiet import only_errors
 
 
 def optimise(model: ir.Model) -> ir.Model:
-    """The same network with constants folded, batch norms fused and dead nodes gone; the argument is left alone."""
+    """The same network with constants folded, batch norms fused and dead nodes removed; the argument is left alone."""
     copy = model.clone()
     with only_errors("onnxscript", "onnx_ir"):
         optimizer.optimize_ir(copy)

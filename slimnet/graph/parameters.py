@@ -31,10 +31,10 @@ class Use:
     """What a parameter is for an operator: the first or second input, the scale, ...
 
     Attributes:
-        op: name of the operator, such as "Conv".
-        input: what its rule calls the input, such as "W".
-        groups: number of groups that the layer falls into.
-        domain: of the operator.
+        op: The name of the operator, such as "Conv".
+        input: The name that the operator's rule gives the input, such as "W".
+        groups: The number of groups that the layer falls into.
+        domain: The domain of the operator.
     """
 
     op: str
@@ -48,7 +48,7 @@ class Use:
         return traits_of_operator(self.op, self.domain)
 
     def __str__(self) -> str:
-        """The form of it in JSON: "Conv.W", or "Conv.W[4]" with groups; empty for `NO_USE`."""
+        """The form used in JSON: "Conv.W", or "Conv.W[4]" with groups; empty for `NO_USE`."""
         return f"{self.op}.{self.input}" + (f"[{self.groups}]" if self.groups > 1 else "") if self.op else ""
 
 
@@ -64,17 +64,17 @@ class ParameterAxis:
     for every use, since exporters merge equal ones.
 
     Attributes:
-        name: of the tensor; of one use among several, "name@node:input".
-        axis: its number.
-        labels: of its indices.
-        shape: of the tensor.
-        value: the tensor in the graph.
-        node: the node whose input `place` this use is; None where all uses share the axis.
-        place: see `node`.
-        data: the tensor itself where the graph computes it.
-        filler: the ConstantOfShape node behind a large tensor.
-        role: what it does, in all uses together; known when the whole graph has been walked.
-        use: what the tensor is for the operator that reads it; the last one where there are several.
+        name: The name of the tensor; "name@node:input" for one use among several.
+        axis: The number of the axis, counted from 0.
+        labels: The labels of its indices.
+        shape: The shape of the tensor.
+        value: The tensor's value in the graph.
+        node: The node whose input `place` this use is; None where all uses share the axis.
+        place: The number of the input of `node`.
+        data: The tensor's elements where the graph computes them, None elsewhere.
+        filler: The ConstantOfShape node behind a large tensor, if there is one.
+        role: What the axis does, in all uses together; known when the whole graph has been walked.
+        use: What the tensor is for the operator that reads it; the last use where there are several.
     """
 
     name: str

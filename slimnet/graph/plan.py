@@ -1,4 +1,4 @@
-"""The plan: which indices of which parameters stay. A small JSON file that every later verb can start from."""
+"""The plan: which indices of which parameters are kept. A small JSON file that every later verb can start from."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Plan:
     """What is left of a network.
 
     Attributes:
-        kept: tensor -> axis -> indices that stay, ascending; tensors and axes that do not change are left out.
-        model_hash: hash of the names, shapes and topology of the dense network the plan is for.
-        provenance: how it was chosen (method, ratio, ...), for the report; whatever JSON can hold. The file has it as
-            `how`.
-        source: what messages call it: the file it was read from.
+        kept: Tensor -> axis -> the kept indices, ascending; tensors and axes that do not change are left out.
+        model_hash: The hash of the names, shapes and topology of the dense network the plan is for.
+        provenance: How the plan was chosen (method, ratio, ...), for the report; whatever JSON can hold. The file has
+            it as `how`.
+        source: What messages call the plan: the file it was read from.
     """
 
     kept: dict[str, dict[int, Indices]]
@@ -45,9 +45,9 @@ class Plan:
         """Write the plan as JSON; an existing file is replaced as a whole or not at all.
 
         Raises:
-            BadInput: the file cannot be written.
+            BadInput: The file cannot be written.
         """
-        kept = {t: {str(k): [int(i) for i in ids] for k, ids in axes.items()} for t, axes in self.kept.items()}
+        kept = {t: {str(k): [int(i) for i in indices] for k, indices in axes.items()} for t, axes in self.kept.items()}
         document = {"format": FORMAT, "model_hash": self.model_hash, "how": self.provenance, "kept": kept}
         text = json.dumps(document, allow_nan=False, default=_plain) + "\n"
         with replacing(Path(path)) as file:
@@ -58,7 +58,7 @@ class Plan:
         """Read and check a plan written by `save` (or by hand).
 
         Raises:
-            BadInput: the file cannot be read, is not JSON, or does not describe a plan; the message says where.
+            BadInput: The file cannot be read, is not JSON, or does not describe a plan; the message says where.
         """
         document = _read(existing_file(path))
         if not isinstance(document, dict):

@@ -56,9 +56,9 @@ class Entry:
     """What is known of an operator from one opset version of its domain on.
 
     Attributes:
-        since: the first opset version this holds for.
-        rule: follows its channels; None for an operator that has traits only, whose inputs are pinned.
-        traits: everything else.
+        since: The first opset version this holds for.
+        rule: The function that follows the operator's channels; None if it has traits only, and its inputs are pinned.
+        traits: What else is known of the operator.
     """
 
     since: int
@@ -74,11 +74,11 @@ def rule(*operators: str, domain: str = STANDARD, since: int = 1, traits: Trait 
     """Register a function as the rule of these operators.
 
     Args:
-        operators: names of operators of one domain.
-        domain: their domain, such as "com.microsoft"; "" and "ai.onnx" are the standard's own.
-        since: the first opset version of the domain that the rule is for. Of several rules of an operator, the newest
+        operators: The names of operators of one domain.
+        domain: The operators' domain, such as "com.microsoft"; "" and "ai.onnx" are the standard's own.
+        since: The first opset version of the domain that the rule is for. Of several rules of an operator, the newest
             that is not above the graph's opset import wins.
-        traits: what else is known of them.
+        traits: What else is known of the operators.
     """
 
     def register(function: Rule) -> Rule:
@@ -156,7 +156,7 @@ def _load_all() -> None:
     """Load the rules of this package, and once those that installed distributions offer.
 
     Raises:
-        BadInput: a distribution's rules cannot be loaded.
+        BadInput: A distribution's rules cannot be loaded.
     """
     import slimnet.graph.rules  # noqa: F401  (its families register themselves)
 

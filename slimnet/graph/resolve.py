@@ -1,4 +1,4 @@
-"""From ids to units and groups: what goes together, in which roles, and what is pinned."""
+"""From labels to units and groups: what is removed together, in which roles, and what is pinned."""
 
 from __future__ import annotations
 
@@ -31,85 +31,86 @@ def resolve(net: Net, walk: Walk, allow_inexact: bool = False, prefer: str | Non
     component = components(constraints.count, [constraints.edges(), *pairs])
     reason = _reasons(component, constraints, produced)
     used = np.zeros(len(reason), bool)
-    used[component[row.ids]] = True
+    used[component[row.labels]] = True
     removable = used & (reason == -1)
     removable[component[0]] = False
     order, group_of_unit = _group(row, component, removable)
     unit_of_component = np.full(len(reason), -1)
     unit_of_component[order] = np.arange(len(order))
-    unit_of_id = unit_of_component[component]
-    unit_of_id[0] = -1
+    unit_of_label = unit_of_component[component]
+    unit_of_label[0] = -1
     return Trace(
         net=net,
-        groups=_groups(axes, row, unit_of_id, group_of_unit),
+        groups=_groups(axes, row, unit_of_label, group_of_unit),
         pins=_pins(axes, row, component, reason, constraints),
         n_units=len(order),
         parameter_axes=axes,
         allow_inexact=allow_inexact,
         prefer=prefer,
-        _graph=Followed(walk, unit_of_id, reason[component]),
+        _graph=Followed(walk, unit_of_label, reason[component]),
     )
 
 
 @dataclass(frozen=True)
 class _Row:
-    """The ids of all parameter axes, one axis after the other, without their signs.
+    """The labels of all parameter axes, one axis after the other, without their signs.
 
     Attributes:
-        ids: int64 [sum of lengths].
-        axis: number of the parameter axis of each.
-        starts: where each parameter axis begins.
+        labels: The labels, int64 [sum of lengths].
+        axis: The number of the parameter axis that each label lies on, int64 [sum of lengths].
+        starts: The position in `labels` at which each parameter axis begins, int64 [axes].
     """
 
-    ids: Ids
+    labels: Ids
     axis: Ids
     starts: Ids
 
     @classmethod
     def of(cls, axes: Sequence[ParameterAxis]) -> _Row:
         lengths = np.array([len(axis.labels) for axis in axes], np.int64)
-        ids = np.abs(np.concatenate([axis.labels for axis in axes])) if axes else np.zeros(0, np.int64)
-        return cls(ids, np.repeat(np.arange(len(axes)), lengths), np.cumsum(lengths) - lengths)
+        labels = np.abs(np.concatenate([axis.labels for axis in axes])) if axes else np.zeros(0, np.int64)
+        return cls(labels, np.repeat(np.arange(len(axes)), lengths), np.cumsum(lengths) - lengths)
 
-    def reduce(self, ufunc: np.ufunc, of_id: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What belongs to the ids of each parameter axis, taken together; none is empty."""
-        return np.asarray(ufunc.reduceat(of_id[self.ids], self.starts) if len(self.starts) else of_id[:0])
+    def reduce(self, ufunc: np.ufunc, of_label: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What belongs to the labels of each parameter axis, reduced to one value per axis; none is empty."""
+        return np.asarray(ufunc.reduceat(of_label[self.labels], self.starts) if len(self.starts) else of_label[:0])
 
 
 def _set_roles(axes: Sequence[ParameterAxis], row: _Row, walk: Walk) -> Bools:
-    """Write into each parameter axis its role and its use; per id, whether some parameter produces it."""
-    role_of_id, use_of_id, uses = _roles(walk.constraints.count, walk.roles)
-    roles, numbers = row.reduce(np.bitwise_or, role_of_id), row.reduce(np.maximum, use_of_id)
+    """Write into each parameter axis its role and its use; return for each label whether some parameter produces it."""
+    role_of_label, use_of_label, uses = _roles(walk.constraints.count, walk.roles)
+    roles, numbers = row.reduce(np.bitwise_or, role_of_label), row.reduce(np.maximum, use_of_label)
     for axis, role, number in zip(axes, roles.tolist(), numbers.tolist(), strict=True):
         axis.role, axis.use = Role(role or Role.ALONG), uses[number]
-    return (role_of_id & Role.OUT) > 0
+    return (role_of_label & Role.OUT) > 0
 
 
 def _roles(count: int, roles: Sequence[tuple[Ids, Role, Use]]) -> tuple[npt.NDArray[np.uint8], Ids, list[Use]]:
-    """Per id: the roles and the number of the use (the last one said); and the names of the uses."""
-    role_of_id = np.zeros(count, np.uint8)
-    use_of_id = np.zeros(count, np.int64)
+    """For each label, the roles and the number of the use (the last one said); and the names of the uses."""
+    role_of_label = np.zeros(count, np.uint8)
+    use_of_label = np.zeros(count, np.int64)
     names = {NO_USE: 0}
     with_role: dict[Role, list[Ids]] = {}
     with_use: list[tuple[Ids, int]] = []
-    for ids, role, use in roles:
-        with_role.setdefault(role, []).append(ids)
+    for labels, role, use in roles:
+        with_role.setdefault(role, []).append(labels)
         if use is not NO_USE:
-            with_use.append((ids, names.setdefault(use, len(names))))
-    for role, all_ids in with_role.items():
-        role_of_id[np.concatenate(all_ids)] |= np.uint8(role)
+            with_use.append((labels, names.setdefault(use, len(names))))
+    for role, parts in with_role.items():
+        role_of_label[np.concatenate(parts)] |= np.uint8(role)
     if with_use:
-        lengths = [len(ids) for ids, _ in with_use]
-        use_of_id[np.concatenate([ids for ids, _ in with_use])] = np.repeat([number for _, number in with_use], lengths)
-    return role_of_id, use_of_id, list(names)
+        lengths = [len(labels) for labels, _ in with_use]
+        numbers = np.repeat([number for _, number in with_use], lengths)
+        use_of_label[np.concatenate([labels for labels, _ in with_use])] = numbers
+    return role_of_label, use_of_label, list(names)
 
 
 def _reasons(component: Ids, constraints: Constraints, produced: Bools) -> Ids:
-    """Per component: -1 if free, the number of the first frozen ids that pin it, or `UNPRODUCED`."""
+    """For each component: -1 if it is free, the position of the first of `frozen` that pins it, or `UNPRODUCED`."""
     reason = np.full(component.max() + 1, UNPRODUCED)
     reason[component[produced]] = -1
     for k in range(len(constraints.frozen) - 1, -1, -1):
-        reason[component[constraints.frozen[k].ids]] = k
+        reason[component[constraints.frozen[k].labels]] = k
     return reason
 
 
@@ -121,7 +122,7 @@ def _group(row: _Row, component: Ids, removable: Bools) -> tuple[Ids, Ids]:
     """
     random = np.random.default_rng(0).integers(1, 2**63, len(row.starts), dtype=np.uint64)
     signature = np.zeros(len(removable), np.uint64)
-    np.add.at(signature, component[row.ids], random[row.axis])
+    np.add.at(signature, component[row.labels], random[row.axis])
     chosen = np.flatnonzero(removable)
     _, first, inverse = np.unique(signature[chosen], return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[inverse]
@@ -129,12 +130,12 @@ def _group(row: _Row, component: Ids, removable: Bools) -> tuple[Ids, Ids]:
     return chosen[order], rank[order]
 
 
-def _groups(axes: Sequence[ParameterAxis], row: _Row, unit_of_id: Ids, group_of_unit: Ids) -> list[Group]:
+def _groups(axes: Sequence[ParameterAxis], row: _Row, unit_of_label: Ids, group_of_unit: Ids) -> list[Group]:
     """The groups, each with its members in the order of the parameter axes."""
     count = int(group_of_unit[-1]) + 1 if len(group_of_unit) else 0
     members: list[list[Member]] = [[] for _ in range(count)]
     starts = np.searchsorted(group_of_unit, np.arange(count + 1))
-    units = unit_of_id[row.ids]
+    units = unit_of_label[row.labels]
     order = np.flatnonzero(units >= 0)
     order = order[np.argsort(row.axis[order] * len(group_of_unit) + units[order], kind="stable")]
     axis_of, group_of = row.axis[order], group_of_unit[units[order]]
@@ -163,7 +164,7 @@ def _kind(members: Sequence[Member]) -> str:
 
 def _pins(axes: Sequence[ParameterAxis], row: _Row, component: Ids, reason: Ids, constraints: Constraints) -> list[Pin]:
     """One line per tensor axis and reason, in the order of the graph; each pinned unit is listed once."""
-    of_row = component[row.ids]
+    of_row = component[row.labels]
     fixed = np.flatnonzero(reason[of_row] != -1)
     pinned, first = np.unique(of_row[fixed], return_index=True)
     places = Counter(zip(row.axis[fixed[first]].tolist(), reason[pinned].tolist(), strict=True))

@@ -1,8 +1,9 @@
 """Remove what is already zero: channels that some tool, or some regulariser, has masked.
 
-The trace is run with actual zeros instead of hypothetical ones: an id is marked zero where its weights hold nothing
-but zeros. Then the same rules tell, at every contraction, whether what arrives is provably zero or meets zero weights.
-A unit that passes everywhere can go without changing any output. That may leave new zeros behind, so it is repeated.
+The trace is run with actual zeros instead of hypothetical ones: an index is labelled zero where its weights hold
+nothing but zeros. Then the same rules find, at every contraction, whether what arrives is provably zero or meets zero
+weights. A unit that passes everywhere can be removed without changing any output. That may leave new zeros behind, so
+it is repeated.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class Shrinkable:
     """What is zero in a network.
 
     Attributes:
-        trace: of the network.
-        removed: units that can go without changing the outputs.
-        constant: per group, how many units have only zero filters but leave a constant behind (bias or batch norm).
+        trace: The trace of the network.
+        removed: The units that can be removed without changing the outputs, bool [n_units].
+        constant: For each group that has any, by name, the number of units that have only zero filters but leave a
+            constant behind (bias or batch norm).
     """
 
     trace: Trace
@@ -47,9 +49,9 @@ def shrinkable(net: Net, assume_masked: bool = False) -> Shrinkable:
     """Find the units of a network that are zero already.
 
     Args:
-        net: the network, with zeros in its weights.
-        assume_masked: also remove units whose filters are all zero although bias or batch norm leave a constant;
-            that changes the outputs.
+        net: The network, with zeros in its weights.
+        assume_masked: Whether to remove also units whose filters are all zero although bias or batch norm leave a
+            constant; that changes the outputs.
     """
     found = [_shrinkable(dense, assume_masked) for dense in cuts(net)]
     return min(found, key=lambda f: f.trace.parameters(f.removed))
@@ -78,16 +80,16 @@ def _provable(dense: Trace, removed: Bools) -> Bools:
         return cut | _zero_slices(axis, kept)
 
     actual = resolve(dense.net, Tracer(dense.net, zeros=zeros).run(), prefer=dense.prefer)
-    # Ids are numbered in the order of the walk, which is the same for both traces; how grids are cut may differ.
-    unit_of_id, other = dense._graph.unit_of_id, actual._graph.unit_of_id
+    # Labels are numbered in the order of the walk, which is the same for both traces; how grids are cut may differ.
+    unit_of_label, other = dense._graph.unit_of_label, actual._graph.unit_of_label
     pinned = other < 0
     while True:
-        more = np.isin(unit_of_id, unit_of_id[pinned]) | np.isin(other, other[pinned])
+        more = np.isin(unit_of_label, unit_of_label[pinned]) | np.isin(other, other[pinned])
         if np.array_equal(more, pinned):
             break
         pinned = more
     free = np.zeros(dense.n_units, bool)
-    free[unit_of_id[~pinned]] = True
+    free[unit_of_label[~pinned]] = True
     return free
 
 
@@ -147,8 +149,8 @@ def absorb(net: Net, probe: Probe) -> tuple[Net, int]:
     constant, which goes into its bias, and its `in` slice becomes zero. Then the channel can be shrunk away.
 
     Args:
-        net: a network with zero filters.
-        probe: runs the model on at least two different inputs and returns the named values for each.
+        net: A network with zero filters.
+        probe: A function that runs the model on at least two different inputs and returns the named values for each.
 
     Returns:
         The network with changed weights, and the number of (layer, channel) pairs folded.

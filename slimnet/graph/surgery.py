@@ -313,10 +313,10 @@ def _cut_tensors(copy: _Copy, kept: Bools) -> None:
 def _taken(array: Array, index: Mapping[int, Ids]) -> Array:
     """Some indices of some axes; large tensors by blocks of rows, so that no copy is made that is cut only half."""
     if array.size <= _LARGE or 0 not in index or len(index) == 1:
-        for axis, ids in index.items():
-            array = array.take(ids, axis)
+        for axis, indices in index.items():
+            array = array.take(indices, axis)
         return array
-    rows, rest = index[0], {axis: ids for axis, ids in index.items() if axis != 0}
+    rows, rest = index[0], {axis: indices for axis, indices in index.items() if axis != 0}
     taken = np.empty([len(index[k]) if k in index else n for k, n in enumerate(array.shape)], array.dtype)
     step = max(1, _BLOCK // array[0].size)
     for first in range(0, len(rows), step):

@@ -26,7 +26,7 @@ from slimnet.graph.shapes import Shapes
 from slimnet.graph.units import Trace
 from slimnet.graph.walk import Walk
 
-#: Tells which indices of a tensor's axis hold nothing but zeros.
+#: Says which indices of a tensor's axis hold nothing but zeros.
 Zeros: TypeAlias = Callable[[ParameterAxis], Bools]
 
 
@@ -34,9 +34,9 @@ def trace(net: Net, allow_inexact: bool = False, prefer: str | None = None) -> T
     """Find which channels of a network belong together.
 
     Args:
-        net: the dense network.
-        allow_inexact: follow channels through LayerNorm, Softmax and means over them, where removing zeros changes
-            the result; verification then accounts for it.
+        net: The dense network.
+        allow_inexact: Whether to follow channels through LayerNorm, Softmax and means over them, where removing zeros
+            changes the result; verification then accounts for it.
         prefer: "heads" or "head-dims" overrides how an axis that is reshaped into a grid is cut.
 
     Returns:
@@ -57,7 +57,7 @@ def cuts(net: Net, allow_inexact: bool = False) -> list[Trace]:
 
 
 def _cut_alike(a: Trace, b: Trace) -> bool:
-    return np.array_equal(a._graph.unit_of_id, b._graph.unit_of_id)
+    return np.array_equal(a._graph.unit_of_label, b._graph.unit_of_label)
 
 
 class Tracer:
@@ -168,7 +168,7 @@ class Tracer:
                     op.pin(labels, why or "reads this axis as a whole")
 
     def pin_captured(self, op: Op) -> None:
-        """Values that a subgraph reads from outside stay as they are."""
+        """Pin the values that a subgraph reads from outside."""
         for attribute in op.node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
                 graphs = [attribute.as_graph()]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from slimnet.graph.net import Net
     from slimnet.graph.walk import Followed
 
-#: A reason that is no frozen id: nothing produces the unit.
+#: A reason that is no frozen label: nothing produces the unit.
 UNPRODUCED = -2
 
 
@@ -93,8 +93,8 @@ class Count:
     """A number that falls as units are removed: the product of the lengths of some axes, times a factor.
 
     Attributes:
-        axes: of each axis the unit of each index, -1 where it is pinned.
-        factor: what never changes.
+        axes: For each axis, the unit of each index, int64 [length], -1 where it is pinned.
+        factor: The factor that no removal changes.
     """
 
     axes: tuple[Ids, ...]
@@ -110,13 +110,13 @@ class Trace:
     """What can be removed from a network.
 
     Attributes:
-        net: the dense network.
-        groups: the removable units, group by group; together they hold every unit once, in order.
-        pins: what may not be removed, and why.
-        n_units: number of removable units.
-        parameter_axes: every axis of a constant tensor that rules have followed, in the order of the graph.
-        allow_inexact: whether channels were followed where removing zeros changes the result; plans remember it.
-        prefer: "heads" or "head-dims", if one was preferred (see `trace`); plans remember it.
+        net: The dense network.
+        groups: The removable units, group by group; together they hold every unit once, in order.
+        pins: What may not be removed, and why.
+        n_units: The number of removable units.
+        parameter_axes: Every axis of a constant tensor that rules have followed, in the order of the graph.
+        allow_inexact: Whether channels were followed where removing zeros changes the result; plans record it.
+        prefer: "heads" or "head-dims", if one was preferred (see `trace`); plans record it.
     """
 
     net: Net
@@ -130,7 +130,7 @@ class Trace:
 
     @cached_property
     def model_hash(self) -> str:
-        """Names, shapes and topology of the network, not its weights."""
+        """A hash of the names, shapes and topology of the network, not of its weights."""
         digest = hashlib.sha256()
         graph = self.net.model.graph
         for value in (*graph.inputs, *graph.initializers.values()):
@@ -178,7 +178,7 @@ class Trace:
         """Which indices of a parameter's axis are kept when some units are removed.
 
         Raises:
-            KeyError: no rule has followed this axis.
+            KeyError: No rule has followed this axis.
         """
         return ~np.append(removed, False)[self._graph.units(self._by_key[tensor, axis].labels)]
 
@@ -186,12 +186,12 @@ class Trace:
         """Why indices of a parameter's axis are pinned, one reason each; `units` counts the indices.
 
         Raises:
-            KeyError: no rule has followed this axis.
+            KeyError: No rule has followed this axis.
         """
         found = self._by_key[tensor, axis]
-        ids = np.abs(found.labels)
-        pinned = ids[self._graph.unit_of_id[ids] < 0]
-        numbers = Counter(np.where(pinned == 0, UNPRODUCED, self._graph.reason_of_id[pinned]).tolist())
+        labels = np.abs(found.labels)
+        pinned = labels[self._graph.unit_of_label[labels] < 0]
+        numbers = Counter(np.where(pinned == 0, UNPRODUCED, self._graph.reason_of_label[pinned]).tolist())
         return [pin_of(found, count, k, self._graph.walk.constraints.frozen) for k, count in numbers.items()]
 
     @property
@@ -304,7 +304,7 @@ class Trace:
         """The units a plan removes.
 
         Raises:
-            BadInput: the plan belongs to another network, names unknown tensors, or cuts what must stay together.
+            BadInput: The plan belongs to another network, names unknown tensors, or cuts what must be kept together.
         """
         if plan.model_hash != self.model_hash:
             raise BadInput(
@@ -341,7 +341,7 @@ def _layout(axis: ParameterAxis) -> tuple[str, int]:
 
 
 def pin_of(axis: ParameterAxis, count: int, reason: int, frozen: Sequence[Frozen]) -> Pin:
-    """So many units, or indices of an axis, that are pinned for a reason: a number of `frozen`, or `UNPRODUCED`."""
+    """The pin of so many units, or indices of an axis; `reason` is a position in `frozen`, or `UNPRODUCED`."""
     if reason < 0:
         return Pin(count, axis.name, axis.axis, "", "", "no layer's weights produce it")
     cause = frozen[reason]

@@ -22,18 +22,18 @@ class Walk:
     """What the rules of all nodes have said.
 
     Attributes:
-        constraints: which ids are the same, and which are pinned.
-        parameter_axes: where ids lie on constant tensors, in the order of the graph.
-        roles: what the ids of an axis do in one use.
-        edits: integers and nodes to rewrite.
-        non_empty: parts of an axis that must not become empty, and the node that says so.
-        computed: inputs (node, number) that are constants which the graph computes from shapes.
-        captured: known constants that a subgraph reads, and the first node it belongs to.
-        zero_points: quantised tensor -> its zero point, and the axis the zero point runs along or None.
-        multiply_adds: of each node, parts that are the product of the lengths of some axes times a factor.
-        values: what is known of each value.
-        weights: shape of every weight, by name.
-        statistics: names of weights that are no parameters but running statistics.
+        constraints: Which labels are equal, which are pinned and which form grids.
+        parameter_axes: The axes of constant tensors that have labels, in the order of the graph.
+        roles: The labels of an axis without their signs, with their role in one use and that use.
+        edits: The integers and nodes that surgery rewrites.
+        non_empty: Parts of an axis that must not become empty, each with the node that requires it.
+        computed: The inputs (node, number) that are constants which the graph computes from shapes.
+        captured: The known constants that a subgraph reads, each with the first node that the subgraph belongs to.
+        zero_points: For each quantised tensor, its zero point and the axis the zero point runs along, or None.
+        multiply_adds: The multiply-adds of nodes in parts, each the product of the lengths of some axes and a factor.
+        values: What is known of each value.
+        weights: The shape of every weight, by name.
+        statistics: The names of weights that are no parameters but running statistics.
     """
 
     constraints: Constraints = field(default_factory=Constraints)
@@ -52,24 +52,25 @@ class Walk:
 
 @dataclass(frozen=True)
 class Followed:
-    """A walk, and what has become of its ids.
+    """A walk, and what its labels were resolved to.
 
     Attributes:
-        walk: what was collected.
-        unit_of_id: the unit each id belongs to, -1 if it is pinned; id 0 stands for everything fixed.
-        reason_of_id: number of the frozen ids that pin each id, negative where there are none.
+        walk: What the walk collected.
+        unit_of_label: For each label, the unit it belongs to, -1 if it is pinned; label 0 stands for everything fixed.
+        reason_of_label: For each label, the position in `Constraints.frozen` of what pins it, negative where nothing
+            there does.
     """
 
     walk: Walk
-    unit_of_id: Ids
-    reason_of_id: Ids
+    unit_of_label: Ids
+    reason_of_label: Ids
 
     def units(self, labels: Labels) -> Ids:
         """The unit of each index of an axis, -1 where it is pinned."""
         if labels.strides == (0,):  # fixed as a whole
             return np.broadcast_to(np.int64(-1), labels.shape)
-        return self.unit_of_id[np.abs(labels)]
+        return self.unit_of_label[np.abs(labels)]
 
     def kept(self, removed: Bools) -> Bools:
-        """Per id, whether it is kept when some units are removed."""
-        return ~np.append(removed, False)[self.unit_of_id]
+        """For each label, whether it is kept when some units are removed."""
+        return ~np.append(removed, False)[self.unit_of_label]

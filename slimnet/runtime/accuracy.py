@@ -18,12 +18,12 @@ def correct_of(model: ir.Model, net: Net, samples: Samples, backend: Backend = D
     ((name, shape),) = net.inputs.items()
     session = backend.session(model)
     kind = input_dtypes(model)[name].numpy()
-    hits = 0
+    correct = 0
     for x, y in samples.batches(shape[0]):
         full = np.resize(x, shape).astype(kind)  # the last batch is filled up with repetitions
         logits = session.run({name: full})[0]
-        hits += int((logits.reshape(shape[0], -1).argmax(axis=1)[: len(y)] == y).sum())
-    return hits
+        correct += int((logits.reshape(shape[0], -1).argmax(axis=1)[: len(y)] == y).sum())
+    return correct
 
 
 def accuracy_of(model: ir.Model, net: Net, samples: Samples, backend: Backend = DEFAULT) -> float:

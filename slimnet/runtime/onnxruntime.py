@@ -125,9 +125,9 @@ class OnnxSession:
     def bind(self, feed: Feeds) -> Timed:
         """Bind these inputs, so that a run costs as little Python as possible."""
         binding = self._raw.io_binding()
-        held = {name: np.asarray(feed[name], order="C") for name in self.inputs}
+        bound = {name: np.asarray(feed[name], order="C") for name in self.inputs}
         with _failing():
-            for name, array in held.items():
+            for name, array in bound.items():
                 if _is_foreign(array):
                     binding.bind_ortvalue_input(name, _value(array))
                 else:
@@ -136,7 +136,7 @@ class OnnxSession:
             binding.bind_output(name)
         run = self._raw.run_with_iobinding
 
-        def timed(runs: int, _alive: object = (self, held)) -> float:
+        def timed(runs: int, _alive: object = (self, bound)) -> float:
             with _failing():
                 start = time.perf_counter()
                 for _ in range(runs):
@@ -208,7 +208,7 @@ def _configure(options: ort.SessionOptions, key: str, value: str) -> None:
 
 
 def _is_foreign(array: npt.NDArray[Any]) -> bool:
-    """Whether an array is of a type that numpy itself has not, such as bfloat16: onnxruntime has to be told which."""
+    """Whether an array is of a type that numpy itself lacks, such as bfloat16: onnxruntime has to know which."""
     return array.dtype.kind == "V"
 
 

@@ -22,7 +22,7 @@ def backend(name: str = "cpu", threads: int | None = None) -> Backend:
         threads: The size of the thread pool; None leaves it to the runtime.
 
     Raises:
-        BadInput: It is not installed or cannot be loaded.
+        BadInput: The runtime is not installed or cannot be loaded.
     """
     runtime, _, provider = name.partition(":")
     if runtime == NAME:

@@ -36,7 +36,7 @@ class Baseline:
         """The backend that the model was measured with, except for what is given.
 
         Raises:
-            BadInput: It is not installed here.
+            BadInput: The runtime is not installed here.
         """
         then = self.conditions.runtime
         stored = then.name if then.provider is None else f"{then.name}:{then.provider}"

@@ -81,7 +81,7 @@ def compare(
 
     Measures at least `min_runs` rounds, then goes on until every ratio of medians to the first model is known within
     the fraction `tight`, or they have run for `max_seconds`. Models faster than 50 us are run in loops, which a note
-    tells. Raises BadInput when a model cannot be loaded or run on `inputs`.
+    says. Raises BadInput when a model cannot be loaded or run on `inputs`.
     """
     runners = {name: Runner(name, backend.session(model), inputs) for name, model in models.items()}
     notes = [note for runner in runners.values() if (note := runner.warm_up())]
@@ -167,7 +167,7 @@ def _bootstrap_ratios(pair: np.ndarray) -> np.ndarray:
     """Resampled ratios of the medians of two columns, by the circular block bootstrap (Politis and Romano, 1992).
 
     Both columns are resampled in the same blocks of consecutive rounds, because disturbances last longer than a run and
-    hit both models.
+    affect both models.
     """
     rounds = len(pair)
     length = math.ceil(rounds / _BLOCKS)

@@ -16,7 +16,7 @@ Pair = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer before and after: milliseconds per run and multiply-accumulates, None where they are not known."""
+    """One layer before and after: milliseconds per run and multiply-adds, None where they are not known."""
 
     name: str
     ms: Pair
@@ -24,7 +24,7 @@ class Layer:
 
     @property
     def flops(self) -> float | None:
-        """Multiply-accumulates before, as a multiple of those after."""
+        """Multiply-adds before, as a multiple of those after."""
         return _quotient(*self.macs)
 
     @property
@@ -34,7 +34,7 @@ class Layer:
 
     @property
     def efficiency(self) -> float | None:
-        """Latency speedup per speedup in MACs: below 1, multiply-accumulates went without their time."""
+        """Latency speedup per speedup in MACs: below 1, multiply-adds were removed without their time."""
         return _quotient(self.latency, self.flops)
 
     def to_json(self) -> dict[str, Any]:

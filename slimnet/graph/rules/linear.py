@@ -22,7 +22,7 @@ def conv(op: Op) -> Result:
 
 
 def convolution(op: Op, space: Sequence[int], x: int = 0, w: int = 1, b: int = 2, *, transposed: bool = False) -> Axes:
-    """Id vectors of what a convolution puts out, whose spatial sizes are given.
+    """The labels of what a convolution puts out, whose spatial sizes are given.
 
     `x`, `w` and `b` are the places of its input, its weight and its bias.
     """
@@ -102,7 +102,7 @@ def gemm(op: Op) -> Result:
 
 
 def affine(op: Op, left: int = 0, right: int = 1, added: int = 2) -> Axes:
-    """Id vectors of alpha A B + beta C, whose places are given; either matrix may be turned."""
+    """The labels of alpha A B + beta C, whose places are given; either matrix may be transposed."""
     out = product(op, left, right, bool(op.attr("transA", 0)), bool(op.attr("transB", 0)))
     return broadcast(op, [out, op.axes(added)], zero="all") if op.has(added) else out
 
@@ -113,7 +113,7 @@ def matmul(op: Op) -> Result:
 
 
 def product(op: Op, left: int = 0, right: int = 1, turn_left: bool = False, turn_right: bool = False) -> Axes:
-    """Id vectors of numpy's matmul: the last axis is contracted with the last but one, batch axes are broadcast.
+    """The labels of numpy's matmul: the last axis is contracted with the last but one, batch axes are broadcast.
 
     `left` and `right` are the places of the operands, of which either may have its last two axes turned.
     """
@@ -197,11 +197,11 @@ class Contraction:
     """How a layer without groups sums over the product of its data and a constant weight.
 
     Attributes:
-        data: number of the input that holds the data.
-        data_axis: the axis of the data that is summed over, counted from the back where its rank is not known.
-        weight_axis: the axis of the weight that is summed over.
-        filter_axis: the axis of the weight that comes out.
-        padded: whether some sums also run over zeros put around the data.
+        data: The number of the input that holds the data.
+        data_axis: The axis of the data that is summed over, counted from the back where its rank is not known.
+        weight_axis: The axis of the weight that is summed over.
+        filter_axis: The axis of the weight that becomes an axis of the output.
+        padded: Whether some sums also run over zeros put around the data.
     """
 
     data: int

@@ -76,7 +76,7 @@ def flatten(op: Op) -> Result:
 
 
 def regroup(op: Op, axes: Axes, shape: Sequence[int]) -> Axes:
-    """Id vectors after a row-major reshape.
+    """The labels after a row-major reshape.
 
     Both shapes are cut into blocks of equal product. Within a block each input axis is split into the common factors
     of both sides, and the factors are merged into the output axes.

@@ -10,9 +10,9 @@ def windowed(op: Op, size: Sequence[int], kernel: Sequence[int]) -> list[int]:
     """Spatial output sizes of a convolution or pooling, from the attributes that all of them share.
 
     Args:
-        op: has `strides`, `dilations`, `pads`, `auto_pad` and `ceil_mode`, or their defaults.
-        size: spatial input sizes.
-        kernel: sizes of the window.
+        op: The node, with attributes `strides`, `dilations`, `pads`, `auto_pad` and `ceil_mode`, or their defaults.
+        size: The spatial input sizes.
+        kernel: The sizes of the window.
     """
     rank = len(size)
     strides = op.attr("strides") or [1] * rank
