@@ -169,7 +169,7 @@ class LatencySearch:
             budget = model.total(problem.choices.most) / asked
             kept = problem.solve(model, budget)
             over = model.total(kept) / budget - 1
-            return (False, -over) if over > 0 else (True, problem.choices.worth(kept) / len(kept))
+            return (False, -over) if over > 0 else (True, problem.choices.objective(kept) / len(kept))
 
         return max(range(len(problems)), key=lambda k: promise(problems[k]))
 

@@ -32,25 +32,29 @@ def choose(
     """Choose the units to remove: always those with the lowest scores of their group, never all of them.
 
     Args:
-        trace: the network's groups and axes.
-        scores: one vector [units] per group, low means prune; a group with NaN stays dense.
-        ratio: fraction of the removable channels to take, in (0, 1); or [groups], one for each, 0 leaves it dense.
-        scope: "layer" takes the ratio from every group; "global" from all groups together, by one threshold on
-            comparable scores; "isomorphic" from all groups of the same structure together.
-        ratio_for: (pattern, ratio) pairs; the groups a pattern names get that ratio each, the last match counts.
-        ignore: patterns of groups that stay dense.
-        round_to: N rounds widths to multiples of N, "auto" to what the runtime on this processor likes, None not.
-        coupled: false leaves groups with more than one producing layer (residual streams) dense, as most papers do.
-        normalise: makes scores comparable between groups; `Method.normalise` of the method that gave them.
+        trace: The trace of the network, with its groups and axes.
+        scores: One vector [units] per group; low means prune. A group with NaN stays dense.
+        ratio: The fraction of the removable channels to remove, in (0, 1); or [groups], one for each, where 0 leaves a
+            group dense.
+        scope: What the ratio is a fraction of: "layer" means every group; "global" means all groups together, by one
+            threshold on comparable scores; "isomorphic" means all groups of the same structure together.
+        ratio_for: Pairs (pattern, ratio): each group that a pattern names gets that ratio; the last match counts.
+        ignore: The patterns of groups that stay dense.
+        round_to: N rounds widths to multiples of N, "auto" to what the runtime computes fast on this CPU; None does not
+            round.
+        coupled: Whether to prune groups with more than one producing layer (residual streams); False leaves them dense,
+            as most papers do.
+        normalise: The function that makes scores comparable between groups: `Method.normalise` of the method that gave
+            them.
 
     A pattern is a shell pattern (``layer1.*.conv1.weight``) for the name of a group or of a tensor whose filters
     belong to it; ``layer1`` also means everything in the module ``layer1``.
 
     Returns:
-        bool [n_units], true where a unit goes.
+        Which units to remove: bool [n_units].
 
     Raises:
-        BadInput: a ratio outside (0, 1), a scope or pattern that does not exist, or nothing to remove.
+        BadInput: A ratio is outside (0, 1), a scope or pattern does not exist, or nothing can be removed.
     """
     if scope not in SCOPES:
         raise BadInput(f"scope {scope!r} is not known; choose one of: {', '.join(SCOPES)}")
@@ -81,13 +85,13 @@ def exceptions(
     ignore: Sequence[str] = (),
     coupled: bool = True,
 ) -> tuple[Counts, Bools]:
-    """What is settled before any budget; the arguments are those of `choose`.
+    """What `ratio_for`, `ignore` and `coupled` fix before any budget; the arguments are those of `choose`.
 
     Returns:
-        Units kept [G] of the groups that are settled, and bool [G], true for the others.
+        The number of units kept of each group, int [G], final for fixed groups; and which groups are free, bool [G].
 
     Raises:
-        BadInput: a pattern that does not exist, or nothing to choose for.
+        BadInput: A pattern does not exist, or no group is free.
     """
     ratios, own = _ratios(trace, scores, 0.5, ratio_for, ignore, coupled)
     free = (ratios > 0) & ~own
@@ -97,7 +101,7 @@ def exceptions(
 
 
 def take(trace: Trace, scores: Sequence[Floats], kept: Counts) -> Bools:
-    """The units to remove, bool [n_units], when so many of each group stay: those with the lowest scores."""
+    """Which units to remove, bool [n_units], to keep so many of each group: those with the lowest scores."""
     removed = _lowest(trace, scores, kept)
     _keep_every_axis(trace, scores, removed)
     return removed
@@ -128,24 +132,24 @@ def _ratios(
     ignore: Iterable[str],
     coupled: bool,
 ) -> tuple[Floats, Bools]:
-    """Ratio of each group, 0 where it stays dense, and whether it has one of its own."""
+    """The ratio of each group, 0 where it stays dense; and whether it has one of its own."""
     if not trace.groups:
         raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
     filters = [[group.name, *(m.tensor for m in group.members if m.role & Role.OUT)] for group in trace.groups]
     ratios = np.full(len(trace.groups), ratio)
     own = np.zeros(len(trace.groups), bool)
     for pattern, value in ratio_for:
-        hits = np.array([_matches(pattern, names) for names in filters])
-        if not hits.any():
+        named = np.array([_matches(pattern, names) for names in filters])
+        if not named.any():
             raise BadInput(f"ratio-for pattern {pattern!r} names no removable filters; `slimnet trace` lists them")
-        ratios[hits] = _checked(value, f"ratio-for {pattern!r}:")
-        own |= hits
+        ratios[named] = _checked(value, f"ratio-for {pattern!r}:")
+        own |= named
     for pattern in ignore:
-        hits = np.array([_matches(pattern, names) for names in filters])
+        named = np.array([_matches(pattern, names) for names in filters])
         # What cannot be pruned anyway may be ignored too: the classifier is the layer people name first.
-        if not hits.any() and not _matches(pattern, trace.param_sizes):
+        if not named.any() and not _matches(pattern, trace.param_sizes):
             raise BadInput(f"ignore pattern {pattern!r} matches nothing; `slimnet trace` lists the names")
-        ratios[hits] = 0
+        ratios[named] = 0
     ratios[[bool(np.isnan(values).any()) for values in scores]] = 0
     if not coupled:
         ratios[[_producers(trace, group) > 1 for group in trace.groups]] = 0
@@ -153,7 +157,7 @@ def _ratios(
 
 
 def _producers(trace: Trace, group: Group) -> int:
-    """Number of weights whose filters make up the units; a depthwise one only passes them on."""
+    """The number of weights whose filters make up the units; a depthwise one only passes them on."""
     weights = {m.tensor: m.use for m in group.members if m.role & Role.OUT}
     return sum(use.groups == 1 or trace.param_sizes[tensor][1] > 1 for tensor, use in weights.items())
 
@@ -166,18 +170,18 @@ def _matches(pattern: str, names: Iterable[str]) -> bool:
 
 
 def _by_layer(groups: Sequence[Group], ratios: Floats) -> Counts:
-    """Units kept of each group: all but ceil(ratio * n), at least one."""
+    """The number of units kept of each group: all but ceil(ratio * n), at least one."""
     sizes = np.array([len(group.units) for group in groups])
     return sizes - np.minimum(_ceil(ratios * sizes), sizes - 1)
 
 
 def _ceil(count: Any) -> Any:
-    """Ceiling of a product of a ratio and a size: 0.07 * 100 is 7.000000000000001 and means 7."""
+    """The ceiling of a product of a ratio and a size: 0.07 * 100 is 7.000000000000001 and means 7."""
     return np.ceil(count - 1e-9).astype(int)
 
 
 def _pools(groups: Sequence[Group], open_: Bools, scope: str) -> list[list[int]]:
-    """Numbers of the groups that share a threshold."""
+    """The numbers of the groups that share a threshold, threshold by threshold."""
     pools: dict[str, list[int]] = {}
     for g in np.flatnonzero(open_).tolist():
         pools.setdefault(groups[g].kind if scope == "isomorphic" else "", []).append(g)
@@ -185,7 +189,7 @@ def _pools(groups: Sequence[Group], open_: Bools, scope: str) -> list[list[int]]
 
 
 def _by_threshold(scores: Sequence[Floats], ratio: float) -> Counts:
-    """Units kept of each group when the lowest `ratio` of all units go; the best unit of each group is safe."""
+    """The number of units kept of each group when the lowest `ratio` of all units go; the best of each group stays."""
     sizes = np.array([len(values) for values in scores])
     owner = np.repeat(np.arange(len(scores)), sizes)
     values = np.concatenate(scores)

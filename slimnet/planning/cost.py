@@ -13,27 +13,33 @@ import numpy as np
 
 from slimnet.graph.axes import Ids
 from slimnet.graph.units import Trace
-from slimnet.planning.widths import GRAIN, Bools, Counts, Floats, Places
+from slimnet.planning.widths import ALIGNMENT, Bools, Counts, Floats, Places
 from slimnet.runtime import machine
 
-#: A Conv whose input channels are no multiple of the grain leaves the fast layout: about twice the time.
+#: A Conv whose input channels are no multiple of `ALIGNMENT` leaves the fast layout: about twice the time.
 _ROUGH = 2.0
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Distinct axes: A of them over G groups; `stairs` says which are counted in whole blocks."""
+    """Distinct axes, A of them over G groups.
 
-    takes: Floats  # [A, G]: indices that one unit of each group takes
-    fixed: Floats  # [A]: indices that stay in any case
-    stairs: Bools  # [A]
+    Attributes:
+        takes: The number of indices that one unit of each group takes, [A, G].
+        fixed: The number of indices that are kept in any case, [A].
+        step: Whether the size is a step function of the length, which counts whole blocks, [A].
+    """
+
+    takes: Floats
+    fixed: Floats
+    step: Bools
 
     def sizes(self, lengths: Floats) -> Floats:
-        """What lengths [A, C] count for, and a row of ones below: [A + 1, C]."""
+        """The sizes that lengths [A, C] count for, and a row of ones below: [A + 1, C]."""
         block = machine.native_block()
-        rough = (lengths % GRAIN != 0) & (lengths >= block)
+        rough = (lengths % ALIGNMENT != 0) & (lengths >= block)
         blocks = np.ceil(lengths / block) * np.where(rough, _ROUGH, 1.0)
-        return np.vstack([np.where(self.stairs[:, None], blocks, lengths), np.ones(lengths.shape[1])])
+        return np.vstack([np.where(self.step[:, None], blocks, lengths), np.ones(lengths.shape[1])])
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,11 @@ class Cost:
     """A sum of T terms, each a factor times the sizes of a few axes; every term is a part of some layer.
 
     Attributes:
-        axes: the axes that change.
-        rows: int [T, K]: the axes of each term; A, the number of axes, stands for none.
-        factor: [T].
-        owner: int [T]: number of the layer of each term.
-        names: of the layers.
+        axes: The axes whose lengths change.
+        rows: The numbers of the axes of each term, int [T, K]; A, the number of axes, stands for none.
+        factor: The constant factor of each term, float [T].
+        owner: The number of the layer that each term is a part of, int [T].
+        names: The names of the layers.
     """
 
     axes: Axes
@@ -64,7 +70,7 @@ class Cost:
         return dict(zip(self.names, np.bincount(self.owner, terms, len(self.names)).tolist(), strict=True))
 
     def along(self, kept: Counts, group: int, counts: Counts) -> Floats:
-        """The total [C] when one group has each of `counts` [C] and the others stay."""
+        """The total [C] when one group has each of `counts` [C] units and the others have what `kept` says."""
         takes = self.axes.takes[:, group]
         return self._terms(self._lengths(kept)[:, None] + takes[:, None] * (counts - kept[group])).sum(axis=0)
 
@@ -77,7 +83,7 @@ class Cost:
 
 @dataclass
 class Builder:
-    """Collects terms of one network."""
+    """A collector of the terms of one network."""
 
     trace: Trace
     axes: dict[bytes, int] = field(default_factory=dict)
@@ -92,15 +98,15 @@ class Builder:
             self._owner[group.units] = g
         self._units = np.array([len(group) for group in self.trace.groups], np.float64)
 
-    def product(self, axes: Sequence[Ids], stairs: bool) -> tuple[tuple[int, ...], float]:
-        """Numbers of the axes with these units, and the product of the lengths of those that never change."""
+    def product(self, axes: Sequence[Ids], step: bool) -> tuple[tuple[int, ...], float]:
+        """The numbers of the axes with these units, and the product of the lengths of those that never change."""
         rows, factor = [], 1.0
         for units in axes:
             indices = np.bincount(self._owner[units], minlength=len(self._units) + 1)
             if not indices[:-1].any():
                 factor *= len(units)
                 continue
-            row = np.array([*(indices[:-1] / self._units), indices[-1], stairs])
+            row = np.array([*(indices[:-1] / self._units), indices[-1], step])
             if row.tobytes() not in self.axes:
                 self.axes[row.tobytes()] = len(self.takes)
                 self.takes.append(row)
@@ -108,7 +114,7 @@ class Builder:
         return tuple(sorted(rows)), factor
 
     def add(self, layer: str, rows: tuple[int, ...], factor: float) -> None:
-        """One more term of a layer."""
+        """Add a term to a layer."""
         owner = self.names.setdefault(layer, len(self.names))
         self.terms[owner, rows] = self.terms.get((owner, rows), 0.0) + factor
 
@@ -128,18 +134,18 @@ class Builder:
 
 
 def parameters(trace: Trace) -> Cost:
-    """Number of parameters by tensor, as `Trace.parameters` counts them."""
+    """The number of parameters by tensor, as `Trace.parameters` counts them."""
     built = Builder(trace)
     for name, count in trace.parameter_counts.items():
-        rows, factor = built.product(count.axes, stairs=False)
+        rows, factor = built.product(count.axes, step=False)
         built.add(name, rows, factor * count.factor)
     return built.done()
 
 
 def multiply_adds(trace: Trace) -> Cost:
-    """Multiply-adds by node, as `Trace.macs` counts them."""
+    """The number of multiply-adds by node, as `Trace.macs` counts them."""
     built = Builder(trace)
     for node, count in trace.multiply_adds:
-        rows, factor = built.product(count.axes, stairs=False)
+        rows, factor = built.product(count.axes, step=False)
         built.add(node.outputs[0].name or "", rows, factor * count.factor)
     return built.done()

@@ -1,8 +1,8 @@
 """Predict the latency of a network from its widths, layer by layer.
 
-The runtime works on whole blocks of channels, so the time of a layer is a staircase of its widths: a part that grows
-with the product of its blocks (arithmetic), one that grows with the blocks of each side (memory), and a constant. The
-factors of every layer are fitted, none below zero, to what a few slimmer variants of the network were measured to take:
+The runtime works on whole blocks of channels, so the time of a layer is a step function of its widths: a part that
+grows with the product of its blocks (arithmetic), one that grows with the blocks of each side (memory), and a constant.
+The factors of every layer are fitted, none below zero, to the measured times of a few slimmer variants of the network:
 by Lawson and Hanson's non-negative least squares, reweighted towards least absolute errors, so that a variant which
 something else on the machine disturbed does not count for much.
 """
@@ -22,7 +22,7 @@ from slimnet.graph.units import Trace
 from slimnet.planning.cost import Builder, Cost
 from slimnet.planning.widths import Counts, Floats
 
-#: Units kept of each group, and milliseconds by layer: what `timing.profile` calls `Profile.layers`.
+#: The number of units kept of each group, and milliseconds by layer: what `timing.profile` calls `Profile.layers`.
 Sample: TypeAlias = tuple[Counts, Mapping[str, float]]
 #: A sum of products of axes, given by their numbers and a factor; its coefficient is fitted.
 _Feature: TypeAlias = dict[tuple[int, ...], float]
@@ -39,8 +39,8 @@ class ModelError:
     """How far predictions are from measurements on widths that were not fitted, relative to the measured time.
 
     Attributes:
-        total: of the whole network, the mean over those widths.
-        layers: of single layers, the mean weighted by their time.
+        total: The relative error of the time of the whole network, the mean over those widths.
+        layers: The relative error of the time of a layer, the mean over layers and widths, weighted by time.
     """
 
     total: float
@@ -52,9 +52,9 @@ class LatencyModel:
     """Milliseconds as a function of the widths.
 
     Attributes:
-        cost: what is predicted.
-        error: how wrong that is; None where nothing was held out.
-        dense: the first sample as it was measured, by layer.
+        cost: The predicted time by layer, in ms, as a function of the widths.
+        error: The error of such predictions; None where no samples were held out.
+        dense: The measured time of the first sample, the dense network, in ms by layer.
     """
 
     cost: Cost
@@ -66,10 +66,11 @@ def fit(trace: Trace, samples: Sequence[Sample], held_out: int = 0) -> LatencyMo
     """Fit the model to measured variants of a network.
 
     Args:
-        trace: of the dense network.
-        samples: the variants, the dense network first, and their times by layer; nodes that are part of no layer by
-            op, "(Softmax)".
-        held_out: the error is that of a model fitted without the last so many samples; the result is fitted to all.
+        trace: The trace of the dense network.
+        samples: The measured variants, the dense network first, with their times by layer; nodes that are part of no
+            layer are summed by op, "(Softmax)".
+        held_out: The number of samples, the last ones, that test the model: the error is that of a model fitted without
+            them. The result is fitted to all.
     """
     features = _Features(trace)
     names = dict.fromkeys(name for _, times in samples for name in times)
@@ -96,13 +97,13 @@ def _error(cost: Cost, samples: Sequence[Sample]) -> ModelError:
 
 
 class _Features:
-    """What the time of each layer may depend on."""
+    """The sums of products that the time of each layer may depend on."""
 
     def __init__(self, trace: Trace) -> None:
         self.built = Builder(trace)
         self._layers: dict[str, list[tuple[tuple[int, ...], float]]] = {}
         for node, count in trace.multiply_adds:
-            rows, factor = self.built.product(count.axes, stairs=True)
+            rows, factor = self.built.product(count.axes, step=True)
             self._layers.setdefault(layer_name(node), []).append((rows, factor * count.factor))
         self._volumes: dict[str, _Feature] = {}
         for node in trace.net.model.graph:
@@ -112,11 +113,11 @@ class _Features:
                 volume[rows] = volume.get(rows, 0.0) + factor
 
     def _made(self, trace: Trace, node: ir.Node) -> list[tuple[tuple[int, ...], float]]:
-        """The number of elements a node puts out."""
+        """The number of elements of a node's first output, as a product of axes."""
         axes = trace.units_in(node.outputs[0])
         if axes is None or trace.is_constant(node.outputs[0]):
             return []
-        return [self.built.product(axes, stairs=False)]
+        return [self.built.product(axes, step=False)]
 
     def of(self, name: str) -> list[_Feature]:
         """Arithmetic, memory of each side and a constant of a layer; elements and a constant of anything else."""

@@ -12,17 +12,17 @@ from slimnet.methods.base import Scores
 
 
 def unit_ratios(scores: Scores, rule: Rule) -> Array:
-    """Fraction of the units of each group that may go, by the bound on their norms: structural pruning by SAP's rule.
+    """The fraction of each group's units that may go, by the bound on their norms: structural pruning by SAP's rule.
 
     Args:
-        scores: per group the norms [units], or other importances that are not negative.
-        rule: p, q and how far to follow the bound.
+        scores: The norms [units] of each group, or other importances that are not negative.
+        rule: The rule: p, q and how far to follow the bound.
 
     Returns:
-        [groups], each below 1; 0 where a group cannot be ranked.
+        The ratios [groups], each below 1; 0 where a group cannot be ranked.
 
     Raises:
-        BadInput: negative scores, or nothing may go.
+        BadInput: Scores are negative, or nothing may go.
     """
     ratios = np.zeros(len(scores))
     for g, values in enumerate(scores):

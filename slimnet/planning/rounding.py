@@ -19,13 +19,13 @@ from slimnet.common.errors import BadInput
 from slimnet.graph.units import Group, Trace
 from slimnet.planning.widths import Bools, Counts, Floats, Places, Widths
 
-#: Cost of moving a group away from its wanted count by its whole width, in dense widths of its axes.
+#: The cost of moving a group away from its wanted count by its whole width, in dense widths of its axes.
 _DISTANCE = 1.25
 #: The same where it changes no padded width: it only decides ties.
 _TIE = 0.01
-#: Blocks a group may move up or down.
+#: The number of blocks that a group may move up or down.
 _REACH = 8
-#: Parameters may end this fraction of the dense ones below what was wanted; a hit this close ends the search.
+#: Parameters may end this fraction of the dense ones below what was wanted; a result this close ends the search.
 _TOLERANCE = 0.0125
 _EXACT = 0.001
 _PRICES = 16
@@ -36,14 +36,14 @@ def round_counts(trace: Trace, kept: Counts, free: Bools, round_to: int | str) -
     """Move the kept counts of the groups to widths that cost least at about the same number of parameters.
 
     Args:
-        trace: groups, axes and parameter sizes of the network.
-        kept: units each group should keep.
-        free: groups whose count may change.
-        round_to: "auto", or N to align every axis to multiples of N.
+        trace: The trace of the network, with its groups, axes and parameter sizes.
+        kept: The number of units that each group should keep, int [G].
+        free: Which groups may change their count, bool [G].
+        round_to: "auto" for what the runtime computes fast here, or N to align every axis to multiples of N.
 
     Returns:
-        Units to keep of each group: at least one block or as many as wanted, where the group has an axis to itself,
-        and never less than half of what was wanted.
+        The number of units to keep of each group, int [G]: at least one block or as many as wanted, where the group
+        has an axis to itself, and never less than half of what was wanted.
 
     Raises:
         BadInput: `round_to` is neither "auto" nor a positive number.
@@ -61,19 +61,27 @@ def round_counts(trace: Trace, kept: Counts, free: Bools, round_to: int | str) -
 
 @dataclass(frozen=True)
 class _Parameters:
-    """Number of parameters left as a function of the kept counts: products of what is left of each tensor's axes."""
+    """The number of parameters left as a function of the kept counts: products of what is left of tensors' axes.
 
-    sizes: Counts  # [G]: units of each group
-    takes: csr_array  # [S, G]: indices one unit takes of each changing (tensor, axis)
-    length: Floats  # [S]
-    starts: Places  # first of the S slots of each tensor
-    elements: Floats  # elements of each tensor
+    Attributes:
+        sizes: The number of units of each group, [G].
+        takes: The number of indices that one unit takes of each changing axis of a tensor, [A, G].
+        length: The length of each of these axes, [A].
+        starts: The first of these axes for each tensor.
+        elements: The number of elements of each tensor.
+    """
+
+    sizes: Counts
+    takes: csr_array
+    length: Floats
+    starts: Places
+    elements: Floats
 
     @classmethod
     def of(cls, trace: Trace) -> _Parameters:
-        slots = _slots(trace.groups)
-        order = sorted(slots)
-        takes = csr_array(np.array([slots[key] for key in order], np.float64))
+        axes = _changing_axes(trace.groups)
+        order = sorted(axes)
+        takes = csr_array(np.array([axes[key] for key in order], np.float64))
         tensors = [tensor for tensor, _ in order]
         starts = np.flatnonzero([i == 0 or tensors[i - 1] != tensor for i, tensor in enumerate(tensors)])
         length = np.array([trace.param_sizes[tensor][axis] for tensor, axis in order], np.float64)
@@ -81,36 +89,36 @@ class _Parameters:
         return cls(np.array([len(group.units) for group in trace.groups]), takes, length, starts, elements)
 
     def left(self, kept: Counts) -> Floats:
-        """Elements left of each changing tensor."""
+        """The number of elements left of each changing tensor."""
         return self.elements * np.multiply.reduceat(self._fraction(kept), self.starts)
 
     def slope(self, kept: Counts) -> Floats:
-        """Parameters that one more unit of each group brings."""
-        per_slot = np.repeat(self.left(kept), np.diff([*self.starts, len(self.length)]))
-        return self.takes.T @ (per_slot / (self._fraction(kept) * self.length))
+        """The number of parameters that one more unit of each group brings."""
+        per_axis = np.repeat(self.left(kept), np.diff([*self.starts, len(self.length)]))
+        return self.takes.T @ (per_axis / (self._fraction(kept) * self.length))
 
     def _fraction(self, kept: Counts) -> Floats:
         return 1 - self.takes @ (self.sizes - kept) / self.length
 
 
-def _slots(groups: Sequence[Group]) -> dict[tuple[str, int], Counts]:
-    """(tensor, axis) -> indices [G] of it that one unit of each group takes, counted once however many its uses."""
-    slots: dict[tuple[str, int], Counts] = {}
+def _changing_axes(groups: Sequence[Group]) -> dict[tuple[str, int], Counts]:
+    """How many indices [G] one unit of each group takes, by (tensor, axis); each counts once whatever its uses."""
+    axes: dict[tuple[str, int], Counts] = {}
     for g, group in enumerate(groups):
         uses: dict[tuple[str, int], list[Counts]] = {}
         for member in group.members:
             uses.setdefault((member.tensor, member.axis), []).append(member.index)
         for key, indices in uses.items():
             count = indices[0].shape[1] if len(indices) == 1 else len(np.unique(np.hstack(indices)[0]))
-            slots.setdefault(key, np.zeros(len(groups), np.int64))[g] = count
-    return slots
+            axes.setdefault(key, np.zeros(len(groups), np.int64))[g] = count
+    return axes
 
 
 # -- the search ----------------------------------------------------------------------------------------------------
 
 
 class _Rounding:
-    """Candidate counts of every group, what they cost, and the best ones at a price of parameters."""
+    """The candidate counts of every group, what they cost, and the best ones at a price of parameters."""
 
     def __init__(self, widths: Widths, parameters: _Parameters, kept: Counts, free: Bools) -> None:
         self.widths, self.parameters, self.kept = widths, parameters, kept
@@ -127,7 +135,7 @@ class _Rounding:
         self.shared = on & ~alone[:, None]
 
     def _candidates(self, sizes: Counts, free: Bools) -> Counts:
-        """Counts [G, C] worth trying: all near the wanted one, then whole blocks; the nearest first."""
+        """The counts [G, C] to try: all near the wanted one, then whole blocks; the nearest first."""
         reach = min(int(self.step[~self.aligned].max(initial=1)), int(sizes.max()))
         near = self.kept[:, None] + np.arange(-reach, reach + 1)
         blocks = (self.kept // self.step)[:, None] + np.arange(-_REACH, _REACH + 1)
@@ -140,7 +148,7 @@ class _Rounding:
         return np.take_along_axis(counts, nearest, axis=1)
 
     def _distance(self, counts: Counts) -> Floats:
-        """Cost [G, C] of moving from the wanted to other counts; below one block every count is as good.
+        """The cost [G, C] of moving from the wanted to other counts; below one block every count is as good.
 
         It rises with the square as well, so that many groups move a little before one moves far.
         """
@@ -152,7 +160,7 @@ class _Rounding:
         return (far * moved + _TIE * np.abs(counts - wanted)) * (weight / self.parameters.sizes)[:, None]
 
     def _own_cost(self, rows: Places) -> Floats:
-        """Cost [G, C] of the axes that belong to one group alone."""
+        """The cost [G, C] of the axes that belong to one group alone."""
         owner = self.widths.takes[rows].argmax(axis=1)
         takes = self.widths.takes[rows, owner]
         lengths = self.widths.fixed[rows, None] + takes[:, None] * self.counts[owner]
@@ -193,13 +201,13 @@ class _Rounding:
         return counts
 
     def _cost(self, counts: Counts) -> float:
-        """Cost of all axes, and of the distance from the wanted counts."""
+        """The cost of all axes, and of the distance from the wanted counts."""
         lengths = self.widths.fixed + self.widths.takes @ counts
         rows = np.arange(len(lengths))
         return float(self.widths.cost(rows, lengths[:, None]).sum() + self._distance(counts[:, None]).sum())
 
     def _gap(self, counts: Counts, goal: float) -> float:
-        """Parameters too many."""
+        """The number of parameters above the goal."""
         return float(self.parameters.left(counts).sum()) - goal
 
     def _bracket(self, goal: float) -> tuple[Counts, Counts]:
@@ -227,7 +235,7 @@ class _Rounding:
         return [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
 
     def _at(self, price: float) -> Counts:
-        """The best counts when a parameter chosen is worth `price`: group by group, and again while anything moves."""
+        """The best counts when a kept parameter earns `price`: group by group, and again while anything moves."""
         costs = self.costs - price * self.slope[:, None] * self.counts
         chosen = np.where(self.owns, self.counts[np.arange(len(costs)), costs.argmin(axis=1)], self.kept)
         lengths = self.widths.fixed + self.widths.takes @ chosen
@@ -245,7 +253,7 @@ class _Rounding:
 
     @cached_property
     def meetings(self) -> list[tuple[int, Places, Places, Counts]]:
-        """Of each group that shares axes: number, columns of its candidates, the axes, what a unit takes of them."""
+        """For each group that shares axes: its number, its candidates' columns, the axes, what a unit takes of them."""
         out = []
         for g in np.flatnonzero(self.shared.any(axis=0)):
             finite = np.flatnonzero(np.isfinite(self.costs[g]))

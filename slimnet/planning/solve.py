@@ -1,13 +1,13 @@
-"""Keep the most within a budget, importance and multiply-adds: how many units of each group stay.
+"""How many units of each group to keep, for the most importance and multiply-adds within a budget.
 
-What passes through a network passes through its layers one after the other, so importance is worth its logarithm: half
-of two layers rather than all of one and next to nothing of the other, which is where a plain sum would end. Scores say
-little about layers beside each other, so the multiply-adds that stay are worth something too.
+What passes through a network passes through its layers one after the other, so the objective adds up logarithms of
+importance: half of two layers rather than all of one and next to nothing of the other, which is where a plain sum
+would end. Scores say little about how layers compare, so the multiply-adds that are kept count in the objective too.
 
 The cost couples the groups (a layer costs the product of both its widths), so the problem is solved by sequential
 linear programming in a trust region (Fletcher and Sainz de la Maza, 1989): at the current widths every other width of
-a group has an exact price if the other groups stay, which makes a multiple-choice knapsack.
-Its solution is taken if it really costs no more than allowed and is worth more; else the region shrinks.
+a group has an exact price if the other groups do not change, which makes a multiple-choice knapsack.
+Its solution is taken if it really costs no more than allowed and has a higher objective value; else the region shrinks.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import numpy as np
 from slimnet.graph.units import Trace
 from slimnet.planning.cost import Cost, multiply_adds
 from slimnet.planning.rounding import round_counts
-from slimnet.planning.widths import GRAIN, Bools, Counts, Floats, Widths
+from slimnet.planning.widths import ALIGNMENT, Bools, Counts, Floats, Widths
 
-#: What all multiply-adds are worth if nothing else is said, see `Choices`. More of them costs accuracy.
+#: The weight of all multiply-adds in the objective if nothing else is said, see `Choices`. A larger one costs accuracy.
 MACS_WEIGHT = 1.0
-#: Widths of a group that one knapsack chooses between, at most.
+#: The largest number of widths of a group that one knapsack chooses between.
 _CHOICES = 17
 #: How far a group may move in one step at first, as a fraction of its units.
 _REACH = 0.5
 _STEPS = 40
-#: A share of a group that is worth as little as nothing.
+#: A share of a group that counts as nothing.
 _NOTHING = 1e-6
-#: Parts of the budget that the knapsack tells apart.
+#: The number of parts of the budget that the knapsack tells apart.
 _BINS = 4096
 
 
@@ -41,10 +41,11 @@ class Choices:
     """What the solver may choose from.
 
     Attributes:
-        counts: of each group the numbers of units that may stay, ascending; a single one where nothing is to choose.
-        value: of each group the importance kept with each of these counts.
-        work: multiply-adds of the network.
-        macs_weight: what all multiply-adds are worth; 1 is as much as e times the importance in every group.
+        counts: The numbers of units that may be kept, ascending, for each group; a single one where there is no choice.
+        value: The importance kept with each of these counts, as a fraction, for each group.
+        work: The multiply-adds of the network as a function of its widths.
+        macs_weight: The weight of all multiply-adds in the objective; 1 is as much as e times the importance in every
+            group.
     """
 
     counts: tuple[Counts, ...]
@@ -59,45 +60,45 @@ class Choices:
 
     @property
     def most(self) -> Counts:
-        """The largest one."""
+        """The largest network."""
         return np.array([counts[-1] for counts in self.counts])
 
     def kept(self, counts: Counts) -> float:
-        """Importance kept, summed over the groups: each counts as one."""
+        """The importance kept, summed over the groups: each counts as one."""
         return self._summed(self.value, counts)
 
-    def worth(self, counts: Counts) -> float:
-        """Logarithms of the importance kept, summed over the groups, and the multiply-adds kept."""
-        return self._summed(self._worth, counts) + self._price * self.work.total(counts)
+    def objective(self, counts: Counts) -> float:
+        """The objective: logarithms of the importance kept, summed over the groups, and the multiply-adds kept."""
+        return self._summed(self._log_values, counts) + self._price * self.work.total(counts)
 
     def _summed(self, table: tuple[Floats, ...], counts: Counts) -> float:
         """What a table gives for the count of each group, summed."""
         return float(sum(t[np.searchsorted(have, n)] for have, t, n in zip(self.counts, table, counts, strict=True)))
 
     def along(self, counts: Counts, group: int, at: Counts | slice = slice(None)) -> Floats:
-        """The worth with the counts `at` of one group while the others stay, but for a constant: [at]."""
-        return self._worth[group][at] + self._price * self.work.along(counts, group, self.counts[group][at])
+        """The objective, but for a constant, with the counts `at` of one group and `counts` of the others: [at]."""
+        return self._log_values[group][at] + self._price * self.work.along(counts, group, self.counts[group][at])
 
     @cached_property
-    def _worth(self) -> tuple[Floats, ...]:
-        """Of each group what the importance kept with each count is worth."""
+    def _log_values(self) -> tuple[Floats, ...]:
+        """The logarithm of the importance kept with each count, for each group."""
         return tuple(np.log(np.maximum(value, _NOTHING)) for value in self.value)
 
     @cached_property
     def _price(self) -> float:
-        """What one multiply-add is worth."""
+        """The objective value of one multiply-add."""
         return self.macs_weight * len(self.counts) / max(self.work.total(self.most), 1.0)
 
 
 def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, round_to: int | str | None) -> Choices:
-    """The aligned counts of each group and what they are worth.
+    """The aligned counts of each group and the importance that they keep.
 
     Args:
-        trace: groups and axes.
-        scores: one vector [units] per group.
-        kept: units of the groups that are not `free`.
-        free: groups to choose for.
-        round_to: "auto" for whole blocks of the runtime here, N for multiples of N, None for any count.
+        trace: The trace of the network, with its groups and axes.
+        scores: One vector [units] per group; low means prune.
+        kept: The number of units kept of each group, int [G], for the groups that are not `free`.
+        free: Which groups to choose for, bool [G].
+        round_to: The alignment: "auto" for whole blocks of the runtime here, N for multiples of N, None for any count.
 
     Returns:
         For a free group the multiples of a block, and all units; a group smaller than a block stays as it is. But where
@@ -107,8 +108,8 @@ def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, r
     step = np.ones_like(sizes)
     if round_to is not None:
         widths = Widths.of(trace, sizes, free, round_to)
-        small = (widths.step >= sizes) & (widths.takes > 1).any(axis=0)
-        step = np.where(small, widths.fine_step, widths.step)
+        narrow = (widths.step >= sizes) & (widths.takes > 1).any(axis=0)
+        step = np.where(narrow, widths.fine_step, widths.step)
     counts = [
         np.unique(np.append(np.arange(s, n, s), n)) if f else np.array([k])
         for n, s, f, k in zip(sizes, step, free, kept, strict=True)
@@ -118,7 +119,7 @@ def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, r
 
 
 def _kept_value(scores: Floats, counts: Counts) -> Floats:
-    """Sum of the highest scores, as a fraction of the sum of all; scores below zero are worth nothing."""
+    """The sum of the highest scores, as a fraction of the sum of all; scores below zero count as zero."""
     ordered = np.sort(np.maximum(np.nan_to_num(scores), 0.0))[::-1]
     total = ordered.sum()
     share = ordered / total if total > 0 else np.full(len(ordered), 1 / max(len(ordered), 1))
@@ -126,10 +127,10 @@ def _kept_value(scores: Floats, counts: Counts) -> Floats:
 
 
 def solve(cost: Cost, budget: float, choices: Choices) -> Counts:
-    """The counts that are worth most (`Choices.worth`) at a cost of at most `budget`.
+    """The counts of the highest objective value (`Choices.objective`) at a cost of at most `budget`.
 
     Returns:
-        Units to keep of each group; `choices.fewest` where even that costs more than the budget.
+        The number of units to keep of each group; `choices.fewest` where even that costs more than the budget.
     """
     if cost.total(choices.most) <= budget:
         return choices.most
@@ -137,7 +138,7 @@ def solve(cost: Cost, budget: float, choices: Choices) -> Counts:
         return choices.fewest
     starts = [_evenly(cost, budget, choices), _priced(cost, budget, choices)]
     found = [_filled(cost, budget, choices, _improved(cost, budget, choices, start)) for start in starts]
-    return max(found, key=choices.worth)
+    return max(found, key=choices.objective)
 
 
 def aligned(trace: Trace, counts: Counts, free: Bools, round_to: int | str | None) -> Counts:
@@ -145,7 +146,7 @@ def aligned(trace: Trace, counts: Counts, free: Bools, round_to: int | str | Non
     if round_to is None:
         return counts
     widths = Widths.of(trace, counts, free, round_to)
-    off = (widths.fixed + widths.takes @ counts) % np.minimum(widths.grain, GRAIN) != 0
+    off = (widths.fixed + widths.takes @ counts) % np.minimum(widths.alignment, ALIGNMENT) != 0
     meeting = (widths.takes[off] > 0).any(axis=0)
     return round_counts(trace, counts, meeting, round_to) if meeting.any() else counts
 
@@ -202,7 +203,7 @@ def _improved(cost: Cost, budget: float, choices: Choices, counts: Counts) -> Co
     for _ in range(_STEPS):
         window = _window(choices, counts, reach)
         new = _within(cost, budget, choices, counts, window)
-        if choices.worth(new) > choices.worth(counts) + 1e-9:
+        if choices.objective(new) > choices.objective(counts) + 1e-9:
             counts = new
         elif max(len(at) for at in window) <= 3:
             break
@@ -212,7 +213,7 @@ def _improved(cost: Cost, budget: float, choices: Choices, counts: Counts) -> Co
 
 
 def _window(choices: Choices, counts: Counts, reach: float) -> list[Counts]:
-    """Numbers of the choices of each group that lie near its count, at least the next ones."""
+    """The numbers of the choices of each group that lie near its count, at least the next ones."""
     out = []
     for have, n in zip(choices.counts, counts, strict=True):
         at = int(np.searchsorted(have, n))
@@ -271,7 +272,7 @@ def _knapsack(value: Sequence[Floats], price: Sequence[Floats], room: float) -> 
 
 
 def _filled(cost: Cost, budget: float, choices: Choices, counts: Counts) -> Counts:
-    """Add blocks while there is room, those worth most for their cost first."""
+    """Add blocks while there is room, those first that raise the objective most for their cost."""
     counts = counts.copy()
     while True:
         best, chosen = 0.0, None
@@ -281,8 +282,8 @@ def _filled(cost: Cost, budget: float, choices: Choices, counts: Counts) -> Coun
             if at + 1 == len(have):
                 continue
             price = float(cost.along(counts, g, have[at + 1 : at + 2])[0]) - now
-            now_worth, then_worth = choices.along(counts, g, slice(at, at + 2))
-            gain = float(then_worth - now_worth) / max(price, 1e-12)
+            before, after = choices.along(counts, g, slice(at, at + 2))
+            gain = float(after - before) / max(price, 1e-12)
             if now + price <= budget and gain > best:
                 best, chosen = gain, (g, have[at + 1])
         if chosen is None:

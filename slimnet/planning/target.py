@@ -1,4 +1,4 @@
-"""What a network shall cost, and the loop that gets it there: plan, measure, correct."""
+"""The target of a latency search, and the loop that meets it: plan, measure, correct."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slimnet.planning.widths import Counts
 #: Kinds of target: the first two are measured, the others counted.
 KINDS = ("speedup", "latency", "params", "macs")
 MEASURED = KINDS[:2]
-#: A plan is there when its measured speedup is so close to what was asked; so often is it tried.
+#: A plan meets the target when its measured speedup is this close to what was asked; and how often that is tried.
 TOLERANCE = 0.03
 TRIES = 6
 #: One that is a little too slow is still better than one that is much too fast.
@@ -31,13 +31,15 @@ _COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 
 @dataclass(frozen=True)
 class Target:
-    """What to reach.
+    """What a search is to reach.
 
     Attributes:
-        kind: "speedup" or "latency" as measured, "params" or "macs" (multiply-adds) as counted.
-        asked: times faster; milliseconds; a fraction that stays if below 1, else a number.
-        best: take the smallest network where the target cannot be reached.
-        macs_weight: how much keeping multiply-adds counts beside keeping importance, see `planning.solve.Choices`.
+        kind: The quantity: "speedup" or "latency", which are measured, "params" or "macs" (multiply-adds), which are
+            counted.
+        asked: The value asked for: a factor for a speedup, milliseconds for a latency; for counts, a fraction that is
+            kept if below 1, else a number.
+        best: Whether to take the smallest network where the target cannot be reached.
+        macs_weight: The weight of keeping multiply-adds against keeping importance, see `planning.solve.Choices`.
     """
 
     kind: str
@@ -63,7 +65,7 @@ def parse_target(kind: str, given: str | float, best: bool = False, macs_weight:
     A number is one without a unit, a latency in milliseconds.
 
     Raises:
-        BadInput: it is no such thing, or asks for nothing.
+        BadInput: The text is no such value, or asks for nothing.
     """
     number, unit = _parsed(given) if isinstance(given, str) else (given, "ms" if kind == "latency" else "")
     units = {"speedup": {"": 1.0, "x": 1.0}, "latency": _SECONDS}.get(kind, _COUNTS)
@@ -77,7 +79,7 @@ def parse_target(kind: str, given: str | float, best: bool = False, macs_weight:
 
 
 def _parsed(text: str) -> tuple[float, str]:
-    """Number and unit; 0 where it has none."""
+    """The number and the unit of a text; 0 and "" where it is no number."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)", text.strip())
     return (float(match[1]), match[2].lower()) if match else (0.0, "")
 
@@ -100,7 +102,7 @@ class Reached:
     floor: bool
 
 
-#: Counts for a speedup to aim at, and the speedup predicted for them.
+#: From the speedup to plan for, the counts and the speedup predicted for them.
 Planner = Callable[[float], tuple[Counts, float]]
 
 
@@ -108,10 +110,10 @@ def reach(asked: float, plan: Planner, measure: Callable[[Counts], float], fewes
     """Plan, measure and correct until the measured speedup is within `TOLERANCE` of the asked one.
 
     Args:
-        asked: speedup.
-        plan: gives counts for a goal, `fewest` where the goal is too high (infinity always is).
-        measure: speedup of counts.
-        fewest: the smallest network there is.
+        asked: The speedup asked for.
+        plan: The planner, which gives counts for a goal, `fewest` where the goal is too high (infinity always is).
+        measure: The function that measures the speedup of counts.
+        fewest: The counts of the smallest network there is.
 
     Returns:
         The attempts. The best is the closest if that is within 5 %; else the slowest that is fast enough, else the
@@ -128,7 +130,7 @@ def reach(asked: float, plan: Planner, measure: Callable[[Counts], float], fewes
         counts, predicted = found
         measured = measure(counts)
         if abs(measured / asked - 1) <= TOLERANCE:
-            # What seems to be a hit is one by chance too often: it counts when it is one on average.
+            # A measurement meets the target by chance too often: it counts when the mean of two does.
             measured = math.sqrt(measured * measure(counts))
         attempts.append(Attempt(counts, predicted, measured))
         ratio = measured / asked

@@ -1,4 +1,4 @@
-"""What the length of an axis costs.
+"""What the length of an axis costs the runtime.
 
 Facts measured with onnxruntime on AVX-512: a float Conv runs in the fast blocked layout if its input channels are a
 multiple of 4, and then costs as if both widths were padded up to whole blocks of 16 (8 without AVX-512). So 60
@@ -23,23 +23,31 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 Places: TypeAlias = npt.NDArray[np.intp]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
-#: Extra cost of a width that is no multiple of a block, relative to the padded width; and of one off the fast path.
+#: The extra cost of a width that is no multiple of a block, relative to the padded width; and of one off the fast path.
 _LOOSE = 0.5
 _ROUGH = 1.0
-#: Weight of matrix products, whose kernels lose little by a ragged end, and of grouped convolutions, which on narrow
-#: groups gain little by the fast path (measured: RegNet, ResNeXt).
+#: The weight of matrix products, whose kernels lose little by a ragged end, and of grouped convolutions, which on
+#: narrow groups gain little by the fast path (measured: RegNet, ResNeXt).
 _MILD = 0.25
-#: Channels that the blocked layout loads at once: an input that is no multiple of it leaves the layout.
-GRAIN = 4
+#: The number of channels that the blocked layout loads at once: an input that is no multiple of it leaves the layout.
+ALIGNMENT = 4
 
 
 @dataclass(frozen=True)
 class _Need:
-    """How the cost of an axis depends on its length."""
+    """How the cost of an axis depends on its length.
 
-    units: Counts  # unit of each index, -1 where fixed
-    block: int  # costs as if padded to a multiple of it
-    grain: int  # a length from `start` on that is no multiple of it costs twice
+    Attributes:
+        units: The unit of each index, -1 where it is fixed.
+        block: The number of indices that are computed at once: a length costs as if padded to a multiple of it.
+        alignment: A length of at least `start` that is no multiple of this costs twice.
+        start: The smallest length that `alignment` matters to.
+        weight: The weight of the axis among all axes.
+    """
+
+    units: Counts
+    block: int
+    alignment: int
     start: int
     weight: float
 
@@ -49,7 +57,7 @@ def _need(axis: Axis, round_to: int | str) -> _Need | None:
         return _Need(axis.units, round_to, round_to, 0, 1.0)
     block = machine.native_block()
     if axis.layout in ("conv", "depthwise"):
-        return _Need(axis.units, block, GRAIN, block, 1.0)
+        return _Need(axis.units, block, ALIGNMENT, block, 1.0)
     if axis.layout == "gemm":
         return _Need(axis.units, block, 1, 0, _MILD)
     if axis.layout == "grouped":
@@ -71,13 +79,21 @@ def _per_conv_group(axis: Axis) -> Counts:
 
 @dataclass(frozen=True)
 class Widths:
-    """The axes to align, equal ones merged: A of them over G groups."""
+    """The axes to align, equal ones merged: A of them over G groups.
 
-    takes: Counts  # [A, G]: indices that one unit of a group takes; 0 for groups that are not free
-    fixed: Counts  # [A]: indices that stay in any case
-    dense: Counts  # [A]
-    block: Counts  # [A], like the next ones: see _Need
-    grain: Counts
+    Attributes:
+        takes: The number of indices that one unit of a group takes, [A, G]; 0 for groups that are not free.
+        fixed: The number of indices that are kept in any case, [A].
+        dense: The length in the dense network, [A].
+        block, alignment, start: What the cost depends on, [A]: see `_Need`.
+        weight: The weight of each axis, summed over the equal ones, [A].
+    """
+
+    takes: Counts
+    fixed: Counts
+    dense: Counts
+    block: Counts
+    alignment: Counts
     start: Counts
     weight: Floats
 
@@ -97,31 +113,31 @@ class Widths:
             indices = np.bincount(owner[need.units], minlength=groups + 1)
             takes, rest = np.divmod(indices[:groups], sizes)
             if (takes * free).any() and not rest.any():
-                stays = indices[groups] + (takes * kept)[~free].sum()
-                shape = stays, len(need.units), need.block, need.grain, need.start, need.weight
+                constant = indices[groups] + (takes * kept)[~free].sum()
+                shape = constant, len(need.units), need.block, need.alignment, need.start, need.weight
                 rows.append(np.concatenate([takes * free, shape]))
         table, times = np.unique(np.array(rows).reshape(-1, groups + 6), axis=0, return_counts=True)
-        fixed, dense, block, grain, start = table[:, groups:-1].T.astype(np.int64)
-        return cls(table[:, :groups].astype(np.int64), fixed, dense, block, grain, start, table[:, -1] * times)
+        fixed, dense, block, alignment, start = table[:, groups:-1].T.astype(np.int64)
+        return cls(table[:, :groups].astype(np.int64), fixed, dense, block, alignment, start, table[:, -1] * times)
 
     @property
     def step(self) -> Counts:
-        """Units [G] of each group that make whole blocks on every axis it takes part in; 1 where it has none."""
+        """How many units [G] of each group make whole blocks on every axis that it takes part in; 1 without axes."""
         return self._step(self.block)
 
     @property
     def fine_step(self) -> Counts:
         """The same for parts of a block that the fast layout can still load."""
-        return self._step(np.minimum(self.block, GRAIN))
+        return self._step(np.minimum(self.block, ALIGNMENT))
 
     def _step(self, block: Counts) -> Counts:
         steps = np.where(self.takes > 0, block[:, None] // np.gcd(block[:, None], self.takes), 1)
         return np.lcm.reduce(steps, axis=0, initial=1)
 
     def cost(self, rows: Places, lengths: Counts) -> Floats:
-        """Cost [len(rows), C] of C lengths of each of these axes."""
-        block, grain, start = self.block[rows, None], self.grain[rows, None], self.start[rows, None]
+        """The cost [len(rows), C] of C lengths of each of these axes."""
+        block, alignment, start = self.block[rows, None], self.alignment[rows, None], self.start[rows, None]
         padded = -(-lengths // block) * block
-        rough = (lengths % grain != 0) & (lengths >= start)
+        rough = (lengths % alignment != 0) & (lengths >= start)
         loose = lengths % block != 0
         return (self.weight[rows] / self.dense[rows])[:, None] * padded * (1 + _ROUGH * rough + _LOOSE * loose)

@@ -38,7 +38,7 @@ def random_choices(groups, rng):
 
 def best_of_all(cost, budget, options):
     plans = [np.array(plan) for plan in itertools.product(*options.counts)]
-    return max((options.worth(plan) for plan in plans if cost.total(plan) <= budget), default=None)
+    return max((options.objective(plan) for plan in plans if cost.total(plan) <= budget), default=None)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -50,7 +50,7 @@ def test_close_to_the_best_of_all_plans(seed):
     budget = low + (high - low) * rng.uniform(0.05, 0.95)
     found = solve(cost, budget, options)
     assert cost.total(found) <= budget
-    assert options.worth(found) >= best_of_all(cost, budget, options) + np.log(0.95)
+    assert options.objective(found) >= best_of_all(cost, budget, options) + np.log(0.95)
 
 
 def test_mostly_it_is_the_best():
@@ -59,7 +59,7 @@ def test_mostly_it_is_the_best():
         rng = np.random.default_rng(1000 + seed)
         cost, options = chain_cost(4, rng), random_choices(4, rng)
         budget = cost.total(options.fewest) + 0.4 * (cost.total(options.most) - cost.total(options.fewest))
-        ratios.append(np.exp(options.worth(solve(cost, budget, options)) - best_of_all(cost, budget, options)))
+        ratios.append(np.exp(options.objective(solve(cost, budget, options)) - best_of_all(cost, budget, options)))
     assert np.mean(np.array(ratios) > 1 - 1e-9) > 0.7
     assert np.mean(ratios) > 0.995
 
