@@ -19,7 +19,7 @@ from slimnet.runtime.backend import Backend, tap
 from slimnet.runtime.feeds import input_dtypes
 from slimnet.runtime.onnxruntime import DEFAULT
 
-#: Elements of all activations that are held at a time: 256 MiB of float32.
+#: Elements of all activations that are kept in memory at a time: 256 MiB of float32.
 _ELEMENTS = 1 << 26
 
 
@@ -35,15 +35,15 @@ def activation_statistics(
 
     Args:
         trace: The trace of a network with one input, whose first axis counts samples.
-        samples: What to run it on.
-        above: Entries whose absolute value is larger count as active.
-        batch: Samples at a time, fewer where their activations would not fit into memory; a network whose file fixes
-            the batch size runs with that.
+        samples: The samples to run it on.
+        above: The threshold: entries whose absolute value is larger count as active.
+        batch: The number of samples at a time, fewer where their activations would not fit into memory; a network
+            whose file fixes the batch size runs with that.
         limit: The largest number of samples that are used, evenly spaced.
-        backend: What runs the network.
+        backend: The backend that runs the network.
 
     Returns:
-        The statistics by group name; groups whose units no value carries are left out.
+        The statistics by group name; groups whose units lie on no value are left out.
 
     Raises:
         BadInput: The samples do not fit the network, or are fewer than one batch of fixed size.
@@ -124,7 +124,7 @@ def _is_fixed(trace: Trace, name: str) -> bool:
 
 
 def _batch_size(trace: Trace, values: Sequence[str], most: int, traced_with: int) -> int:
-    """As many samples as can be held at a time."""
+    """The number of samples at a time whose activations fit into memory."""
     shapes = {value.name: trace.shape_of(value) for value in trace.values}
     elements = sum(math.prod(shapes[value] or ()) for value in values) // max(1, traced_with)
     return max(1, min(most, _ELEMENTS // max(1, elements)))

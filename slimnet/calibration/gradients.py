@@ -17,12 +17,12 @@ from slimnet.data.samples import Samples, evenly
 
 Arrays: TypeAlias = dict[str, npt.NDArray[np.float32]]
 
-#: Elements of the gradients of single samples that are held at a time: 256 MiB.
+#: Elements of the gradients of single samples that are kept in memory at a time: 256 MiB of float32.
 _ELEMENTS = 1 << 26
 
 
 def gradients(module: nn.Module, samples: Samples, batch: int = 256) -> Arrays:
-    """Gradient of the mean cross-entropy over all samples, in eval mode.
+    """The gradient of the mean cross-entropy over all samples, in eval mode.
 
     Args:
         module: A classifier; it and its `grad`s are left as they are.
@@ -43,7 +43,7 @@ def gradients(module: nn.Module, samples: Samples, batch: int = 256) -> Arrays:
 
 
 def fisher(module: nn.Module, samples: Samples, batch: int = 64, limit: int = 1000) -> Arrays:
-    """Diagonal of the empirical Fisher information: the mean of the squared gradients of single samples.
+    """The diagonal of the empirical Fisher information: the mean of the squared gradients of single samples.
 
     Args:
         module: A classifier; it is left as it is.

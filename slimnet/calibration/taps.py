@@ -21,7 +21,7 @@ class Tap:
         value: The name of the value.
         axis: The axis of it that counts channels.
         index: The indices of that axis that belong to the group, int64 [k].
-        unit: The unit of the group, counted from 0, that each of them belongs to, int64 [k].
+        unit: The unit of the group, counted from 0, that each of those indices belongs to, int64 [k].
     """
 
     value: str
@@ -31,10 +31,10 @@ class Tap:
 
 
 def taps(trace: Trace) -> list[list[Tap]]:
-    """For each group: the values right behind the first nonlinearity after each of its layers.
+    """For each group, the axes of the values right behind the first nonlinearity after each of its layers.
 
     Of x * sigmoid(x) and the like the product counts. The layers' own outputs stand in where no nonlinearity follows,
-    and where there are no layers, the first value that carries the units.
+    and where there are no layers, the first value that the units lie on.
     """
     carried = {value: _groups_on(trace, value) for value in trace.values}
     data = {value: axes for value, axes in carried.items() if axes and not trace.is_constant(value)}

@@ -23,7 +23,7 @@ class Images:
     """Images on disk that look like an array uint8 [n, 3, height, width], decoded when indexed.
 
     Attributes:
-        files: object [n], the paths of the images.
+        files: The paths of the images, object [n].
         sample: The shape of one image, [3, height, width].
         size: Every image is cut and scaled to size x size pixels; None where they all have one size.
     """

@@ -74,6 +74,6 @@ def _are_samples(given: object) -> bool:
 def _common_shape(splits: Mapping[str, Samples], spec: Spec) -> tuple[int, ...]:
     shapes = {name: samples.shape for name, samples in splits.items()}
     if len(set(shapes.values())) > 1:
-        told = " and ".join(f"{list(shape)} ({name})" for name, shape in shapes.items())
-        raise spec.wrong(f"has samples of shape {told}; all splits must have one shape")
+        listed = " and ".join(f"{list(shape)} ({name})" for name, shape in shapes.items())
+        raise spec.wrong(f"has samples of shape {listed}; all splits must have one shape")
     return shapes["test"]

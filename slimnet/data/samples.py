@@ -18,7 +18,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Pixels(Protocol):
-    """What samples need of the array that holds them; it may read them from disk only when indexed."""
+    """What samples need of the array that contains them; it may read them from disk only when indexed."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -36,9 +36,9 @@ class Samples:
     """Labelled samples, and a dataset that `torch.utils.data.DataLoader` takes.
 
     Attributes:
-        x: uint8 or float32 [n, ...], the values; uint8 is divided by 255 when read.
-        y: int64 [n], the classes, from 0 up.
-        mean, std: float32 [channels], what is subtracted and divided by after scaling; None leaves the values alone.
+        x: The values, uint8 or float32 [n, ...]; uint8 is divided by 255 when read.
+        y: The classes from 0 up, int64 [n].
+        mean, std: What is subtracted and divided by after scaling, float32 [channels]; None leaves the values alone.
     """
 
     x: Pixels

@@ -26,15 +26,15 @@ def load(
     """Load a network from a file, or from a module in memory.
 
     Args:
-        model: an .onnx file; a PyTorch checkpoint (.pt, .pth, .th, .ckpt, .bin, .tar, .safetensors, a slim.safetensors
+        model: An .onnx file; a PyTorch checkpoint (.pt, .pth, .th, .ckpt, .bin, .tar, .safetensors, a slim.safetensors
             among them); a .pt2 program; a `torch.nn.Module`, which is put into eval mode; or None for `arch` with
             random weights.
-        arch: the architecture of a checkpoint: `torchvision:NAME`, `timm:NAME`, `models:NAME`, `FILE.py:CALLABLE` or
+        arch: The architecture of a checkpoint: `torchvision:NAME`, `timm:NAME`, `models:NAME`, `FILE.py:CALLABLE` or
             `package.module:CALLABLE`, with keyword arguments as in `torchvision:resnet50?num_classes=10`. A module in
             memory needs it only to be written as slim.safetensors.
-        inputs: "1x3x224x224", ["ids=1x16:int64", "mask=1x16"], (1, 3, 224, 224) or {"ids": (1, 16)}; may be left out
-            where the file says it.
-        unsafe_pickle: read pickles that run code.
+        inputs: The shapes of the inputs: "1x3x224x224", ["ids=1x16:int64", "mask=1x16"], (1, 3, 224, 224) or
+            {"ids": (1, 16)}; may be left out where the file says it.
+        unsafe_pickle: Whether to read pickles that may run code.
 
     Returns:
         The network, whose graph is as in the file or as torch.export gives it, unoptimised. ONNX files never import

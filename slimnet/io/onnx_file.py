@@ -1,4 +1,4 @@
-"""ONNX files in and out."""
+"""Reading and writing of ONNX files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -27,9 +27,9 @@ def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None) -> Net:
     version 3) stop being inputs; otherwise the graph is as in the file, dynamic axes and all.
 
     Args:
-        path: the file; external data is looked for beside it and mapped, not read.
-        inputs: shapes for inputs whose size is not fixed in the file (see `parse_inputs`); a first axis that nobody
-            knows is taken to be a batch of 1.
+        path: The file; external data is looked for beside it and mapped, not read.
+        inputs: The shapes of the inputs whose size is not fixed in the file (see `parse_inputs`); a first axis that
+            nobody knows is taken to be a batch of 1.
 
     Returns:
         The network. Raises BadInput for a file that is missing, truncated, not ONNX, older than opset 9, whose
@@ -104,7 +104,7 @@ def _understood(proto: onnx.ModelProto, file: Path) -> ir.Model:
 
 
 def _check_structure(proto: onnx.ModelProto) -> None:
-    """onnx.checker on everything but the weights, which it would copy and reads only the size of."""
+    """Run onnx.checker on everything but the weights, which it would copy to read only their sizes."""
     light = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
     light.opset_import.extend(proto.opset_import)
     light.functions.extend(proto.functions)
@@ -156,7 +156,7 @@ def _as_array(tensor: ir.TensorProtocol, file: Path) -> ir.TensorProtocol:
 
 @contextmanager
 def _weights_in_memory(model: ir.Model) -> Iterator[None]:
-    """For the length of a save, weights mapped from a file count as the model's own."""
+    """A context in which a model is saved: weights mapped from a file count as the model's own."""
     mapped = {
         value: value.const_value
         for graph in model.graphs()
@@ -224,7 +224,7 @@ def _known_shape(value: ir.Value, symbols: dict[str, int], where: str) -> tuple[
 
 
 def _dims(value: ir.Value, where: str) -> list[int | str | None] | None:
-    """Sizes, symbols, or None for nothing known; exporters also write unknown sizes as 0 and -1."""
+    """The sizes and symbols of a shape, None for what is not known; exporters also write unknown sizes as 0 and -1."""
     if value.type is not None and not isinstance(value.type, ir.TensorType):
         raise BadInput(f"{where}: input {value.name} is a {value.type}; slimnet feeds tensors only: export without it")
     if value.shape is None:

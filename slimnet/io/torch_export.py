@@ -1,4 +1,4 @@
-"""From a module to a graph, by `torch.export` and `torch.onnx`; every parameter keeps its own name."""
+"""The way from a module to a graph, by `torch.export` and `torch.onnx`; every parameter keeps its own name."""
 
 import io
 import logging
@@ -24,11 +24,11 @@ def export_torch(source: TorchSource, name: str, file: str | None = None, dynami
     """Export a module to a graph whose initializers are named like the module's parameters and buffers.
 
     Args:
-        source: the module and its inputs; its parameters are copied.
-        name: what to call the network.
-        file: the file it came from.
-        dynamic_batch: leave the first size of every input open. Takes up to twice as long and writes more nodes,
-            because shapes are then computed in the graph.
+        source: The module and its inputs; its parameters are copied.
+        name: The name that the network is given.
+        file: The file that the module came from.
+        dynamic_batch: Whether the first size of every input is left open. That takes up to twice as long and writes
+            more nodes, because shapes are then computed in the graph.
 
     Returns:
         The network. Raises BadInput when no inputs are given, the module cannot run on them, or torch cannot trace it.
@@ -68,7 +68,7 @@ def to_onnx(program: torch.export.ExportedProgram, where: str, axis_names: Any =
 
 
 def not_exported(net: Net) -> list[str]:
-    """Parameters of the module that the graph does not know, because `forward` does not use them as they are."""
+    """The parameters of the module that the graph does not know, because `forward` does not use them as they are."""
     assert net.torch is not None, "only networks from PyTorch have parameters outside the graph"
     known = net.model.graph.initializers
     used = {id(p) for name, p in net.torch.module.named_parameters(remove_duplicate=False) if name in known}
@@ -90,7 +90,7 @@ def _traced(module: torch.nn.Module, arguments: Arguments, where: str, batch: An
 
 
 def _open_batch(arguments: Arguments, batch: Any) -> Any:
-    """The first axis of every argument marked as `batch`, as `dynamic_shapes` wants it."""
+    """The first axis of every argument marked as `batch`, in the form of `dynamic_shapes`."""
     args, kwargs = arguments
     return {name: {0: batch} for name in kwargs} or tuple({0: batch} for _ in args)
 
@@ -104,7 +104,7 @@ def _root(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings, log or prints while torch traces: a failure is told in one line, and stdout belongs to `--json`."""
+    """Silence torch while it traces: a failure is reported in one line, and stdout belongs to `--json`."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

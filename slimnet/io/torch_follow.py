@@ -8,7 +8,7 @@ from torch import nn
 
 from slimnet.common.torch_private import CHANNEL_NORM, CONVOLUTION
 
-#: Tensor name, relative to the module -> axis -> indices that stay.
+#: The kept indices, by tensor name (relative to the module) and axis.
 Kept = Mapping[str, Mapping[int, np.ndarray]]
 Rule = Callable[[Any, Kept], dict[str, Any]]
 
@@ -18,12 +18,12 @@ class CannotSlim(Exception):
 
 
 def follow(name: str, module: nn.Module, kept: Kept) -> dict[str, Any]:
-    """Attributes, by name, that have to change with the tensors of a module and its children.
+    """The attributes, by name, that have to change with the tensors of a module and its children.
 
     Args:
-        name: the module's name, for messages.
-        module: the dense module.
-        kept: what stays of its tensors, names relative to it.
+        name: The module's name, for messages.
+        module: The dense module.
+        kept: The kept indices of its tensors, whose names are relative to it.
 
     Returns:
         The new values. Raises CannotSlim where no values would do.
@@ -43,7 +43,7 @@ def _sizes(module: nn.Module, kept: Kept, tensor: str) -> list[int]:
 
 
 def _blocks(module: nn.Module, kept: Kept, tensor: str, blocks: int) -> int:
-    """How many of the equal blocks along the first axis of a tensor are still there."""
+    """The number of equal blocks along the first axis of a tensor of which something is kept."""
     indices = kept.get(tensor, {}).get(0)
     size = len(getattr(module, tensor))
     return blocks if indices is None else len(np.unique(indices // (size // blocks)))
@@ -111,7 +111,7 @@ def _multihead_attention(module: Any, kept: Kept) -> dict[str, Any]:
 
 
 def _attention(module: Any, kept: Kept) -> dict[str, Any]:
-    """Attention as timm and transformers write it: plain numbers beside linear maps whose rows are (head, dim)."""
+    """The attributes of attention in timm and transformers: plain numbers beside linear maps with rows (head, dim)."""
     for heads_name, dim_name in (("num_heads", "head_dim"), ("num_attention_heads", "attention_head_size")):
         heads = getattr(module, heads_name, None)
         for name, parts in (("qkv", 3), ("q", 1), ("q_proj", 1), ("query", 1)):
@@ -120,9 +120,9 @@ def _attention(module: Any, kept: Kept) -> dict[str, Any]:
                 continue
             width = len(getattr(module, name).weight) // parts
             dim = width // heads
-            cells = np.unique(rows % width)
-            left = len(np.unique(cells // dim)), len(np.unique(cells % dim))
-            values = {heads_name: left[0], dim_name: left[1], "attn_dim": len(cells), "all_head_size": len(cells)}
+            places = np.unique(rows % width)
+            left = len(np.unique(places // dim)), len(np.unique(places % dim))
+            values = {heads_name: left[0], dim_name: left[1], "attn_dim": len(places), "all_head_size": len(places)}
             if left[1] != dim:
                 # The fused kernel scales by the width it finds, the plain path by the one it was trained with.
                 values["fused_attn"] = False

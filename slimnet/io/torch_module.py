@@ -1,4 +1,4 @@
-"""PyTorch checkpoints in: find the architecture, build it, fit the weights into it."""
+"""Reading of PyTorch checkpoints: find the architecture, build it, fit the weights into it."""
 
 import json
 import os
@@ -45,10 +45,10 @@ def load_torch(
     """Read a PyTorch checkpoint into the architecture it belongs to.
 
     Args:
-        path: .safetensors, or anything `torch.load` reads; None for random weights, the same every time.
-        arch: the architecture (see `torch_arch.build`); where it is None the file has to name a built-in one.
-        inputs: shapes and types of the inputs (see `parse_inputs`); if None, those that the file names.
-        unsafe_pickle: allow a pickle that runs code, such as a whole pickled module.
+        path: A .safetensors file, or anything that `torch.load` reads; None for random weights, the same every time.
+        arch: The architecture (see `torch_arch.build`); where it is None the file has to name a built-in one.
+        inputs: The shapes and types of the inputs (see `parse_inputs`); if None, those that the file names.
+        unsafe_pickle: Whether to allow a pickle that may run code, such as a whole pickled module.
 
     Returns:
         The module in eval mode, with all weights from the file. Raises BadInput where the file cannot be read, needs

@@ -42,9 +42,9 @@ def load_pt2(path: str | os.PathLike[str], inputs: Inputs = None, unsafe_pickle:
     """Read a program saved by `torch.export.save`.
 
     Args:
-        path: the .pt2 file.
-        inputs: shapes of its inputs (see `parse_inputs`); if None, those it was exported with.
-        unsafe_pickle: read it even if that may run code from the file.
+        path: The .pt2 file.
+        inputs: The shapes of its inputs (see `parse_inputs`); if None, those it was exported with.
+        unsafe_pickle: Whether to read it even if that may run code from the file.
 
     Returns:
         The network, without a PyTorch side: a program has no class that could be built with fewer channels.
@@ -83,7 +83,7 @@ def _danger(file: Path) -> str:
 
 
 def _is_read(name: str) -> bool:
-    """Plain tensors have no suffix: only what is parsed or unpickled has to be looked at."""
+    """Whether a file is parsed or unpickled, and so has to be looked at: plain tensors have no suffix."""
     return name.endswith((".json", ".pt"))
 
 

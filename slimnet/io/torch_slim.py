@@ -42,13 +42,13 @@ def slim_module(source: TorchSource, plan: Plan) -> tuple[nn.Module, Attributes]
         its architecture builds. Raises `torch_follow.CannotSlim` for a class that cannot have these widths.
     """
     module = copy.deepcopy(source.module)
-    held = _tensors(module)
-    kept = _kept(plan, held)
+    tensors = _tensors(module)
+    kept = _kept(plan, tensors)
     attributes = {name: dict(values) for name, values in source.attributes.items()}
     for name, child in module.named_modules():
         if (inside := _inside(kept, name)) and (changed := follow(name, child, inside)):
             attributes.setdefault(name, {}).update(changed)
-    for places in held:
+    for places in tensors:
         if places[0].name in kept:
             _put(places, _cut(places[0].tensor, kept[places[0].name]))
     _set(module, attributes)
@@ -61,10 +61,10 @@ def slim_module_survives(
     """Whether a slim module computes what the slim graph computes.
 
     Args:
-        module: what `slim_module` or `load_slim` gave.
-        slim_model: the graph.
-        inputs: an array for every input of the graph.
-        backend: what runs the graph.
+        module: The slim module, from `slim_module` or `load_slim`.
+        slim_model: The slim graph.
+        inputs: One array for every input of the graph.
+        backend: The backend that runs the graph.
 
     Returns:
         True and "", or False and which submodule raises or by how much the outputs differ. A difference up to 1e-4
@@ -93,12 +93,14 @@ def save_slim(
     """Write the slim module of a network as safetensors, with its architecture in the metadata.
 
     Args:
-        net: the dense network; it must come from PyTorch, with an architecture.
-        plan: what to keep.
-        path: the file, by convention slim.safetensors.
-        tensors: slim values by parameter name, used instead of those cut from the dense module (after fine-tuning).
+        net: The dense network; it must come from PyTorch, with an architecture.
+        plan: The plan, which says what to keep.
+        path: The file to write, by convention slim.safetensors.
+        tensors: The slim values by parameter name, used instead of those cut from the dense module (after fine-tuning).
 
-    Raises CannotSlim for a class that cannot have these widths, BadInput where no architecture is known.
+    Raises:
+        CannotSlim: The class of a module cannot have these widths.
+        BadInput: No architecture is known.
     """
     source = net.torch
     if source is None or source.arch is None:
@@ -123,7 +125,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
     """Copy values by parameter name into a slim module.
 
     Raises:
-        BadInput: a tensor has another shape.
+        BadInput: A tensor has another shape.
     """
     with torch.no_grad():
         for places in _tensors(module):
@@ -136,8 +138,8 @@ def load_slim(path: str | os.PathLike[str], arch: str | None = None) -> nn.Modul
     """Build the slim module that `save_slim` wrote.
 
     Args:
-        path: the file, or the folder in which slim.safetensors lies.
-        arch: the architecture, needed where it is the user's own code; a file may name only built-in ones.
+        path: The file, or the folder in which slim.safetensors lies.
+        arch: The architecture, needed where it is the user's own code; a file may name only built-in ones.
 
     Returns:
         The module in eval mode. Raises BadInput for any other file, or one that does not fit the architecture.
@@ -147,7 +149,7 @@ def load_slim(path: str | os.PathLike[str], arch: str | None = None) -> nn.Modul
 
 
 def slim_source(path: str | os.PathLike[str], arch: str | None = None, inputs: Inputs = None) -> TorchSource:
-    """As `load_slim`, with what it takes to export the module or prune it once more; `inputs` replaces the file's."""
+    """The module of `load_slim`, with what it takes to export or prune it again; `inputs` replaces the file's."""
     file = existing_file(Path(path) / FILE_NAME if Path(path).is_dir() else path)
     notes = metadata(file)
     if not is_slim(notes):
@@ -179,7 +181,7 @@ def is_slim(notes: Mapping[str, str]) -> bool:
 
 
 class _Place(NamedTuple):
-    """Where a module holds a tensor."""
+    """A place where a module holds a tensor."""
 
     name: str
     owner: nn.Module
@@ -205,7 +207,7 @@ def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _put(places: list[_Place], tensor: torch.Tensor) -> None:
-    """Hold another tensor in all places of one, as a parameter if that was one."""
+    """Put a tensor in all places of another, as a parameter if that was one."""
     old = places[0].tensor
     new = nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor
     for place in places:
@@ -225,17 +227,17 @@ def _same_kind(new: torch.Tensor, old: torch.Tensor, name: str) -> torch.Tensor:
     return new.to(old.dtype).contiguous()
 
 
-def _kept(plan: Plan, held: list[list[_Place]]) -> dict[str, dict[int, np.ndarray]]:
-    """What stays of each tensor of a module, under all its names.
+def _kept(plan: Plan, tensors: list[list[_Place]]) -> dict[str, dict[int, np.ndarray]]:
+    """The kept indices of each tensor of a module, under all its names.
 
     A plan may speak of single uses of a vector, as "bias@node:2"; the module has one vector for all of them, and an
-    index that one use has lost is gone. If another use still needs it, the module will not compute the same.
+    index that one use has lost is removed. If another use still needs it, the module will not compute the same.
     """
     uses: dict[str, list[Mapping[int, np.ndarray]]] = {}
     for key, use in plan.kept.items():
         uses.setdefault(key.partition("@")[0], []).append(use)
     kept: dict[str, dict[int, np.ndarray]] = {}
-    for places in held:
+    for places in tensors:
         left: dict[int, np.ndarray] = {}
         for axes in (axes for place in places for axes in uses.get(place.name, ())):
             left |= {axis: np.intersect1d(left.get(axis, indices), indices) for axis, indices in axes.items()}

@@ -101,7 +101,7 @@ def by_mean(groups: Sequence[Group], scores: Sequence[npt.NDArray[np.float64]]) 
 class Budget:
     """What a training method asks which units go: one bool [units] per group for its scores.
 
-    A plain function of the scores serves a method too; a budget is also told how scores of different groups compare.
+    A plain function of the scores serves a method too; a budget is also given how scores of different groups compare.
     """
 
     take: Callable[[Scores, Normalise], list[npt.NDArray[np.bool_]]]

@@ -69,7 +69,7 @@ class L2(Method):
 
 @dataclass(frozen=True)
 class LargestFirst(Method):
-    """The filters with the largest l1 norms go first: a baseline that shows what a criterion is worth."""
+    """The filters with the largest l1 norms go first: a baseline that shows what a criterion achieves."""
 
     def score(self, params: Params, groups: Sequence[Group]) -> Scores:
         return [-norms for norms in L1().score(params, groups)]
@@ -186,7 +186,7 @@ def _axis_sums(tensor: npt.NDArray[Any], axis: int, of: np.ufunc) -> Array:
     buffer = np.empty((min(step, len(rows)), rows.shape[1]), work)
     for start in range(0, len(rows), step):
         part = rows[start : start + step].astype(work, copy=False)
-        with np.errstate(over="ignore"):  # told with the tensor's name by _check_finite
+        with np.errstate(over="ignore"):  # reported with the tensor's name by _check_finite
             values = of(part, out=buffer[: len(part)])
         if before == 1:
             total[start : start + step] = np.add.reduce(values, axis=1)
@@ -196,7 +196,7 @@ def _axis_sums(tensor: npt.NDArray[Any], axis: int, of: np.ufunc) -> Array:
 
 
 def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
-    """Elements in front of an axis, on it, and behind it."""
+    """The number of elements in front of an axis, on it, and behind it."""
     before, after = np.prod(shape[:axis], dtype=int), np.prod(shape[axis + 1 :], dtype=int)
     return int(before), shape[axis], int(after)
 
@@ -257,8 +257,8 @@ def _to_fermat_point(distance: Array, tolerance: float, iterations: int) -> Arra
         mean_image = squares @ mean
         if met.any():
             force = pull.sum() * _length(-(mean - a) @ (mean_image - image) / 2)
-            stay = min(1.0, met.sum() / force) if force > 0 else 1.0
-            mean, mean_image = stay * a + (1 - stay) * mean, stay * image + (1 - stay) * mean_image
+            share = min(1.0, met.sum() / force) if force > 0 else 1.0
+            mean, mean_image = share * a + (1 - share) * mean, share * image + (1 - share) * mean_image
         step = _length(-(mean - a) @ (mean_image - image) / 2)
         a, image = mean, mean_image
         if step <= tolerance * to_x.mean():

@@ -28,8 +28,8 @@ class ActivationStatistics:
     """Statistics of the activations of the units of a group on data.
 
     Attributes:
-        active: float64 [units], the fraction of a unit's activations whose absolute value is above a threshold.
-        pooled: float32 [samples, units], the mean activation of a unit on each sample.
+        active: The fraction of each unit's activations whose absolute value is above a threshold, float64 [units].
+        pooled: The mean activation of each unit on each sample, float32 [samples, units].
     """
 
     active: Array
@@ -133,7 +133,7 @@ class OptimalBrainDamage(DataMethod):
 def _products(
     params: Params, factors: Mapping[str, npt.NDArray[Any]], groups: Sequence[Group], power: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """factor * weight^power of every filter that has a factor."""
+    """The products factor * weight^power of every filter that has a factor."""
     filters = {m.tensor for group in groups for m in group.members if m.role & Role.OUT}
     products = {}
     for name in filters & factors.keys():

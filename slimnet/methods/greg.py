@@ -91,8 +91,8 @@ class GReg(TrainingMethod):
         every: The number of steps between two such bumps (K_u).
         tau: The value that lambda grows beyond.
         stabilise: The number of steps after that, with lambda frozen (K_s).
-        ratio_stop: Growing also stops when the mean magnitude of what stays is this many times that of what goes, in a
-            running average; 0 does not stop (the paper), 1000 is the authors' program. It is not for single weights.
+        ratio_stop: Growing also stops when the mean magnitude of what is kept is this many times that of what goes, in
+            a running average; 0 does not stop (the paper), 1000 is the authors' program. It is not for single weights.
     """
 
     granularity: str = "filter"
@@ -142,7 +142,7 @@ class GReg(TrainingMethod):
 
     @property
     def _kept_strength(self) -> float:
-        """Lambda of what stays in a group of which something goes."""
+        """Lambda of what is kept in a group of which something goes."""
         return 0.0
 
     # -- the state machine ---------------------------------------------------------------------------------------------
@@ -182,8 +182,8 @@ class GReg(TrainingMethod):
         scores = self._parameter_groups.mean_magnitudes()
         for g, going in enumerate(self._going):
             if going.any():
-                small = scores[g][going].mean()
-                ratio = scores[g][~going].mean() / small if small > 0 else np.inf
+                removed = scores[g][going].mean()
+                ratio = scores[g][~going].mean() / removed if removed > 0 else np.inf
                 self._ratio[g] = ratio if np.isnan(self._ratio[g]) else 0.9 * self._ratio[g] + 0.1 * ratio
         if not self._picking:
             self._stopped |= self._stops(self._ratio >= self.ratio_stop)
@@ -222,11 +222,11 @@ class GReg(TrainingMethod):
 
     def _penalise_weights(self) -> None:
         strength = float(self._schedule.strength(self._bumps).max(initial=0))
-        kept = strength if self._picking else self._kept_strength
-        for name, stays in self._weights.items():
+        kept_strength = strength if self._picking else self._kept_strength
+        for name, kept in self._weights.items():
             w = self.params[name]
             if w.grad is not None:
-                w.grad.addcmul_(w, torch.where(stays, kept, strength).to(w.dtype))
+                w.grad.addcmul_(w, torch.where(kept, kept_strength, strength).to(w.dtype))
 
     # -- what comes of it ----------------------------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class GReg(TrainingMethod):
         return {"lambda": float(self._schedule.strength(self._bumps).max(initial=0))}
 
     def record(self) -> dict[str, float]:
-        """Lambda, and how far the mean magnitudes of what stays and of what goes have come apart (Fig. 1)."""
+        """Lambda, and how far the mean magnitudes of what is kept and of what goes have come apart (Fig. 1)."""
         if self.granularity == "weight" or not self._going:
             return self.status()
         scores, going = np.concatenate(self._parameter_groups.mean_magnitudes()), np.concatenate(self._going)
@@ -261,8 +261,9 @@ class GReg(TrainingMethod):
         now, full = self._schedule, self._published()
         changes = {"delta": (now.delta, full.delta), "pick_delta": (now.pick_delta, full.pick_delta),
                    "every": (now.every, full.every), "stabilise": (now.stabilise, full.stabilise)}  # fmt: skip
-        told = ", ".join(f"{name} {a:.5g} instead of {b:g}" for name, (a, b) in changes.items() if a != b)
-        return [f"{self.name}: the schedule takes {full.growing + full.stabilise:,} steps, not {self.steps:,}: {told}"]
+        changed = ", ".join(f"{name} {a:.5g} instead of {b:g}" for name, (a, b) in changes.items() if a != b)
+        steps = full.growing + full.stabilise
+        return [f"{self.name}: the schedule takes {steps:,} steps, not {self.steps:,}: {changed}"]
 
     @property
     def unfinished(self) -> str:
@@ -278,23 +279,23 @@ class GReg(TrainingMethod):
             "stopped": torch.from_numpy(self._stopped.copy()),
             "ratio": torch.from_numpy(self._ratio.copy()),
             "going": [torch.from_numpy(going.copy()) for going in self._going],
-            "weights": {name: stays.clone() for name, stays in self._weights.items()},
+            "weights": {name: kept.clone() for name, kept in self._weights.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._step, self._end = state["step"], state["end"]
         self._bumps, self._stopped, self._ratio = (state[key].numpy().copy() for key in ("bumps", "stopped", "ratio"))
         self._going = [going.numpy().copy() for going in state["going"]]
-        self._weights = {name: stays.to(self.params[name].device) for name, stays in state["weights"].items()}
+        self._weights = {name: kept.to(self.params[name].device) for name, kept in state["weights"].items()}
 
 
 def _smallest(w: Tensor, fraction: float) -> Tensor:
-    """Bool, true where a weight stays: all but the ceil(fraction * n) smallest, and at least one."""
+    """Which weights are kept, bool: all but the ceil(fraction * n) smallest, and at least one."""
     flat = w.detach().abs().flatten()
     count = min(math.ceil(fraction * flat.numel() - 1e-9), flat.numel() - 1)
-    stays = torch.ones_like(flat, dtype=torch.bool)
-    stays[flat.argsort(stable=True)[:count]] = False
-    return stays.view(w.shape)
+    kept = torch.ones_like(flat, dtype=torch.bool)
+    kept[flat.argsort(stable=True)[:count]] = False
+    return kept.view(w.shape)
 
 
 @dataclass
@@ -319,7 +320,7 @@ class GReg2(GReg):
     Attributes:
         pick_delta: What lambda of all units grows by at first.
         tau_pick: The value that it then reaches; at that point what goes is chosen by mean magnitude.
-        recover: Lambda of what stays from then on. The authors' program has -1e-4; the paper says minus the weight
+        recover: Lambda of what is kept from then on. The authors' program has -1e-4; the paper says minus the weight
             decay of the optimizer, so that the two cancel.
     """
 

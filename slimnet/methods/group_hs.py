@@ -27,7 +27,7 @@ class GroupHS(TrainingMethod):
         threshold: 0 removes units by the budget; else weights below threshold * std of their tensor become zero, as in
             the paper, and whatever that empties is removed.
         absolute: Weights below this become zero, instead of `threshold`; 0 leaves it to that.
-        refill: Whether zeros in rows and columns that stay may grow again while fine-tuning: they are computed with
+        refill: Whether zeros in rows and columns that are kept may grow again while fine-tuning: they are computed with
             anyway. False keeps every single zero, as the published scripts do.
     """
 
@@ -65,7 +65,7 @@ class GroupHS(TrainingMethod):
 def _step(groups: ParameterGroups, alpha: float) -> Tensor:
     """Add alpha * dGH/dw to the gradients, 2 alpha (P/S^2)(S/|w_g| - P) w; return alpha * GH.
 
-    P is the sum of the group norms of a partition, S that of their squares. Groups that are zero stay so.
+    P is the sum of the group norms of a partition, S that of their squares. Groups that are zero remain so.
     """
     squares = groups.squares()
     norms = squares.sqrt()

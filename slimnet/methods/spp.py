@@ -38,7 +38,7 @@ def increments(ranks: Floats | npt.NDArray[np.int64], target: int, amplitude: fl
         ranks: The rank of every group; 0 is the smallest group.
         target: The number of groups that are to go; those of lower rank rise, the others fall.
         amplitude: A, the increment of the smallest group.
-        flatness: u, in (0, 1); the curve turns at the value u A.
+        flatness: The number u in (0, 1); the curve turns at the value u A.
     """
     alpha = (math.log(2) - math.log(flatness)) / target
     middle = -math.log(flatness) / alpha
@@ -68,7 +68,7 @@ class RankedPruning(TrainingMethod):
         unit: What a group is: "filter" stands for traced units, which can be removed; "column" for the im2col columns
             of every convolution whose filters are in a group, as in the paper: they are masked, each layer on its own.
         amplitude: A, how far the smallest group rises in one update.
-        flatness: u, in (0, 1), how flat the curve is where it turns.
+        flatness: The number u in (0, 1), which says how flat the curve is where it turns.
         every: The number of steps between updates (t).
         rank_mode: What ranks are those of: the l1 norms now ("instant"), or the averages of all ranks so far
             ("running-mean"); or, to compare with, the norms themselves on the same scale ("norm").
@@ -192,7 +192,7 @@ class RankedPruning(TrainingMethod):
         return np.array([part.sum() for part in self._parameter_groups.split(self._pruned)], np.int64)
 
     def _outcome(self) -> Bools:
-        """bool [count]: the pruned groups, and where the target was not reached, those with the highest levels."""
+        """Which groups are pruned, bool [count]; where the target was not reached, those with the highest levels."""
         removed, norms = self._pruned.copy(), self._parameter_groups.magnitudes().cpu().numpy()
         for members, target in zip(self._numbers(), self._targets, strict=True):
             order = np.lexsort((norms[members], -self._level[members], ~removed[members]))
@@ -213,9 +213,10 @@ class RankedPruning(TrainingMethod):
 
     def notes(self) -> list[str]:
         changes = {"every": (self._every, self.every), "amplitude": (self._amplitude, self.amplitude)}
-        told = ", ".join(f"{name} {a:.3g} instead of {b:g}" for name, (a, b) in changes.items() if a != b)
+        changed = ", ".join(f"{name} {a:.3g} instead of {b:g}" for name, (a, b) in changes.items() if a != b)
         steps = self._needed(self.amplitude) * self.every
-        return [f"{self.name}: the schedule takes about {steps:,} steps, not {self.steps:,}: {told}"] if told else []
+        note = f"{self.name}: the schedule takes about {steps:,} steps, not {self.steps:,}: {changed}"
+        return [note] if changed else []
 
     @property
     def unfinished(self) -> str:

@@ -20,7 +20,7 @@ def masks_above(params: Mapping[str, Tensor], ratio: float = 0.0, absolute: floa
 
 
 def filled(masks: Masks) -> Masks:
-    """Masks in which a weight stays if anything in its row and anything in its column does.
+    """Masks in which a weight is kept if anything in its row and anything in its column is.
 
     The bias of a layer keeps the rows that its weight keeps.
     """

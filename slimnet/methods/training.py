@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Turns scores into what is removed, one bool [units] per group: a budget, with its ratios and its rounding.
 Pick: TypeAlias = Callable[[Scores], list[npt.NDArray[np.bool_]]]
-#: Parameter name -> bool tensor of its shape, true where a weight stays.
+#: By parameter name a bool tensor of its shape, true where a weight is kept.
 Masks: TypeAlias = dict[str, Tensor]
 
 
@@ -108,7 +108,7 @@ class TrainingMethod(Method, ABC):
         return self.pick(scores, self.normalise) if isinstance(self.pick, Budget) else self.pick(scores)
 
     def masks(self) -> Masks | None:
-        """The single weights that stay, for methods that do not remove whole units; None for those that do."""
+        """The single weights that are kept, for methods that do not remove whole units; None for those that do."""
         return None
 
     def state_dict(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def check_matplotlib() -> None:
 
 
 def _as_svg(draw: Callable[..., Figure]) -> Callable[..., str]:
-    """Makes inline SVG of what a function draws."""
+    """Make inline SVG of what a function draws."""
 
     @wraps(draw)
     def made(*args: Any, **keywords: Any) -> str:
@@ -112,7 +112,7 @@ def widths(groups: Sequence[Mapping[str, Any]]) -> Figure:
     """Widths of groups before and after as bars; beside them, where they were ranked, how kept and removed units lie.
 
     Args:
-        groups: as in report.json.
+        groups: The groups, as in report.json.
     """
     from matplotlib.figure import Figure
 
@@ -171,7 +171,7 @@ def _ridges(axes: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _ridge(row: int, scores: Mapping[str, Any], side: str) -> Any:
-    """Outline of the bars of a histogram, standing on the line below a row."""
+    """The outline of the bars of a histogram, standing on the line below a row."""
     counts = np.asarray(scores[side], float)
     most = max(1.0, float(np.max([scores["kept"], scores["removed"]])))
     x = np.repeat(np.linspace(0, 1, len(counts) + 1), 2)
@@ -303,8 +303,8 @@ def heat_maps(names: Sequence[str], matrices: Mapping[str, Any]) -> Figure:
     """Tables of numbers between -1 and 1 as shades, side by side; None leaves its field empty.
 
     Args:
-        names: of rows and columns.
-        matrices: title -> [names, names].
+        names: The names of rows and columns.
+        matrices: The tables by title, each [names, names].
     """
     side = max(1.9, 0.75 + 0.24 * len(names))
     columns = max(1, min(len(matrices), int(9.6 / side)))

@@ -23,7 +23,7 @@ def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """One row per run.
 
     Args:
-        paths: output folders of `slimnet prune`, or their report.json.
+        paths: The output folders of `slimnet prune`, or their report.json.
 
     Returns:
         Per run `run` (the folder), `model`, `method`, `ratio`, `params`, `params_left` (fraction), `macs`,
@@ -31,7 +31,7 @@ def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
         of groups), and of the dense network `dense_latency` and `dense_accuracy`; what was not measured is None.
 
     Raises:
-        BadInput: a path that holds no report, or a damaged one.
+        BadInput: A path contains no report, or a damaged one.
     """
     return [_row(name, Report.load(path)) for name, path in zip(_names(paths), paths, strict=True)]
 

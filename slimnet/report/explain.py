@@ -20,13 +20,13 @@ class LayerStory:
     """One weight of the network.
 
     Attributes:
-        name: of the layer, its weight's name without ".weight".
-        op: that uses it.
-        filters, channels: sizes of the output and input side before and after; None where it has no such side.
-        macs, ms: before and after, where they are known.
-        efficiency: latency speedup over the quotient of its MACs, where it was measured.
-        why: sentences.
-        pinned: whether something must stay that would be a filter or channel.
+        name: The name of the layer: its weight's name without ".weight".
+        op: The operator that uses the weight.
+        filters, channels: The sizes of the output and the input side, before and after; None where it has no such side.
+        macs, ms: The multiply-adds and the time in ms, before and after; None where they are not known.
+        efficiency: The latency speedup over the quotient of its MACs; None where it was not measured.
+        why: The reasons for its sizes, one sentence each.
+        pinned: Whether filters or channels of it are pinned.
     """
 
     name: str
@@ -41,7 +41,7 @@ class LayerStory:
 
 
 def stories(content: Json) -> list[LayerStory]:
-    """Of every weight in a report.json, in the order of the network."""
+    """The story of every weight in a report.json, in the order of the network."""
     groups = {group["name"]: group for group in content["groups"]}
     timed = {layer["name"]: layer for layer in (content.get("bench") or {}).get("layers", ())}
     producers: dict[str, list[str]] = {}
@@ -136,7 +136,7 @@ def _untouched(group: Json, content: Json) -> str:
 
 
 def _wanted(group: Json, content: Json) -> int | None:
-    """Units the ratio alone would keep, where one ratio was applied to every group and then rounded."""
+    """The number of units the ratio alone would keep, where one ratio applied to every group and was then rounded."""
     how = content.get("how") or {}
     ratio, rounded = how.get("ratio"), how.get("round_to") is not None
     if not (isinstance(ratio, float) and how.get("scope") == "layer" and rounded and group.get("scores")):

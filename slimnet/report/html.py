@@ -22,7 +22,7 @@ def write_report(content: Mapping[str, Any], path: Path, sections: Sequence[Sect
         sections: The sections of the page, in its order.
 
     Raises:
-        BadInput: it is not a report; the message names the key.
+        BadInput: The content is not a report; the message names the key.
     """
     report = Report.from_json(to_json(content))
     parts = [{"template": section.template, "anchor": section.anchor, "link": section.link,

@@ -28,7 +28,7 @@ def check_pages() -> None:
     """Make sure, before any work, that pages can be written.
 
     Raises:
-        MissingPackage: a package that draws or writes them is not installed, or does not work.
+        MissingPackage: A package that draws or writes them is not installed, or does not work.
     """
     check_matplotlib()
     with required("jinja2", "a page"):
@@ -45,7 +45,7 @@ def write_page(template: str, path: Path, folders: Iterable[Path] = (), **values
         values: What the template shows.
 
     Raises:
-        MissingPackage: see `check_pages`.
+        MissingPackage: A package is missing, see `check_pages`.
     """
     check_pages()
     text = _environment([_TEMPLATES, *folders]).get_template(template).render(**values)

@@ -42,7 +42,7 @@ def from_json(schema: type[T], content: Any) -> T:
     """The dataclass that a JSON object describes; keys that it does not know are left out.
 
     Raises:
-        Mismatch: a key is missing or has a value of another type.
+        Mismatch: A key is missing or has a value of another type.
     """
     found: T = _read(schema, content, "")
     return found

@@ -557,11 +557,11 @@ class Report:
         """Read and check the plain values of a report; it may lack keys that are newer than itself.
 
         Args:
-            content: as `content` gives it.
-            source: what messages call it.
+            content: The plain values, as `content` gives them.
+            source: What messages call the file.
 
         Raises:
-            BadInput: it is not a report; the message names the key.
+            BadInput: The content is not a report; the message names the key.
         """
         try:
             known = reading.from_json(cls, content)
@@ -575,7 +575,7 @@ class Report:
         """Read and check the report.json of an output folder, or the file itself.
 
         Raises:
-            BadInput: there is none, or it is damaged; the message says where.
+            BadInput: There is no report, or it is damaged; the message says where.
         """
         file = path / "report.json" if path.is_dir() else path
         if path.is_dir() and not file.exists():

@@ -13,7 +13,7 @@ from slimnet.report.section import Section
 
 
 class Layers(Section):
-    """The weights and what decides their sizes, told layer by layer."""
+    """The weights and what decides their sizes, layer by layer."""
 
     template, anchor, link = "layers.html.j2", "layers", "Why is this layer not smaller?"
 
