@@ -56,6 +56,7 @@ def cnn(tmp_path):
     return saved(tmp_path / "in" / "cnn.onnx", CNN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["missing", "broken"])
 def test_an_onnx_file_is_pruned_and_analysed_without_them(tmp_path, cnn, how):
     pruned = without(OPTIONAL, "prune", cnn, "-o", tmp_path / "out", "--bench-seconds", "0", how=how)
@@ -94,6 +95,7 @@ def test_training_asks_for_accelerate_before_it_begins(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_fine_tuning_asks_for_accelerate_before_anything_is_removed(tmp_path):
     words = ("prune", DIGITS, "--epochs", "1", "--data", "digits", "-o", tmp_path / "out")
     line = refused(without("accelerate", *words, how="broken"))

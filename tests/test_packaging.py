@@ -62,6 +62,7 @@ def test_wheel_built_from_the_source_archive_is_the_same(wheel: Path, tmp_path: 
     assert names(build("wheel", source, tmp_path)) == names(wheel)
 
 
+@pytest.mark.slow
 def test_command_works_from_the_wheel_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:

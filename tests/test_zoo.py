@@ -10,6 +10,8 @@ from benchmarks.networks import Network, calibrate, prepared
 from slimnet.verification.verify import verify
 from tests.networks.zoo import NETWORKS
 
+pytestmark = pytest.mark.slow
+
 LAYER_NORM = ("vit", "swin", "swin_v2", "maxvit", "convnext")
 
 

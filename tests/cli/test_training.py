@@ -58,6 +58,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "slim.safetensors")
 
 
+@pytest.mark.slow
 def test_train_writes_a_checkpoint_that_prune_reads(small):
     content = torch.load(small / "small.pt", weights_only=True)
     assert content["accuracy"] > 0.8
@@ -87,6 +88,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(small):
     words = ["prune", "small.pt", *ARCH, "--method", "greg-2", "--data", DATA, *QUICK, "--sparse-epochs", "12",
              "--epochs", "12"]  # fmt: skip
@@ -105,6 +107,7 @@ def test_a_killed_run_resumes_to_the_same_weights(small):
     assert not checkpoints.exists()
 
 
+@pytest.mark.slow
 def test_resuming_with_another_ratio_or_method_is_refused(small):
     words = ["prune", "small.pt", *ARCH, "--data", DATA, *QUICK, "-o", "out", "--sparse-epochs", "1", "--epochs", "1"]
     broken = process([*words, "--method", "group-hs", "--train", "finetune.lr=1e30"], small)
@@ -164,6 +167,7 @@ method = "l1"
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_every_combination_once(small):
     (small / "r.toml").write_text(RECIPE)
     done = process(["run", "r.toml", "--device", "cpu"], small)
@@ -231,6 +235,7 @@ def residual():
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_chooses_as_its_table_says(small):
     """Every key of [prune] that says what goes: the widths of the stream (stem) and of the block (inner)."""
     (small / "net.py").write_text(RESIDUAL)
@@ -267,6 +272,7 @@ batch_size = 32
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_of_several_sweeps_searches_masks(small):
     (small / "s.toml").write_text(SEARCH)
     done = process(["run", "s.toml", "--device", "cpu", "--json"], small)

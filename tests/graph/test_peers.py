@@ -39,6 +39,7 @@ def theirs(module) -> Sides:
     return groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v2"])
 def test_groups_agree_with_torch_pruning(name):
     models = pytest.importorskip("torchvision").models

@@ -28,6 +28,7 @@ def multiplier(trace, **budget):
     return sum(trace.macs().values()) / sum(trace.macs(trace.removed(plan)).values())
 
 
+@pytest.mark.slow
 def test_dense_networks_have_the_published_size(traces):
     assert sum(traces("models:resnet56").macs().values()) == pytest.approx(125.49e6, rel=1e-4)
     assert sum(traces("models:vgg19").macs().values()) == pytest.approx(398.18e6, rel=1e-3)
@@ -52,6 +53,7 @@ def test_vgg19_at_one_ratio(traces, ratio, expected):
     assert multiplier(trace, ratio=ratio, ignore=[trace.groups[0].name]) == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("printed", RESNET_50)
 def test_resnet50_of_table_3(traces, printed):
     """The ratios as stated give 3 to 7 % more than is printed (1.54, 2.43, 2.71, 3.28); why is not known."""

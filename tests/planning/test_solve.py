@@ -86,34 +86,34 @@ def test_all_stays_where_there_is_room_and_the_fewest_where_there_is_none():
     assert (solve(cost, 0.0, options) == options.fewest).all()
 
 
-def test_the_dearer_of_two_equally_important_groups_is_cut():
+def test_the_dearer_of_two_equally_important_groups_is_cut(block):
     axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
     cost = Cost(axes, np.array([[0], [1]]), np.array([10.0, 1.0]), np.array([0, 1]), ("dear", "cheap"))
-    counts = STEP * np.arange(1, 5)
+    counts = block * np.arange(1, 5)
     same = Cost(axes, cost.rows, np.ones(2), cost.owner, cost.names)
     options = Choices((counts, counts), (counts / counts[-1], counts / counts[-1]), same)
     dear, cheap = solve(cost, 25.0, options)
-    assert cheap == 4 * STEP
-    assert dear == 2 * STEP
+    assert cheap == 4 * block
+    assert dear == 2 * block
 
 
-def test_of_two_equally_dear_and_important_groups_the_one_that_computes_more_stays():
+def test_of_two_equally_dear_and_important_groups_the_one_that_computes_more_stays(block):
     axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
     cost = Cost(axes, np.array([[0], [1]]), np.ones(2), np.array([0, 1]), ("busy", "idle"))
-    counts = STEP * np.arange(1, 5)
+    counts = block * np.arange(1, 5)
     work = Cost(axes, cost.rows, np.array([10.0, 1.0]), cost.owner, cost.names)
     options = Choices((counts, counts), (counts / counts[-1], counts / counts[-1]), work)
-    assert solve(cost, 6.0, options).tolist() == [4 * STEP, 2 * STEP]
+    assert solve(cost, 6.0, options).tolist() == [4 * block, 2 * block]
 
 
-def test_two_equal_layers_are_halved_rather_than_one_emptied():
+def test_two_equal_layers_are_halved_rather_than_one_emptied(block):
     axes = Axes(np.eye(2), np.zeros(2), np.ones(2, bool))
     cost = Cost(axes, np.array([[0], [1]]), np.ones(2), np.array([0, 1]), ("one", "other"))
-    counts = STEP * np.arange(1, 9)
+    counts = block * np.arange(1, 9)
     # What goes first is worth a little less in one of them: a sum would take all of it there.
     value = np.cumsum(np.linspace(1.2, 0.8, 8)) / 8
     options = Choices((counts, counts), (value, counts / counts[-1]), cost)
-    assert np.abs(solve(cost, 8.0, options) - 4 * STEP).max() <= STEP
+    assert np.abs(solve(cost, 8.0, options) - 4 * block).max() <= block
 
 
 @pytest.mark.parametrize("seed", range(10))
