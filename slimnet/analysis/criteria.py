@@ -1,7 +1,7 @@
 """Ten criteria on one network: their scores, how alike they rank, and whether they can rank at all.
 
 Huang et al. 2021, "Rethinking the Pruning Criteria for Convolutional Neural Network", Table 1 and Sections 3 and 4. A
-layer here is a group of units: filters that can only go together, as those of a residual stream, count as one.
+layer here is a group of units: filters that can only be removed together, as those of a residual stream, count as one.
 """
 
 from __future__ import annotations

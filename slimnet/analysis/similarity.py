@@ -1,4 +1,4 @@
-"""How alike criteria rank the same filters, and whether a criterion can tell them apart at all.
+"""How alike criteria rank the same filters, and whether a criterion can distinguish them at all.
 
 Huang et al. 2021, "Rethinking the Pruning Criteria for Convolutional Neural Network", Sections 3 and 4.
 """
@@ -47,7 +47,7 @@ def lowest(scores: npt.ArrayLike, ratio: float) -> Bools:
 def overlap(scores: npt.ArrayLike, ratio: float) -> Array:
     """Fraction that the sets of lowest units by every two rows of [k, n] have in common: [k, k].
 
-    Two random sets have `ratio` in common. NaN for rows that are not all numbers, and where nothing would go.
+    Two random sets have `ratio` in common. NaN for rows that are not all numbers, and where nothing would be removed.
     """
     given = np.atleast_2d(np.asarray(scores, np.float64))
     usable = np.asarray(~np.isnan(given).any(axis=1))
@@ -60,7 +60,7 @@ def overlap(scores: npt.ArrayLike, ratio: float) -> Array:
 def relative_variance(scores: npt.ArrayLike) -> tuple[float, float]:
     """Var / E, which the paper calls applicability, and Var / E^2, of a vector of scores; population variance.
 
-    Near 0 the criterion cannot tell the filters apart. Var / E has the unit of the score: multiplying all weights by
+    Near 0 the criterion cannot distinguish the filters. Var / E has the unit of the score: multiplying all weights by
     ten multiplies it by ten, so it does not compare criteria. Var / E^2 does. NaN where the mean is 0.
     """
     values = np.asarray(scores, np.float64)

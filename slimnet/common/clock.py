@@ -1,4 +1,4 @@
-"""Time the steps of a job and tell whoever watches which one is running."""
+"""Time the steps of a job, and report which one is running."""
 
 from __future__ import annotations
 

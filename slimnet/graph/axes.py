@@ -106,7 +106,7 @@ class Constraints:
         return np.arange(first, self.count, dtype=np.int64)
 
     def same(self, a: Labels, b: Labels, op: str, node: str) -> None:
-        """Index i of `a` goes together with index i of `b`; what meets a fixed index is pinned."""
+        """Index i of `a` is removed together with index i of `b`; what meets a fixed index is pinned."""
         if a is b:
             return
         live_a, live_b = is_live(a), is_live(b)

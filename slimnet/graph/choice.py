@@ -1,4 +1,4 @@
-"""Which axis of a grid stays live: heads or head dims, whole groups or the same offset in every group.
+"""Which axis of a grid may be cut: heads or head dims, whole groups or the same offset in every group.
 
 Where an axis is reshaped into a grid, what is removed must be a product, so one axis of the grid is cut and the others
 are kept whole (see `GridConstraint`). Grids that share labels must agree; each such cluster takes the choice that lets

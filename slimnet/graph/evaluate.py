@@ -1,7 +1,7 @@
 """Constant evaluation of the small integer arithmetic that exporters put around shapes.
 
 `evaluate` knows the two dozen operators that occur there in plain numpy, because a graph can hold ten thousand such
-nodes; anything rarer goes to onnx's reference evaluator.
+nodes; anything rarer is left to onnx's reference evaluator.
 """
 
 from __future__ import annotations

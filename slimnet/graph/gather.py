@@ -1,4 +1,4 @@
-"""Remove inputs that a layer ignores although they cannot go: a pixel, or one position of a flattened map.
+"""Remove inputs that a layer ignores although what makes them is kept: a pixel, or one position of a flattened map.
 
 Nothing upstream can be cut for them, but the layer need not read them: it gets a Gather of those it does read, and a
 smaller weight. That is how a network whose first layer uses 353 of 784 pixels really becomes smaller.
@@ -31,7 +31,7 @@ def gather(model: ir.Model, least: float = 0.25) -> tuple[ir.Model, dict[str, tu
     """Let layers read only the inputs that their weights use.
 
     Layers are convolutions without groups and products with a constant matrix. Those that read the same indices of
-    the same value share one Gather. Outputs stay the same but for the order in which floats are added up, as long as
+    the same value share one Gather. Outputs do not change but for the order in which floats are added up, as long as
     the ignored inputs are finite.
 
     Args:

@@ -210,7 +210,7 @@ class Op:
     # -- declaring ---------------------------------------------------------------------------------------------
 
     def same(self, a: Labels, b: Labels) -> None:
-        """Index i of a and index i of b go together."""
+        """Index i of a and index i of b are removed together."""
         if len(a) != len(b):
             raise Unsupported(f"axes of lengths {len(a)} and {len(b)} do not fit together")
         self._walk.constraints.same(a, b, self.kind, self.name)
@@ -224,7 +224,7 @@ class Op:
         return self._walk.constraints.fresh(length)
 
     def contract(self, a: Labels, b: Labels) -> None:
-        """A sum over the product of two axes: they go together, and one side must be zero where they are removed."""
+        """A sum over the product of two axes: both are cut alike, and one side must be zero where they are."""
         self.same(a, b)
         left = (a < 0) & (b <= 0)
         if left.any():

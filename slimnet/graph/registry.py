@@ -41,7 +41,7 @@ class Trait(enum.Flag):
     SCALES = enum.auto()
     #: Its only output has the shape and type of its first input.
     POINTWISE = enum.auto()
-    #: Moves elements without computing: what is known of an element stays true where it lands.
+    #: Moves elements without computing: what is known of an element holds wherever it is moved to.
     MOVES = enum.auto()
     #: Puts out elements of its inputs as they are, so that the codes of quantised numbers keep their meaning.
     PICKS = enum.auto()

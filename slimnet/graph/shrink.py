@@ -146,7 +146,7 @@ def absorb(net: Net, probe: Probe) -> tuple[Net, int]:
     """Fold the constants that zero filters leave behind into the biases of the layers that read them.
 
     A channel whose filter is zero is the same everywhere and always; what a layer without padding makes of it is a
-    constant, which goes into its bias, and its `in` slice becomes zero. Then the channel can be shrunk away.
+    constant, which goes into its bias, and its `in` slice becomes zero. Then the channel can be removed.
 
     Args:
         net: A network with zero filters.

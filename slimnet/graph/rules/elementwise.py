@@ -110,7 +110,7 @@ def logic(op: Op) -> Result:
 
 @rule("Where")
 def where(op: Op) -> Result:
-    """Zero where both branches are; the condition goes along."""
+    """Zero where both branches are; the condition is removed with them."""
     condition, left, right = _operands(op)
     branches = broadcast(op, [left, right], zero="all")
     return [broadcast(op, [branches, condition], zero="first")]

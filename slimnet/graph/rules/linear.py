@@ -69,7 +69,7 @@ def _depthwise_transposed(op: Op, x: Labels, w: int, first: Labels, second: Labe
 
 
 def _grouped(op: Op, x: Labels, first: Labels, second: Labels, group: int, transposed: bool) -> Labels:
-    """Either whole groups go, or the same offset goes in every group: a grid [group, offset] on both sides."""
+    """Either whole groups are removed, or the same offset in every group: a grid [group, offset] on both sides."""
     groups = op.fresh(group)
     op.lengths("group", {0: groups})
     offsets = op.fresh(len(first) // group)
@@ -87,9 +87,9 @@ def _grouped(op: Op, x: Labels, first: Labels, second: Labels, group: int, trans
 
 
 def _contract_offsets(op: Op, x: Labels, offsets: Labels, weights: Labels) -> None:
-    """An offset may go from the sums of every group only if in each of them the input or the weights are zero there.
+    """An offset may be removed from the sums of all groups only if the input or the weights are zero there in each.
 
-    A whole group may go with its outputs, whatever its inputs are.
+    A whole group may be removed with its outputs, whatever its inputs are.
     """
     both = ((x < 0) & (weights <= 0)).reshape(-1, len(offsets)).any(axis=0)
     if both.any():

@@ -37,7 +37,7 @@ def _per_channel(op: Op, vectors: dict[int, tuple[str, Role]]) -> Result:
 
 @rule("GroupNormalization")
 def group_norm(op: Op) -> Result:
-    """Whole groups go: all channels of a group are one unit."""
+    """Whole groups are removed: all channels of a group are one unit."""
     batch, channel = op.axis(0, 0), op.axis(0, 1)
     groups = int(op.attr("num_groups"))
     grid = channel.reshape(groups, -1)

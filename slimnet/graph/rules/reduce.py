@@ -18,27 +18,27 @@ def reduction(op: Op) -> Result:
         raise Unsupported("its axes are not constant")
     if not given and op.attr("noop_with_empty_axes", 0):
         return [axes]
-    gone = {k % len(axes) for k in given} if given else set(range(len(axes)))
-    for k in gone:
+    reduced = {k % len(axes) for k in given} if given else set(range(len(axes)))
+    for k in reduced:
         if op.kind in _SUMS:
             op.vanish(axes[k], "is summed over although it does not become zero")
         else:
             op.inexact(f"goes through {op.kind}", axes[k], [(0, k)])
     for k, labels in enumerate(axes):
-        if op.kind == "ReduceLogSum" and k not in gone:
+        if op.kind == "ReduceLogSum" and k not in reduced:
             op.pin(labels[labels > 0], "is not finite at zero")
-    return [_reduced(op, axes, gone)]
+    return [_reduced(op, axes, reduced)]
 
 
-def _reduced(op: Op, axes: Axes, gone: set[int]) -> Axes:
+def _reduced(op: Op, axes: Axes, reduced: set[int]) -> Axes:
     keep = op.attr("keepdims", 1)
-    rest = [fixed(1) if k in gone else labels for k, labels in enumerate(axes) if keep or k not in gone]
+    rest = [fixed(1) if k in reduced else labels for k, labels in enumerate(axes) if keep or k not in reduced]
     return [not_zero(labels) for labels in rest] if op.kind in _LOSE_ZERO else rest
 
 
 @rule("ArgMax", "ArgMin")
 def arg(op: Op) -> Result:
-    """A position on the axis: the axis stays as it is."""
+    """A position on the axis, which is pinned."""
     along = op.attr("axis", 0) % op.rank(0)
     op.pin(op.axis(0, along), "is searched for a position")
     return [[not_zero(labels) for labels in _reduced(op, op.axes(0), {along})]]

@@ -26,11 +26,11 @@ def squeeze(op: Op) -> Result:
     drop = op.ints(1, "axes", [k for k, labels in enumerate(axes) if len(labels) == 1])
     if drop is None:
         raise Unsupported("its axes are not constant")
-    gone = {k % len(axes) for k in drop}
+    dropped = {k % len(axes) for k in drop}
     if not op.has(1) and op.attr("axes") is None:
         # An axis that is cut down to one channel must not be dropped too.
-        op.freeze(1 if op.opset >= 13 else "axes", sorted(gone))
-    return [[labels for k, labels in enumerate(axes) if k not in gone]]
+        op.freeze(1 if op.opset >= 13 else "axes", sorted(dropped))
+    return [[labels for k, labels in enumerate(axes) if k not in dropped]]
 
 
 @rule("Unsqueeze", traits=_MOVES)
@@ -284,7 +284,7 @@ def gather_nd(op: Op) -> Result:
 
 @rule("ScatterND")
 def scatter_nd(op: Op) -> Result:
-    """Constant positions along the first axis are overwritten; the other axes of data and updates go together."""
+    """Constant positions along the first axis are overwritten; the other axes of data and updates are equal."""
     index = op.data(1)
     if index is None or index.ndim != 2 or index.shape[1] != 1:
         raise Unsupported("its indices are not constant positions on the first axis")
@@ -380,7 +380,7 @@ def constant_of_shape(op: Op) -> Result:
 
 @rule("DepthToSpace", traits=Trait.MOVES)
 def depth_to_space(op: Op) -> Result:
-    """[N, b*b*C', H, W] (DCR) or [N, C'*b*b, H, W] (CRD) to [N, C', H*b, W*b]: all b*b copies of a channel go."""
+    """[N, b*b*C', H, W] (DCR) or [N, C'*b*b, H, W] (CRD) to [N, C', H*b, W*b]: b*b copies of a channel are equal."""
     n, c, h, w = op.axes(0)
     b = int(op.attr("blocksize"))
     depth_first = op.attr("mode", b"DCR") in (b"DCR", "DCR")
