@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from slimnet.graph.axes import Ids
+from slimnet.graph.axes import Integers
 from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.units import Trace
 
@@ -26,8 +26,8 @@ class Tap:
 
     value: str
     axis: int
-    index: Ids
-    unit: Ids
+    index: Integers
+    unit: Integers
 
 
 def taps(trace: Trace) -> list[list[Tap]]:
@@ -89,7 +89,7 @@ def _gated(value: ir.Value, raw: Mapping[ir.Value, None], mine: Mapping[ir.Value
     return value
 
 
-def _tap(trace: Trace, value: ir.Value, axis: int, units: Ids) -> Tap:
+def _tap(trace: Trace, value: ir.Value, axis: int, units: Integers) -> Tap:
     axes = trace.units_in(value)
     assert axes is not None
     unit = axes[axis] - units[0]

@@ -26,7 +26,7 @@ from scipy.sparse.csgraph import connected_components
 #: Labels of an axis, signs included.
 Labels = npt.NDArray[np.int64]
 #: Labels without signs, or any other numbers that count from zero: units, components, positions.
-Ids = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -74,7 +74,7 @@ class GridConstraint:
 class Frozen:
     """Labels that are pinned, and the node and the reason that pin them."""
 
-    labels: Ids
+    labels: Integers
     op: str
     node: str
     why: str
@@ -93,8 +93,8 @@ class Constraints:
     """
 
     count: int = 1
-    left: list[Ids] = field(default_factory=list)
-    right: list[Ids] = field(default_factory=list)
+    left: list[Integers] = field(default_factory=list)
+    right: list[Integers] = field(default_factory=list)
     frozen: list[Frozen] = field(default_factory=list)
     grids: list[GridConstraint] = field(default_factory=list)
 
@@ -127,14 +127,14 @@ class Constraints:
         if is_live(labels):
             self.frozen.append(Frozen(np.abs(labels[labels != 0]), op, node, why))
 
-    def edges(self) -> tuple[Ids, Ids]:
+    def edges(self) -> tuple[Integers, Integers]:
         """All pairs collected so far as two flat vectors."""
         if not self.left:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         return np.concatenate(self.left), np.concatenate(self.right)
 
 
-def components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
+def components(count: int, pairs: Sequence[tuple[Integers, Integers]]) -> Integers:
     """Number of the connected component of each of `count` labels, given pairs of equal labels."""
     rows, cols = ([np.zeros(0, np.int32), *(pair[side].astype(np.int32) for pair in pairs)] for side in (0, 1))
     ones = np.ones(sum(len(left) for left, _ in pairs))  # as scipy wants them: it converts what is anything else
@@ -142,7 +142,7 @@ def components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def choose(grid: GridConstraint, axis: int) -> tuple[Ids, Ids, Ids]:
+def choose(grid: GridConstraint, axis: int) -> tuple[Integers, Integers, Integers]:
     """Make one axis of a grid the live one.
 
     Returns:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from slimnet.graph.axes import Bools, Constraints, Frozen, GridConstraint, Ids, choose, components
+from slimnet.graph.axes import Bools, Constraints, Frozen, GridConstraint, Integers, choose, components
 
 if TYPE_CHECKING:
     from slimnet.graph.parameters import ParameterAxis
@@ -32,7 +32,7 @@ _TYPICAL_RATIO = 0.5
 
 def decide(
     constraints: Constraints, parameters: Sequence[ParameterAxis], produced: Bools, prefer: str | None = None
-) -> list[tuple[Ids, Ids]]:
+) -> list[tuple[Integers, Integers]]:
     """Choose the live axis of every grid.
 
     Args:
@@ -81,7 +81,7 @@ def _best(
     return max(every, key=lambda i: scores[i])
 
 
-def _clusters(grids: Sequence[GridConstraint], component: Ids) -> list[list[int]]:
+def _clusters(grids: Sequence[GridConstraint], component: Integers) -> list[list[int]]:
     """Grids connected through their labels."""
     touched = [np.unique(_components_of(grid, component)) for grid in grids]
     rows = np.concatenate(touched)
@@ -92,7 +92,7 @@ def _clusters(grids: Sequence[GridConstraint], component: Ids) -> list[list[int]
     return [np.flatnonzero(found == number).tolist() for number in np.unique(found)]
 
 
-def _components_of(grid: GridConstraint, component: Ids) -> Ids:
+def _components_of(grid: GridConstraint, component: Integers) -> Integers:
     labels = np.concatenate([np.abs(part).ravel() for part in (grid.flat, *grid.axes)])
     return component[labels[labels != 0]]
 
@@ -109,14 +109,14 @@ def _combinations(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
 class _Table:
     """Everything a choice can change, in compact numbers: only components that some grid touches (0: all others)."""
 
-    pairs: dict[tuple[int, int], tuple[Ids, Ids, Ids]]
+    pairs: dict[tuple[int, int], tuple[Integers, Integers, Integers]]
     blocked: Bools
     source: Bools
-    cluster: Ids
-    entry_axis: Ids
-    entry_component: Ids
-    lengths: Ids
-    tensor: Ids
+    cluster: Integers
+    entry_axis: Integers
+    entry_component: Integers
+    lengths: Integers
+    tensor: Integers
     sizes: npt.NDArray[np.float64]
     count: int
 
@@ -125,7 +125,7 @@ class _Table:
         constraints: Constraints,
         parameters: Sequence[ParameterAxis],
         produced: Bools,
-        component: Ids,
+        component: Integers,
         clusters: Sequence[Sequence[int]],
     ) -> _Table:
         touched = np.unique(np.concatenate([_components_of(r, component) for r in constraints.grids]))
@@ -134,7 +134,7 @@ class _Table:
         of_label = compact[component]
         of_label[0] = 0
 
-        def status(labels: Ids) -> Bools:
+        def status(labels: Integers) -> Bools:
             flags = np.zeros(len(touched) + 1, bool)
             flags[of_label[labels]] = True
             return flags

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from slimnet.graph.axes import Ids
+from slimnet.graph.axes import Integers
 from slimnet.graph.parameters import constant, tensor_of
 from slimnet.graph.rules.linear import Contraction, contraction
 from slimnet.graph.surgery import names_of
@@ -45,7 +45,7 @@ def gather(model: ir.Model, least: float = 0.25) -> tuple[ir.Model, dict[str, tu
     copy = model.clone()
     reads = _Gathers(copy)
     cut: dict[str, tuple[int, int]] = {}
-    planned: dict[tuple[ir.Node, int], tuple[_Reader, Ids]] = {}
+    planned: dict[tuple[ir.Node, int], tuple[_Reader, Integers]] = {}
     for weight in dict.fromkeys(value for node in copy.graph for value in node.inputs if value is not None):
         readers = _readers(weight, copy.graph)
         if not readers:
@@ -65,7 +65,7 @@ def gather(model: ir.Model, least: float = 0.25) -> tuple[ir.Model, dict[str, tu
     return copy, cut
 
 
-def _kept(array: npt.NDArray[Any], axis: int) -> Ids:
+def _kept(array: npt.NDArray[Any], axis: int) -> Integers:
     """The slices along an axis that hold anything but zeros; the first one where none does."""
     used = (array != 0).any(axis=tuple(k for k in range(array.ndim) if k != axis))
     return np.flatnonzero(used) if used.any() else np.arange(min(1, len(used)))
@@ -80,7 +80,7 @@ class _Gathers:
         self.made: dict[tuple[ir.Value, int, bytes], ir.Value] = {}
         self.indices: dict[bytes, ir.Value] = {}
 
-    def of(self, reader: _Reader, kept: Ids) -> ir.Value:
+    def of(self, reader: _Reader, kept: Integers) -> ir.Value:
         """The kept indices of the data of a layer; layers have to come in the order of the graph."""
         data = reader.node.inputs[reader.how.data]
         assert data is not None
@@ -90,7 +90,7 @@ class _Gathers:
             self.made[key] = self._insert(reader.node, data, axis, kept)
         return self.made[key]
 
-    def _insert(self, reader: ir.Node, data: ir.Value, axis: int, kept: Ids) -> ir.Value:
+    def _insert(self, reader: ir.Node, data: ir.Value, axis: int, kept: Integers) -> ir.Value:
         node = ir.node("Gather", [data, self._constant(kept)], {"axis": axis})
         node.name = node.outputs[0].name = self._name(f"{data.name}_used")
         node.outputs[0].type = data.type
@@ -101,7 +101,7 @@ class _Gathers:
         self.graph.insert_before(reader, node)
         return node.outputs[0]
 
-    def _constant(self, kept: Ids) -> ir.Value:
+    def _constant(self, kept: Integers) -> ir.Value:
         key = kept.tobytes()
         if key not in self.indices:
             tensor = ir.Tensor(kept, name=self._name("used_indices"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slimnet.graph.axes import Bools, Constraints, Ids, components
+from slimnet.graph.axes import Bools, Constraints, Integers, components
 from slimnet.graph.choice import decide
 from slimnet.graph.op import KERNEL
 from slimnet.graph.parameters import NO_USE, ParameterAxis, Role, Use
@@ -61,9 +61,9 @@ class _Row:
         starts: The position in `labels` at which each parameter axis begins, int64 [axes].
     """
 
-    labels: Ids
-    axis: Ids
-    starts: Ids
+    labels: Integers
+    axis: Integers
+    starts: Integers
 
     @classmethod
     def of(cls, axes: Sequence[ParameterAxis]) -> _Row:
@@ -85,13 +85,15 @@ def _set_roles(axes: Sequence[ParameterAxis], row: _Row, walk: Walk) -> Bools:
     return (role_of_label & Role.OUT) > 0
 
 
-def _roles(count: int, roles: Sequence[tuple[Ids, Role, Use]]) -> tuple[npt.NDArray[np.uint8], Ids, list[Use]]:
+def _roles(
+    count: int, roles: Sequence[tuple[Integers, Role, Use]]
+) -> tuple[npt.NDArray[np.uint8], Integers, list[Use]]:
     """For each label, the roles and the number of the use (the last one said); and the names of the uses."""
     role_of_label = np.zeros(count, np.uint8)
     use_of_label = np.zeros(count, np.int64)
     names = {NO_USE: 0}
-    with_role: dict[Role, list[Ids]] = {}
-    with_use: list[tuple[Ids, int]] = []
+    with_role: dict[Role, list[Integers]] = {}
+    with_use: list[tuple[Integers, int]] = []
     for labels, role, use in roles:
         with_role.setdefault(role, []).append(labels)
         if use is not NO_USE:
@@ -105,7 +107,7 @@ def _roles(count: int, roles: Sequence[tuple[Ids, Role, Use]]) -> tuple[npt.NDAr
     return role_of_label, use_of_label, list(names)
 
 
-def _reasons(component: Ids, constraints: Constraints, produced: Bools) -> Ids:
+def _reasons(component: Integers, constraints: Constraints, produced: Bools) -> Integers:
     """For each component: -1 if it is free, the position of the first of `frozen` that pins it, or `UNPRODUCED`."""
     reason = np.full(component.max() + 1, UNPRODUCED)
     reason[component[produced]] = -1
@@ -114,7 +116,7 @@ def _reasons(component: Ids, constraints: Constraints, produced: Bools) -> Ids:
     return reason
 
 
-def _group(row: _Row, component: Ids, removable: Bools) -> tuple[Ids, Ids]:
+def _group(row: _Row, component: Integers, removable: Bools) -> tuple[Integers, Integers]:
     """Removable components ordered group by group, and the group number of each.
 
     Two components are of one group if they occur equally often on the same parameter axes; a sum of random numbers, one
@@ -130,7 +132,7 @@ def _group(row: _Row, component: Ids, removable: Bools) -> tuple[Ids, Ids]:
     return chosen[order], rank[order]
 
 
-def _groups(axes: Sequence[ParameterAxis], row: _Row, unit_of_label: Ids, group_of_unit: Ids) -> list[Group]:
+def _groups(axes: Sequence[ParameterAxis], row: _Row, unit_of_label: Integers, group_of_unit: Integers) -> list[Group]:
     """The groups, each with its members in the order of the parameter axes."""
     count = int(group_of_unit[-1]) + 1 if len(group_of_unit) else 0
     members: list[list[Member]] = [[] for _ in range(count)]
@@ -162,7 +164,9 @@ def _kind(members: Sequence[Member]) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
 
-def _pins(axes: Sequence[ParameterAxis], row: _Row, component: Ids, reason: Ids, constraints: Constraints) -> list[Pin]:
+def _pins(
+    axes: Sequence[ParameterAxis], row: _Row, component: Integers, reason: Integers, constraints: Constraints
+) -> list[Pin]:
     """One line per tensor axis and reason, in the order of the graph; each pinned unit is listed once."""
     of_row = component[row.labels]
     fixed = np.flatnonzero(reason[of_row] != -1)

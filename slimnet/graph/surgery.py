@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from slimnet.graph.axes import Bools, Ids
+from slimnet.graph.axes import Bools, Integers
 from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep
 from slimnet.graph.op import Traced
 from slimnet.graph.parameters import ParameterAxis, Role, tensor_of
@@ -229,7 +229,7 @@ def _mask_tensors(copy: _Copy, kept: Bools) -> None:
         copy.replace(axes[0], array, dtype)
 
 
-def _zero(walk: Walk, value: ir.Value, axis: int, index: Ids, rank: int) -> Array | int:
+def _zero(walk: Walk, value: ir.Value, axis: int, index: Integers, rank: int) -> Array | int:
     """What represents zero in the removed slices of a tensor."""
     zero_point, along = walk.zero_points.get(value.name or "", (np.zeros((), np.int8), None))
     if zero_point.size == 1:
@@ -241,7 +241,7 @@ def _zero(walk: Walk, value: ir.Value, axis: int, index: Ids, rank: int) -> Arra
     return full.take(index, axis) if along == axis else full
 
 
-def _mask_filler(copy: _Copy, filled: ParameterAxis, removed: Mapping[int, Ids]) -> None:
+def _mask_filler(copy: _Copy, filled: ParameterAxis, removed: Mapping[int, Integers]) -> None:
     """A ConstantOfShape has no elements to set to zero: multiply it by zeros and ones along each axis."""
     value = copy.value(filled.value)
     after = next((n for n in _following(copy, value)), None)
@@ -310,7 +310,7 @@ def _cut_tensors(copy: _Copy, kept: Bools) -> None:
         copy.replace(axes[0], _taken(array, {axis: np.flatnonzero(part) for axis, part in parts.items()}), dtype)
 
 
-def _taken(array: Array, index: Mapping[int, Ids]) -> Array:
+def _taken(array: Array, index: Mapping[int, Integers]) -> Array:
     """Some indices of some axes; large tensors by blocks of rows, so that no copy is made that is cut only half."""
     if array.size <= _LARGE or 0 not in index or len(index) == 1:
         for axis, indices in index.items():
@@ -448,7 +448,7 @@ def _patch(copy: _Copy, value: ir.Value, elements: Mapping[int, Any], before: ir
     return copy.insert(before, "Concat", pieces, axis=0)
 
 
-def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Ids) -> None:
+def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Integers) -> None:
     data, old = node.inputs[0], node.outputs[0]
     assert data is not None
     new = copy.insert(node, "Gather", [data, copy.constant(f"{node.name}_indices", index)], axis=axis)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.common.errors import BadInput
-from slimnet.graph.axes import Bools, Ids
+from slimnet.graph.axes import Bools, Integers
 from slimnet.graph.edits import Inexact
 from slimnet.graph.parameters import NO_USE, ParameterAxis, Parameters, Role, Use
 from slimnet.graph.plan import Plan
@@ -41,7 +41,7 @@ class Member:
     tensor: str
     axis: int
     role: Role
-    index: Ids
+    index: Integers
     use: Use = NO_USE
 
 
@@ -53,7 +53,7 @@ class Group:
     """
 
     name: str
-    units: Ids
+    units: Integers
     members: tuple[Member, ...]
     kind: str
 
@@ -70,7 +70,7 @@ class Axis:
     """
 
     name: str
-    units: Ids
+    units: Integers
     layout: str
     grouped: int
     weight: int
@@ -97,7 +97,7 @@ class Count:
         factor: The factor that no removal changes.
     """
 
-    axes: tuple[Ids, ...]
+    axes: tuple[Integers, ...]
     factor: float
 
     def left(self, kept: Bools) -> float:
@@ -161,7 +161,7 @@ class Trace:
         return list(found.values())
 
     @cached_property
-    def group_of_unit(self) -> Ids:
+    def group_of_unit(self) -> Integers:
         """Number of the group of each unit."""
         return np.repeat(np.arange(len(self.groups)), [len(group) for group in self.groups])
 
@@ -169,7 +169,7 @@ class Trace:
     def _by_key(self) -> dict[tuple[str, int], ParameterAxis]:
         return {axis.key: axis for axis in self.parameter_axes}
 
-    def units_on(self, tensor: str, axis: int) -> Ids | None:
+    def units_on(self, tensor: str, axis: int) -> Integers | None:
         """The unit of each index of a parameter's axis, -1 where it is pinned; None if no rule has followed it."""
         found = self._by_key.get((tensor, axis))
         return None if found is None else self._graph.units(found.labels)
@@ -199,7 +199,7 @@ class Trace:
         """Everything the network reads or computes, in the order of the graph."""
         return iter(self._graph.walk.values)
 
-    def units_in(self, value: ir.Value) -> tuple[Ids, ...] | None:
+    def units_in(self, value: ir.Value) -> tuple[Integers, ...] | None:
         """For each axis of a value, the unit of each index, -1 where it is pinned; None if its axes are not known."""
         traced = self._graph.walk.values.get(value)
         return None if traced is None or traced.axes is None else tuple(map(self._graph.units, traced.axes))
@@ -263,7 +263,7 @@ class Trace:
         walk = self._graph.walk
         shapes = {name: shape for name, shape in walk.weights.items() if name not in walk.statistics}
         shapes |= {axis.name: axis.shape for axis in self.parameter_axes if axis.filler is not None and axis.is_weight}
-        followed: dict[str, dict[int, Ids]] = {name: {} for name in shapes}
+        followed: dict[str, dict[int, Integers]] = {name: {} for name in shapes}
         for axis in self.parameter_axes:
             if (name := axis.value.name or "") in followed:
                 followed[name][axis.axis] = self._graph.units(axis.labels)
@@ -292,7 +292,7 @@ class Trace:
     def plan(self, removed: Bools, provenance: Mapping[str, Any] | None = None) -> Plan:
         """The kept indices of every axis that a removal changes."""
         kept_ids = self._graph.kept(removed)
-        kept: dict[str, dict[int, Ids]] = {}
+        kept: dict[str, dict[int, Integers]] = {}
         for axis in self.parameter_axes:
             part = kept_ids[np.abs(axis.labels)]
             if not part.all():

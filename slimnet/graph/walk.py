@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from slimnet.graph.axes import Bools, Constraints, Ids, Labels
+from slimnet.graph.axes import Bools, Constraints, Integers, Labels
 from slimnet.graph.edits import Edit
 from slimnet.graph.parameters import ParameterAxis, Role, Use
 
@@ -38,7 +38,7 @@ class Walk:
 
     constraints: Constraints = field(default_factory=Constraints)
     parameter_axes: list[ParameterAxis] = field(default_factory=list)
-    roles: list[tuple[Ids, Role, Use]] = field(default_factory=list)
+    roles: list[tuple[Integers, Role, Use]] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
     non_empty: list[tuple[str, Labels]] = field(default_factory=list)
     computed: list[tuple[ir.Node, int]] = field(default_factory=list)
@@ -62,10 +62,10 @@ class Followed:
     """
 
     walk: Walk
-    unit_of_label: Ids
-    reason_of_label: Ids
+    unit_of_label: Integers
+    reason_of_label: Integers
 
-    def units(self, labels: Labels) -> Ids:
+    def units(self, labels: Labels) -> Integers:
         """The unit of each index of an axis, -1 where it is pinned."""
         if labels.strides == (0,):  # fixed as a whole
             return np.broadcast_to(np.int64(-1), labels.shape)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slimnet.graph.axes import Ids
+from slimnet.graph.axes import Integers
 from slimnet.graph.units import Trace
 from slimnet.planning.widths import ALIGNMENT, Bools, Counts, Floats, Places
 from slimnet.runtime import machine
@@ -98,7 +98,7 @@ class Builder:
             self._owner[group.units] = g
         self._units = np.array([len(group) for group in self.trace.groups], np.float64)
 
-    def product(self, axes: Sequence[Ids], step: bool) -> tuple[tuple[int, ...], float]:
+    def product(self, axes: Sequence[Integers], step: bool) -> tuple[tuple[int, ...], float]:
         """The numbers of the axes with these units, and the product of the lengths of those that never change."""
         rows, factor = [], 1.0
         for units in axes:
