@@ -62,18 +62,19 @@ def analyze_file(
     """Analyse a file and write analysis.json and analysis.html to the folder of the run.
 
     Args:
-        model: the network.
-        cut: what may be removed from it.
-        run: `data` for the criteria that look at data, and what runs the network on them.
-        ratio: fraction of lowest filters whose sets are compared.
-        clock: times the steps.
-        translated: words why a criterion was skipped for whoever asked, who may not speak of arguments.
+        model: The network.
+        cut: What may be removed from the network.
+        run: The run config: `data` for the criteria that look at data, and what runs the network on them.
+        ratio: The fraction of lowest filters whose sets are compared.
+        clock: The clock that times the steps.
+        translated: A function that puts the reason why a criterion was skipped into the caller's words, such as the
+            options of the command line in place of arguments.
 
     Returns:
         The analysis, and the text of analysis.json.
 
     Raises:
-        BadInput: a ratio that is none, data that do not fit, or nothing that can be removed.
+        BadInput: A ratio that is none, data that do not fit, or nothing that can be removed.
     """
     if not 0 < ratio < 1:
         raise BadInput(f"`ratio` {ratio:g} is not between 0 and 1; 0.5 compares the lower halves")
