@@ -82,12 +82,37 @@ def test_less_than_one_thread_is_bad_input(threads):
 
 def test_weights_and_inputs_of_bfloat16_are_run_and_bound():
     proto = parser.parse_model(
-        '<ir_version: 10, opset_import: ["": 20]> g (bfloat16[2,2] x) => (float[2,2] y) { y = Cast<to=1>(x) }'
+        """<ir_version: 10, opset_import: ["": 20]> g (bfloat16[2,2] x, float[2,2] z) => (float[2,2] y)
+        { f = Cast<to=1>(x) y = Add(f, z) }"""
     )
     session = DEFAULT.session(ir.from_proto(proto))
     x = np.array([[1.0, -2.5], [0.0, 3.0]], ir.DataType.BFLOAT16.numpy())
-    np.testing.assert_array_equal(session.run({"x": x})[0], x.astype(np.float32))
-    assert session.bind({"x": x})(3) > 0
+    feed = {"x": x, "z": np.ones((2, 2), np.float32)}
+    np.testing.assert_array_equal(session.run(feed)[0], x.astype(np.float32) + 1)
+    assert session.bind(feed)(3) > 0
+
+
+def test_inputs_may_lie_in_memory_in_any_order(net, image):
+    session = DEFAULT.session(net(8))
+    turned = {"x": np.asfortranarray(image["x"])}
+    np.testing.assert_array_equal(session.run(turned)[0], session.run(image)[0])
+    assert session.bind(turned)(1) > 0
+
+
+def test_large_weights_are_not_copied(net, monkeypatch):
+    """Only the graph is serialised, which can be 2 GB at most; onnxruntime reads the weights where they lie."""
+    seen = []
+    load = ort.InferenceSession
+
+    def loading(model: bytes, *rest: object, **more: object) -> ort.InferenceSession:
+        seen.append(len(model))
+        return load(model, *rest, **more)
+
+    monkeypatch.setattr(runtime.ort, "InferenceSession", loading)
+    small, large = net(16), net(128)
+    for model in (small, large):
+        DEFAULT.session(model)
+    assert seen[1] < seen[0] + 1000
 
 
 def test_a_scalar_input_stays_one(text):
