@@ -333,6 +333,13 @@ def test_ending_early_is_told_and_still_gives_the_budget() -> None:
     assert [int(r.sum()) for r in method.removed()] == [5, 4]
 
 
+def test_without_groups_nothing_is_penalised() -> None:
+    method = create("greg-2", [], {}, lowest(), None)
+    method.after_backward()
+    method.after_step()
+    assert method.status() == {"lambda": 0.0}
+
+
 def test_a_weight_without_gradient_is_left_alone() -> None:
     module = network()
     module[0].weight.requires_grad_(False)
