@@ -79,6 +79,28 @@ def test_an_axis_where_channels_meet_what_is_fixed():
     assert axis.units.tolist() == [-1, -1, -1, 0, 1, 2, 3, 4, 5]
 
 
+def test_an_axis_that_the_first_unit_alone_is_on_is_one():
+    """Its other indices are fixed; whoever rounds widths has to know of it."""
+    sliced = trace(
+        net("""(float[1,3,4,4] x) => (y, z)
+        <float[4,3,1,1] a, float[2,4,1,1] b, float[2,4,1,1] c, int64[1] from = {0}, int64[1] to = {1}>
+        { h = Conv(x, a) s = Slice(h, from, to, to) m = Concat<axis=1>(x, s) y = Conv(m, b) z = Conv(h, c) }""")
+    )
+    found = {axis.name: axis.units.tolist() for axis in sliced.axes}
+    assert found["b in"] == [-1, -1, -1, 0]
+    assert found["a out"] == [0, 1, 2, 3]
+
+
+def test_only_what_would_be_empty_gets_a_unit_back(found):
+    """The first one; what is not emptied is removed as asked."""
+    first, second, third = (group.units for group in found.groups)
+    removed = np.zeros(found.n_units, bool)
+    removed[[*first[:2], *second, *third[:1]]] = True
+    expected = removed.copy()
+    expected[second[0]] = False
+    assert found.never_empty(removed).tolist() == expected.tolist()
+
+
 def test_costs_follow_the_removal(found):
     dense = {"h": 4 * 27 * 64, "k": 4 * 9 * 64, "l": 24 * 64, "o": 36 * 64, "y": 30}
     assert {node.outputs[0].name: n for node, n in found.macs().items()} == dense
