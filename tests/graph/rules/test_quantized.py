@@ -87,6 +87,19 @@ def test_quantised_activations():
     assert units(found) == {"w:0": 6}
 
 
+@pytest.mark.parametrize("zero_point", ["", ", zero"])
+def test_activations_without_a_zero_point_are_zero_where_their_codes_are(zero_point):
+    """A sum over channels lets those go that are zero; a zero point left out is 0, as it is where it is written."""
+    found = exact(
+        net(f"""(float[N,3,4,4] x) => (y) <float[6,3,1,1] w, float scale, uint8 zero = {{0}}, int64[1] axis = {{1}}>
+        {{ h = Conv(x, w)
+           q = QuantizeLinear(h, scale)
+           d = DequantizeLinear(q, scale{zero_point})
+           y = ReduceSum(d, axis) }}""")
+    )
+    assert units(found) == {"w:0": 6}
+
+
 def test_weights_quantised_in_the_graph():
     """QDQ of training: float weight, quantise, dequantise."""
     found = exact(
