@@ -172,7 +172,7 @@ def outcome(copy: Path, tests: Sequence[str], limit: float) -> tuple[str, float]
         os.waitpid(child, 0)
     text = log.read_text(errors="replace")
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
-    other = f"no result within {limit:.0f} s" if code is None else f"exit code {code}: {text[-200:]}"
+    other = f"no result within {limit:.0f} s" if code is None else f"exit code {code}"
     return "" if code == 0 else failed[1] if failed else other, round(time.monotonic() - started, 1)
 
 
@@ -196,7 +196,7 @@ def report(table: dict[str, Any]) -> None:
     rows |= {module: entry["rows"] for module, entry in table.items() if module not in rows}
     survivors = {module: [row for row in found if not row["killed"]] for module, found in rows.items()}
     total, left = (sum(map(len, part.values())) for part in (rows, survivors))
-    text = "# Mutation\n\n`nice python benchmarks/mutation.py`, then `--survivors` after each new test; "
+    text = "# Mutation\n\n`nice python benchmarks/mutation.py [MODULE ...] --count DRAWN`, then `--survivors`; "
     text += f"{harness.versions('pytest', 'hypothesis', 'numpy', 'torch', 'onnxruntime')}.\n\n"
     text += f"{__doc__.splitlines()[0]} Of {total} changes the tests notice {total - left}.\n\n"
     counts = [[module, table[module]["possible"], len(found), len(survivors[module])] for module, found in rows.items()]
