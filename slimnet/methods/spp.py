@@ -214,9 +214,10 @@ class RankedPruning(TrainingMethod):
     def notes(self) -> list[str]:
         changes = {"every": (self._every, self.every), "amplitude": (self._amplitude, self.amplitude)}
         changed = ", ".join(f"{name} {a:.3g} instead of {b:g}" for name, (a, b) in changes.items() if a != b)
+        if not changed:
+            return []
         steps = self._needed(self.amplitude) * self.every
-        note = f"{self.name}: the schedule takes about {steps:,} steps, not {self.steps:,}: {changed}"
-        return [note] if changed else []
+        return [f"{self.name}: the schedule takes about {steps:,} steps, not {self.steps:,}: {changed}"]
 
     @property
     def unfinished(self) -> str:
