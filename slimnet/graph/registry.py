@@ -8,12 +8,13 @@ from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from slimnet.common.entry_points import foreign, installed
 from slimnet.common.errors import BadInput
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _load_all() -> None:
     """
     import slimnet.graph.rules  # noqa: F401  (its families register themselves)
 
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in installed(ENTRY_POINTS):
         _load(point)
 
 
@@ -168,15 +169,11 @@ def _load(point: EntryPoint) -> None:
     """Import what an entry point names, a module or a function that is called, and keep its rules if it succeeds."""
     before = {key: list(entries) for key, entries in _TABLE.items()}
     try:
-        loaded = point.load()
-        if callable(loaded):
-            loaded()
-    except Exception as error:
-        # Whatever a stranger's module raises, the user can only repair or remove the distribution.
+        with foreign(point, "rules for operators"):
+            found = point.load()
+            if callable(found):
+                found()
+    except BadInput:
         _TABLE.clear()
         _TABLE.update(before)
-        source = point.dist.name if point.dist is not None else "an installed distribution"
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(
-            f"{source}: its rules for operators ({point.value}) cannot be loaded: {reason}; repair or uninstall it"
-        ) from error
+        raise

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
-from slimnet.common.errors import BadInput
-from slimnet.common.files import essence
+from slimnet.common.entry_points import foreign, installed
 from slimnet.runtime.backend import Backend
 from slimnet.runtime.onnxruntime import NAME, OnnxRuntime
 
@@ -27,11 +24,8 @@ def backend(name: str = "cpu", threads: int | None = None) -> Backend:
     runtime, _, provider = name.partition(":")
     if runtime == NAME:
         return OnnxRuntime(provider or "cpu", threads)
-    for found in entry_points(group=GROUP, name=runtime):
-        try:
-            make = found.load()
-        except Exception as error:
-            raise BadInput(f"`provider` {name}: {found.value} cannot be loaded ({essence(error)})") from error
-        made: Backend = make(provider or None, threads)
+    for found in installed(GROUP).select(name=runtime):
+        with foreign(found, f"`provider` {name}"):
+            made: Backend = found.load()(provider or None, threads)
         return made
     return OnnxRuntime(name, threads)

@@ -48,5 +48,5 @@ def test_what_is_not_installed_is_bad_input():
 
 def test_a_backend_that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, "nowhere.at_all:make")
-    with pytest.raises(BadInput, match=r"simulated: nowhere\.at_all:make cannot be loaded .*nowhere"):
+    with pytest.raises(BadInput, match=r"simulated: nowhere\.at_all:make of .* cannot be loaded .*nowhere"):
         backend("simulated")

@@ -28,14 +28,10 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
 
+from slimnet.common.entry_points import foreign, installed
 from slimnet.common.errors import BadInput
-from slimnet.common.files import essence
 from slimnet.data.source import Source
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
 
 GROUP = "slimnet.data"
 
@@ -63,7 +59,7 @@ def find(option: str) -> tuple[Source, str]:
     for source in _candidates(option):
         if (place := source.place(option)) is not None:
             return source, place
-    more = ", ".join(sorted(_installed().names))
+    more = ", ".join(sorted(installed(GROUP).names))
     raise BadInput(
         f"`data` {option}: is not understood; use {forms()}, each with settings as in ?val=5000&limit=10000"
         + (f"; other packages add {more}" if more else "")
@@ -73,21 +69,9 @@ def find(option: str) -> tuple[Source, str]:
 def _candidates(option: str) -> Iterator[Source]:
     """The built-in sources, and those from outside that are called by their name; no other foreign code is loaded."""
     yield from built_in()
-    for entry in _installed().select(name=option.partition(":")[0]):
-        try:
+    for entry in installed(GROUP).select(name=option.partition(":")[0]):
+        with foreign(entry, f"`data` {option}"):
             source = entry.load()
-        except Exception as error:
-            why = f"{type(error).__name__}: {essence(error)}"
-            raise BadInput(
-                f"`data` {option}: {entry.value} cannot be loaded ({why}); repair or uninstall it"
-            ) from error
         if not isinstance(source, Source):
             raise BadInput(f"`data` {option}: {entry.value} is no slimnet.data.source.Source; make it one")
         yield source
-
-
-def _installed() -> EntryPoints:
-    """The sources that installed distributions declare; none of them is loaded."""
-    from importlib.metadata import entry_points
-
-    return entry_points(group=GROUP)
