@@ -11,7 +11,13 @@ from slimnet.graph.trace import Tracer, trace
 from tests.networks.graphs import net, units
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "README.md", ROOT / "docs" / "glossary.md"]
+DOCUMENTS = [
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "docs" / "glossary.md",
+]
 
 EXAMPLE = """(float[1,3,2,2] x) => (float[1,5] y) 
     <float[4,3,1,1] w1, float[4,4,1,1] w2, int64[2] s = {1, 16}, float[16,5] fc>

@@ -88,6 +88,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
+@pytest.mark.slow
 def test_training_asks_for_accelerate_before_it_begins(tmp_path):
     words = ("train", "--arch", "models:digits_resnet", "--data", "digits", "-o", tmp_path / "x.pt")
     assert refused(without("accelerate", *words)) == (

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def load_pt2(path: str | os.PathLike[str], inputs: Inputs = None, unsafe_pickle:
     if not unsafe_pickle and (danger := _danger(file)):
         raise BadInput(f"{file}: may run code when read ({danger}); pass `unsafe_pickle` if you trust it")
     try:
-        program = torch.export.load(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own way to read tensors
+            program = torch.export.load(file)
     except Exception as error:
         raise BadInput(f"{file}: cannot be read as an exported program ({essence(error)}); save it again") from error
     model = to_onnx(program, str(file))

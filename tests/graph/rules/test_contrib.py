@@ -8,6 +8,8 @@ from slimnet.graph.net import Net
 from slimnet.graph.trace import trace
 from tests.networks.graphs import exact, feeds, net, pinned, run, units
 
+RUNTIME = tuple(map(int, ort.__version__.split(".")[:2]))
+
 
 def conv(body: str, weights: str = "", width: int = 6) -> str:
     """A convolution, something on its output h, and another convolution on the result m."""
@@ -248,6 +250,7 @@ def test_quantised_concat():
     assert units(exact(net(text))) == {"w:0 b:0 v:1": 6, "u:0 v:1": 4}
 
 
+@pytest.mark.skipif(RUNTIME < (1, 27), reason="older runtimes take only one zero point for all filters")
 def test_quantised_per_channel_and_depthwise():
     body = "m = QLinearConv<group=6, pads=[1,1,1,1]>(h, hs, hz, u, us, uz, hs, hz, c)"
     found = exact(quantised(body, ", int8[6,1,3,3] u, float[6] us, int8[6] uz, int32[6] c"))
