@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
+
+from slimnet.common.errors import BadInput
 
 T = TypeVar("T")
 _KEY = "setting"
@@ -87,3 +91,35 @@ def documented(config: type[T]) -> type[T]:
     lines = [f"        {name}: {setting.help}" for name, (setting, _) in settings_of(config).items()]
     config.__doc__ = "\n".join([f"{(config.__doc__ or '').rstrip()}\n\n    Attributes:", *lines, "    "])
     return config
+
+
+class Checked:
+    """Base of configs: what a setting does not allow is refused when the config is made, before any work."""
+
+    def __post_init__(self) -> None:
+        for name, (setting, default) in settings_of(type(self)).items():
+            value = getattr(self, name)
+            if (wanted := _wanted(setting, default, value)) is not None:
+                raise BadInput(f"`{name}` {value!r}: {wanted}")
+
+
+def _wanted(setting: Setting, default: Any, value: Any) -> str | None:
+    """What to give instead of a value; None where it may be what the setting asks for."""
+    if value is None and default is None:
+        return None
+    if setting.flags:
+        choices = [repr(default), *(repr(stands_for) for stands_for, _ in setting.flags.values())]
+        return None if repr(value) in choices else f"give {', '.join(choices[:-1])} or {choices[-1]}"
+    if setting.kind is bool:
+        return None if isinstance(value, bool) else "give True or False"
+    if setting.kind in (int, float):
+        low = -math.inf if setting.low is None else setting.low
+        high = math.inf if setting.high is None else setting.high
+        kinds = (int,) if setting.kind is int else (int, float)
+        number = isinstance(value, kinds) and not isinstance(value, bool)
+        return None if number and low <= value <= high else f"give a number from {low:g} to {high:g}"
+    if setting.kind is Path:
+        return None if isinstance(value, str | Path) else "give a path"
+    if setting.keys == (str,):
+        return None if isinstance(value, str) else "give a text"
+    return "give a list" if setting.keys == (list,) and isinstance(value, str) else None

@@ -54,6 +54,8 @@ def load(
 
         return load_pt2(str(model), inputs, unsafe_pickle)
     if model is not None and suffix not in TORCH_SUFFIXES:
+        if Path(model).is_dir():
+            raise BadInput(f"{model}: is a folder; name a file in it")
         raise BadInput(f"{model}: its kind is not known; slimnet reads .onnx, .pt2, {', '.join(TORCH_SUFFIXES)}")
     return _from_checkpoint(model, arch, inputs, unsafe_pickle)
 

@@ -76,10 +76,15 @@ def scored(method: Method, params: Params, groups: Sequence[Group]) -> Scores:
     """The scores that a method gives, as float64.
 
     Raises:
-        BadInput: They are not one vector [units] per group, as `Method.score` has to give them.
+        BadInput: The method fails, or they are not one vector [units] per group, as `Method.score` has to give them.
     """
     who = f"{type(method).__name__}.score()"
-    found = list(method.score(params, groups))
+    try:
+        found = list(method.score(params, groups))
+    except (AttributeError, LookupError, TypeError, ArithmeticError) as error:
+        raise BadInput(
+            f"{who}: fails ({type(error).__name__}: {error}); it has to give one vector per group"
+        ) from error
     if len(found) != len(groups):
         raise BadInput(f"{who}: gives {len(found)} vectors for {len(groups)} groups; give one for each")
     for group, values in zip(groups, found, strict=True):

@@ -16,7 +16,7 @@ from slimnet.runtime.feeds import index_bounds
 from slimnet.timing.baseline import check, load
 from slimnet.timing.baseline import save as save_baseline
 from slimnet.timing.conditions import as_net
-from slimnet.timing.gate import Verdict
+from slimnet.timing.gate import Verdict, parse_tolerance
 from slimnet.timing.result import BenchResult
 from slimnet.timing.run import bench, check_alike
 from slimnet.timing.table import bench_table
@@ -53,6 +53,7 @@ def bench_files(
         BadInput: files that do not go together, or arguments that do not.
         LatencyRegression: slower than the baseline, beyond noise and tolerance.
     """
+    parse_tolerance(tolerance)
     if baseline is not None:
         if slim is not None or save is not None:
             raise BadInput("`baseline` compares one model with the stored one; leave out the second model and `save`")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.common.errors import BadInput
-from slimnet.common.settings import PhaseOption, documented, setting
+from slimnet.common.settings import Checked, PhaseOption, documented, setting
 from slimnet.data.sources import forms
 from slimnet.methods.registry import canonical, choices
 from slimnet.training.phase import Phase, phase
@@ -98,7 +98,7 @@ def rounding(given: str | int) -> int | str | None:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """The network of a job, and how to load it."""
 
     model: Path = setting(
@@ -122,7 +122,7 @@ class ModelConfig:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class TraceConfig:
+class TraceConfig(Checked):
     """What may be removed from a network at all."""
 
     allow_inexact: bool = setting(
@@ -233,6 +233,7 @@ class PruneConfig(TraceConfig):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         named = [name for name in ("ratio", "speedup", "latency", "params", "macs") if self._given(name)]
         if len(named) > 1:
             raise BadInput(f"{' and '.join(f'`{name}`' for name in named)} exclude each other; give one of them")
@@ -320,7 +321,7 @@ class PruneConfig(TraceConfig):
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Checked):
     """Where the results go, and what is measured with what."""
 
     out: str | os.PathLike[str] | None = setting(None, "Folder for the results.", kind=Path, option=("--out", "-o"))
@@ -375,7 +376,7 @@ class RunConfig:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class DeviceConfig:
+class DeviceConfig(Checked):
     """The device that trains, and whether interrupted training is continued."""
 
     device: str = setting("auto", "auto (a GPU if there is one) or cpu.", kind=str)
@@ -492,6 +493,7 @@ class IterativeConfig(DeviceConfig):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value, known in (("method", self.method, METHODS), ("scope", self.scope, SCOPES)):
             if value not in known:
                 raise BadInput(f"`{name}` {value}: is not known; choose one of: {', '.join(known)}")

@@ -103,7 +103,8 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
         where = f"{path}: [{table}] " if table else f"{path}: "
         for key, value in (settings.get(table, {}) if table else settings).items():
             if key not in known:
-                raise BadInput(f"{where}{key} is not known; a recipe has: {', '.join(sorted(known))}")
+                what = f"[{table}]" if table else "a recipe"
+                raise BadInput(f"{where}{key} is not known; {what} has: {', '.join(sorted(known))}")
             if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
                 raise BadInput(f"{where}{key} cannot be {value!r}")
 

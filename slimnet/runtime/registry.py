@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slimnet.common.entry_points import foreign, installed
+from slimnet.common.errors import BadInput
 from slimnet.runtime.backend import Backend
 from slimnet.runtime.onnxruntime import NAME, OnnxRuntime
 
@@ -28,4 +29,7 @@ def backend(name: str = "cpu", threads: int | None = None) -> Backend:
         with foreign(found, f"`provider` {name}"):
             made: Backend = found.load()(provider or None, threads)
         return made
+    if provider:
+        have = ", ".join(sorted({NAME, *installed(GROUP).names}))
+        raise BadInput(f"`provider` {name}: no runtime is called {runtime}; installed are {have}")
     return OnnxRuntime(name, threads)

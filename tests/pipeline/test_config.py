@@ -146,3 +146,23 @@ def test_scores_of_a_training_method_are_compared_as_it_says():
     assert [int(removed.sum()) for removed in plain] == [7, 1]
     lone = GroupHS(traced.groups, {}, lambda values: [v < 3 for v in values])
     assert [int(removed.sum()) for removed in lone.chosen(scores)] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: PruneConfig(allow_inexact="no"), "`allow_inexact` 'no': give True or False"),
+        (lambda: PruneConfig(prefer="x"), "`prefer` 'x': give None, 'heads' or 'head-dims'"),
+        (lambda: PruneConfig(coupled=1), "`coupled` 1: give True or False"),
+        (lambda: PruneConfig(method=3), "`method` 3: give a text"),
+        (lambda: PruneConfig(ignore="conv1"), "`ignore` 'conv1': give a list"),
+        (lambda: RunConfig(prove="no"), "`prove` 'no': give True or False"),
+        (lambda: RunConfig(bench_seconds=-1), "`bench_seconds` -1: give a number from 0 to inf"),
+        (lambda: RunConfig(threads="2"), "`threads` '2': give a number from 1 to inf"),
+        (lambda: RunConfig(out=3), "`out` 3: give a path"),
+    ],
+)
+def test_what_a_setting_does_not_allow_is_refused_when_the_config_is_made(make, says):
+    with pytest.raises(BadInput) as caught:
+        make()
+    assert str(caught.value) == says
