@@ -1,9 +1,12 @@
 """What a wheel carries: the package with the reference networks inside it, and nothing else at the top level."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -12,6 +15,19 @@ import pytest
 from tests.networks.files import ROOT
 
 hatchling = pytest.importorskip("hatchling.build", reason="the wheel is built with hatchling")
+
+
+def test_exactly_the_lower_bounds_of_all_dependencies_were_tested() -> None:
+    """benchmarks/lowest_versions.py has run the suite with them; a bound that nobody has tried is a guess."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    bounds = dict(requirement.split(">=") for requirement in content["project"]["dependencies"])
+    tested = json.loads((ROOT / "benchmarks" / "results" / "lowest_versions.json").read_text())
+    assert tested["versions"].keys() - {"python"} == bounds.keys()
+    for package, bound in bounds.items():
+        version = tested["versions"][package].partition("+")[0]
+        assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", version), f"{package}: {bound} allowed, {version} tested"
+    assert tested["tests"]["passed"] > 1000
+    assert tested["failed"] == []
 
 
 def build(kind: str, source: Path, target: Path) -> Path:
