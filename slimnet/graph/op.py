@@ -164,12 +164,16 @@ class Op:
         """The inputs that are no known constants."""
         return [value for value in self.values if value is not None and value.data is None]
 
+    def given_zero(self, place: int) -> npt.NDArray[Any] | None:
+        """The zero point that input `place` gives: 0 where it is left out, None where it is not constant."""
+        return self.data(place) if self.has(place) else np.zeros((), np.int8)
+
     def decoded(self, i: int, place: int) -> Axes:
         """Labels of all axes of input i, quantised numbers whose zero point is input `place`; every one answered for.
 
         They are zero where what was written there stands for zero as this node reads it.
         """
-        value, zero_point = self.values[i], self.data(place) if self.has(place) else np.zeros((), np.int8)
+        value, zero_point = self.values[i], self.given_zero(place)
         assert value is not None
         if self.parameter(i) and zero_point is None:
             raise Unsupported("its zero point is not constant")
@@ -180,7 +184,7 @@ class Op:
 
     def encoded(self, axes: Axes, place: int) -> Traced:
         """An output of quantised numbers whose zero point is input `place`."""
-        zero_point = self.data(place) if self.has(place) else np.zeros((), np.int8)
+        zero_point = self.given_zero(place)
         if zero_point is None:
             return Traced([not_zero(labels) for labels in axes])
         return Traced(axes, zero=zero_point if zero_point.any() else None)

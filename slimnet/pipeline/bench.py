@@ -53,14 +53,14 @@ def bench_files(
         BadInput: files that do not go together, or arguments that do not.
         LatencyRegression: slower than the baseline, beyond noise and tolerance.
     """
-    parse_tolerance(tolerance)
+    allowed = parse_tolerance(tolerance)
     if baseline is not None:
         if slim is not None or save is not None:
             raise BadInput("`baseline` compares one model with the stored one; leave out the second model and `save`")
         with clock("bench"):
             stored = load(baseline)
             name = run.provider if isinstance(run.provider, str) else None
-            return check(dense, stored, tolerance, stored.backend(name, run.threads), seconds)
+            return check(dense, stored, allowed, stored.backend(name, run.threads), seconds)
     backend = run.backend
     with clock("bench"):
         nets = [as_net(path, list(shapes.inputs) or None, shapes.batch) for path in (dense, slim or dense)]

@@ -52,7 +52,7 @@ def _scaled_along(op: Op, places: tuple[int, int], axes: Axes, axis: int) -> int
 def _weight(op: Op, i: int, places: tuple[int, int], axes: Axes, axis: int) -> None:
     """Input i with its scale and zero point: a mask writes the zero point, not the number 0, where it is a weight."""
     along = _scaled_along(op, places, axes, axis)
-    zero_point = op.data(places[1]) if op.has(places[1]) else np.zeros((), np.int8)
+    zero_point = op.given_zero(places[1])
     if op.parameter(i) and zero_point is not None:
         op.zero_point(i, zero_point, along)
 
