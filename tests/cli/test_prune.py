@@ -241,3 +241,19 @@ def test_a_group_that_moves_nothing_is_named(slimnet, tmp_path):
     assert "unproven" in outcome.out
     assert "conv1, conv2" in outcome.out
     assert "exact" not in outcome.out
+
+
+def test_what_is_written_is_valid_in_the_opset_that_was_read(slimnet, tmp_path):
+    """Folding the computed target, the optimiser must not write the `allowzero` that Reshape has since opset 14."""
+    file = saved(
+        tmp_path / "old.onnx",
+        """(float[T,8] x) => (float[1,M] y) <int64[1] one = {1}, int64 zero = {0}, int64 six = {6},
+            float[8,16] w, float[16] b, float[16,6] v, float[6] e> {
+            a = Gemm(x, w, b)  c = Relu(a)  d = Gemm(c, v, e)  s = Shape(x)  t = Gather(s, zero)  n = Mul(t, six)
+            u = Unsqueeze<axes=[0]>(n)  k = Concat<axis=0>(one, u)  y = Reshape(d, k) }""",
+        opset=12,
+    )
+    assert slimnet("prune", file, "-o", "out", *QUICK).code == 0
+    written = onnx.load("out/slim.onnx")
+    assert written.opset_import[0].version == 12
+    onnx.checker.check_model(written, full_check=True)

@@ -170,6 +170,17 @@ def test_blockwise_quantisation_pins():
     assert pinned(found)["w:1"] == "blockwise quantisation"
 
 
+def test_a_cast_of_quantised_numbers_takes_the_zero_point_for_a_number():
+    """A removed channel is 100 after the Cast, not 0, and would be missing in the sum."""
+    found = exact(
+        net("""(float[1,5,6] x) => (float[1,5,1] y)
+        <float[6,12] w, float qs = {0.1}, uint8 qz = {100}, int64[1] axis = {2}>
+        { a = MatMul(x, w)  q = QuantizeLinear(a, qs, qz)  b = Cast<to=1>(q)  y = ReduceSum(b, axis) }""")
+    )
+    assert units(found) == {}
+    assert pinned(found)["w:1"] == "is summed over although it does not become zero"
+
+
 def test_the_integer_operators_have_no_rule_and_pin():
     found = exact(
         net("""(uint8[2,3,4,4] x) => (y) <uint8[6,3,1,1] w, uint8 xz = {3}, uint8 wz = {2}>
