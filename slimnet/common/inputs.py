@@ -11,6 +11,9 @@ DTYPES = (
     *("int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64"),
 )
 
+#: The shape of a tensor without axes, as users write it.
+SCALAR = "scalar"
+
 Shape = Sequence[int]
 
 
@@ -34,8 +37,8 @@ def parse_inputs(given: Inputs) -> list[Input]:
     """Inputs in any form a user may give them in.
 
     Args:
-        given: One spec such as "1x3x224x224", "ids=1x16" or "ids=1x16:int64", several of them, one shape such as
-            (1, 3, 224, 224), or shapes by name. None means that nothing is known.
+        given: One spec such as "1x3x224x224", "ids=1x16", "ids=1x16:int64" or "flag=scalar", several of them, one shape
+            such as (1, 3, 224, 224), or shapes by name. None means that nothing is known.
 
     Returns:
         One `Input` for each. Raises BadInput, naming the spec, where it cannot be understood.
@@ -56,19 +59,21 @@ def parse_inputs(given: Inputs) -> list[Input]:
 
 
 def parse_input(spec: str) -> Input:
-    """One spec, `[NAME=]1x3x224x224[:DTYPE]`; a name may itself contain '=', ':' and '/'."""
+    """One spec, `[NAME=]1x3x224x224[:DTYPE]` or `[NAME=]scalar[:DTYPE]`; a name may itself contain '=', ':' and '/'."""
     name, _, rest = spec.rpartition("=")
     size, _, dtype = rest.partition(":")
-    if not re.fullmatch(r"\d+([x,]\d+)*", size):
-        raise BadInput(f"`inputs` {spec}: is not a shape; write 1x3x224x224, name=1x16 or name=1x16:int64")
+    if not re.fullmatch(rf"{SCALAR}|\d+([x,]\d+)*", size):
+        advice = "write 1x3x224x224, name=1x16, name=1x16:int64 or name=scalar"
+        raise BadInput(f"`inputs` {spec}: is not a shape; {advice}")
     if dtype and dtype not in DTYPES:
         raise BadInput(f"`inputs` {spec}: {dtype} is not a type; use one of {', '.join(DTYPES)}")
-    return Input(name or None, _shape(spec, [int(n) for n in re.split("[x,]", size)]), dtype or None)
+    shape = () if size == SCALAR else _shape(spec, [int(n) for n in re.split("[x,]", size)])
+    return Input(name or None, shape, dtype or None)
 
 
 def sizes(shape: Iterable[object]) -> str:
-    """A shape as users write it: 1x3x224x224."""
-    return "x".join(str(n) for n in shape)
+    """A shape as users write it: 1x3x224x224, or scalar."""
+    return "x".join(str(n) for n in shape) or SCALAR
 
 
 def specs(inputs: Mapping[str, Iterable[object]]) -> list[str]:

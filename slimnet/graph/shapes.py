@@ -29,7 +29,8 @@ class Shapes:
     """Answers, for values of one network, the shape at the concrete input sizes of the trace.
 
     Where the file states a static shape and no input size was changed, that is the answer; else onnx's own
-    single-node inference is asked, with the shapes and constants the trace has found so far.
+    single-node inference is asked, with the shapes and constants the trace has found so far. What a file states of the
+    network's outputs is believed least of all: exporters write it by hand, and runtimes only warn.
     """
 
     def __init__(self, net: Net) -> None:
@@ -46,11 +47,19 @@ class Shapes:
 
     def outputs(self, node: ir.Node, inputs: Sequence[Traced | None]) -> list[tuple[int, ...] | None]:
         """Shape of every output of a node, None where it is not known."""
-        if self.static and all(v.shape is not None and v.shape.is_static() for v in node.outputs):
-            return [tuple(v.shape.numpy()) for v in node.outputs]  # type: ignore[union-attr]
-        return self._infer(node, inputs)
+        stated = self._stated(node)
+        if None not in stated and not any(v.is_graph_output() for v in node.outputs):
+            return stated
+        inferred = self.inferred(node, inputs)
+        return [said if found is None else found for found, said in zip(inferred, stated, strict=True)]
 
-    def _infer(self, node: ir.Node, inputs: Sequence[Traced | None]) -> list[tuple[int, ...] | None]:
+    def _stated(self, node: ir.Node) -> list[tuple[int, ...] | None]:
+        """What the file says of the outputs of a node at these input sizes."""
+        shapes = [v.shape if self.static else None for v in node.outputs]
+        return [tuple(s.numpy()) if s is not None and s.is_static() else None for s in shapes]
+
+    def inferred(self, node: ir.Node, inputs: Sequence[Traced | None]) -> list[tuple[int, ...] | None]:
+        """Shape of every output of a node, whatever the file states; None where it is not known."""
         unknown: list[tuple[int, ...] | None] = [None] * len(node.outputs)
         first = inputs[0] if inputs else None
         if first is not None and first.shape is not None and Trait.POINTWISE in traits_of(node):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from slimnet.graph.axes import Bools, Integers
+from slimnet.graph.axes import Bools, Integers, Labels
 from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep
 from slimnet.graph.op import Traced
 from slimnet.graph.parameters import ParameterAxis, Role, tensor_of
@@ -456,18 +456,22 @@ def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Integers) -> None:
 
 
 def _annotate(copy: _Copy, kept: Bools) -> None:
-    """Correct the stated shapes of intermediate values."""
+    """Correct the stated shapes of intermediate values, and leave open what the file states wrongly of any value."""
     for value, traced in copy.walk.values.items():
         if traced.items is not None:
             copy.value(value).shape = None
         if traced.axes is None or value.producer() is None or value.shape is None:
             continue
         mine = copy.value(value)
-        dims = list(value.shape)
-        if len(dims) != len(traced.axes) or mine.shape is None or mine.const_value is not None:
+        if mine.shape is None or mine.const_value is not None:
             continue
-        for k, labels in enumerate(traced.axes):
-            if labels.strides != (0,):
-                left = int(kept[np.abs(labels)].sum())
-                dims[k] = left if left != len(labels) else dims[k]
-        mine.shape = ir.Shape(dims)
+        stated = list(value.shape) if len(value.shape) == len(traced.axes) else [None] * len(traced.axes)
+        mine.shape = ir.Shape([_left(dim, labels, kept) for dim, labels in zip(stated, traced.axes, strict=True)])
+
+
+def _left(dim: Any, labels: Labels, kept: Bools) -> Any:
+    """What to state of an axis, of which the file states a dimension."""
+    left = len(labels) if labels.strides == (0,) else int(kept[np.abs(labels)].sum())
+    if left != len(labels):
+        return left
+    return None if isinstance(dim, int) and dim != len(labels) else dim

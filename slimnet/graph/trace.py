@@ -84,8 +84,9 @@ class Tracer:
             self.visit(node)
         for output in self.graph.outputs:
             traced = self.value(output)
-            for labels in traced.axes or ():
-                self.walk.constraints.pin(labels, "output", output.name or "", "is an output of the network")
+            for part in traced.items or [traced]:
+                for labels in part.axes or ():
+                    self.walk.constraints.pin(labels, "output", output.name or "", "is an output of the network")
         return self.walk
 
     def visit(self, node: ir.Node) -> None:
@@ -100,11 +101,12 @@ class Tracer:
         results, why = self.apply(op)
         parameter = bool(inputs) and all(v is None or v.parameter for v in inputs)
         coded = any(v is not None and v.zero is not None for v in inputs)
-        for value, result, shape in zip(node.outputs, results, op.out_shapes, strict=False):
+        for i, (value, result, shape) in enumerate(zip(node.outputs, results, op.out_shapes, strict=False)):
             traced = result if isinstance(result, Traced) else Traced(result)
             if traced.axes is not None and shape is not None and traced.shape != shape:
-                why = f"its rule gave shape {traced.shape}, the standard says {shape}"
-                traced = Traced([fixed(n) for n in shape])
+                if traced.shape != self.shapes.inferred(node, inputs)[i]:
+                    why = f"its rule gave shape {traced.shape}, the standard says {shape}"
+                    traced = Traced([fixed(n) for n in shape])
             if traced.items is None and traced.axes is None and shape is not None:
                 traced.axes = [fixed(n) for n in shape]
             traced.parameter = traced.parameter or parameter

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
+from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass, RemoveUnusedOpsetsPass
 
 from slimnet.common.errors import BadInput, SlimnetError
 from slimnet.common.files import essence, existing_file, replacing
@@ -98,6 +98,8 @@ def _understood(proto: onnx.ModelProto, file: Path) -> ir.Model:
         _check_structure(proto)
         model = ir.from_proto(proto)
         InlinePass()(model)
+        # Runtimes refuse versions of operator sets that they do not know, used or not.
+        RemoveUnusedOpsetsPass()(model)
     except Exception as error:  # a damaged file can make each of them raise almost anything
         raise BadInput(f"{file}: is not valid ONNX: {essence(error)}; export it again") from error
     return model

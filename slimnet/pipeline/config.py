@@ -114,7 +114,10 @@ class ModelConfig(Checked):
         kind=str,
     )
     inputs: tuple[str, ...] = setting(
-        (), "Input shape, 1x3x224x224 or NAME=1x16:int64; once per input.", kind=list[str], option=("--input",)
+        (),
+        "Input shape, 1x3x224x224, NAME=1x16:int64 or NAME=scalar; once per input.",
+        kind=list[str],
+        option=("--input",),
     )
     unsafe_pickle: bool = setting(False, "Allow pickles that run code. Only for files you trust.", kind=bool)
     batch: int | None = setting(None, "Size of the first axis, where the model leaves it open.", kind=int, low=1)

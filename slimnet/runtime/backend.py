@@ -67,7 +67,10 @@ class Session(Protocol):
         """The names of the inputs that have to be fed."""
 
     def run(self, feed: Feeds) -> list[npt.NDArray[Any]]:
-        """All outputs for these inputs. Raises RunFailed where the runtime cannot compute them."""
+        """All outputs for these inputs. Raises RunFailed where the runtime cannot compute them.
+
+        An output that is a sequence gives one array per element, one that is a map its keys and its values.
+        """
 
     def bind(self, feed: Feeds) -> Timed:
         """Lay these inputs where the runtime wants them, so that what is timed is the network and nothing else.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ _LOAD_ERRORS: tuple[type[Exception], ...] = (*ERRORS, OSError)
 NAME = "onnxruntime"
 VERSION: str = ort.__version__
 _CPU = "CPUExecutionProvider"
+#: Tensors whose elements have as many bytes as numpy gives them, but a type that onnxruntime's numpy arrays lack.
+_FOREIGN = {f"tensor({t.name.lower()})": t.numpy() for t in ir.DataType if t.name.startswith(("BFLOAT", "FLOAT8"))}
 _INLINE_BYTES = 1024
 
 
@@ -113,14 +116,15 @@ class OnnxSession:
         self._raw, self._weights = raw, weights
         self.inputs: Sequence[str] = tuple(needed.name for needed in raw.get_inputs())
         self._outputs = [output.name for output in raw.get_outputs()]
+        self._plain = not any(output.type in _FOREIGN for output in raw.get_outputs())
 
     def run(self, feed: Feeds) -> list[npt.NDArray[Any]]:
         """All outputs for these inputs. Raises RunFailed where onnxruntime cannot compute them."""
         with _failing():
-            if not any(_is_foreign(array) for array in feed.values()):
-                return list(self._raw.run(None, dict(feed)))
+            if self._plain and not any(_is_foreign(array) for array in feed.values()):
+                return list(_arrays(self._raw.run(None, dict(feed))))
             values = {name: _value(array) for name, array in feed.items()}
-            return [output.numpy() for output in self._raw.run_with_ort_values(self._outputs, values)]
+            return [_array(output) for output in self._raw.run_with_ort_values(self._outputs, values)]
 
     def bind(self, feed: Feeds) -> Timed:
         """Bind these inputs, so that a run costs as little Python as possible."""
@@ -215,6 +219,26 @@ def _is_foreign(array: npt.NDArray[Any]) -> bool:
 def _value(array: npt.NDArray[Any]) -> ort.OrtValue:
     """An array as onnxruntime's own, of its own type; the memory is the array's."""
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, int(ir.DataType.from_numpy(array.dtype)))
+
+
+def _array(value: ort.OrtValue) -> npt.NDArray[Any]:
+    """A copy of onnxruntime's own tensor; of a type that numpy lacks, onnxruntime tells no more than where it lies."""
+    dtype = _FOREIGN.get(value.data_type())
+    if dtype is None:
+        return np.asarray(value.numpy())
+    raw = (ctypes.c_char * value.tensor_size_in_bytes()).from_address(value.data_ptr())
+    return np.frombuffer(bytes(raw), dtype).reshape(value.shape())
+
+
+def _arrays(outputs: Iterable[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Outputs as arrays: of a sequence all elements, of a map its keys and its values."""
+    for output in outputs:
+        if isinstance(output, list):
+            yield from _arrays(output)
+        elif isinstance(output, Mapping):
+            yield from (np.array(list(part)) for part in (output.keys(), output.values()))
+        else:
+            yield np.asarray(output)
 
 
 def _handed_over(model: ir.Model, options: ort.SessionOptions) -> tuple[bytes, list[npt.NDArray[Any]]]:

@@ -18,7 +18,7 @@ from slimnet.graph.units import Trace
 from slimnet.runtime.backend import Backend, Feeds, RunFailed
 from slimnet.runtime.feeds import index_bounds, random_inputs
 from slimnet.runtime.onnxruntime import DEFAULT
-from slimnet.verification.distance import distance
+from slimnet.verification.distance import distance, is_numeric
 from slimnet.verification.proof import PROOF_FACTOR
 from slimnet.verification.proof import prove as prove_groups
 
@@ -95,7 +95,7 @@ def verify(
     result = Verification(tolerance=_tolerance(trace), runs=len(feeds))
     expected = _outputs(mask(trace, removed), feeds, backend, "the masked network")
     actual = _outputs(pruned if candidate is None else candidate, feeds, backend, "the slim network")
-    if not any(np.isfinite(x.astype(np.float64)).any() for outputs in expected for x in outputs):
+    if not any(np.isfinite(x.astype(np.float64)).any() for outputs in expected for x in outputs if is_numeric(x)):
         raise VerifyFailed(
             f"{trace.net.name}: every output is NaN or infinite, so nothing can be compared; give real inputs (`data`)"
         )

@@ -16,6 +16,8 @@ from slimnet.common.inputs import Input, Inputs, parse_input, parse_inputs
         ("gpu_0/data_0=1x3", Input("gpu_0/data_0", (1, 3))),
         ("input:0=1x3", Input("input:0", (1, 3))),
         ("a=b=1x3", Input("a=b", (1, 3))),
+        ("scalar", Input(None, ())),
+        ("flag=scalar:int64", Input("flag", (), "int64")),
     ],
 )
 def test_one_spec(spec: str, expected: Input) -> None:
@@ -30,7 +32,7 @@ def test_one_spec(spec: str, expected: Input) -> None:
         ("1x3", [Input(None, (1, 3))]),
         (["a=1x3", "b=2:int64"], [Input("a", (1, 3)), Input("b", (2,), "int64")]),
         ((1, 3, 8, 8), [Input(None, (1, 3, 8, 8))]),
-        ({"a": (1, 3), "b": [2]}, [Input("a", (1, 3)), Input("b", (2,))]),
+        ({"a": (1, 3), "b": [2], "c": ()}, [Input("a", (1, 3)), Input("b", (2,)), Input("c", ())]),
         ([Input("a", (1,))], [Input("a", (1,))]),
     ],
 )

@@ -565,3 +565,37 @@ def test_the_hash_is_of_the_topology_and_not_of_the_weights():
     assert hashes[0] == hashes[1]
     assert trace(net(text.replace("Relu", "Neg"))).model_hash != hashes[0]
     assert trace(net(text.replace("6", "7"))).model_hash != hashes[0]
+
+
+# -- outputs ---------------------------------------------------------------------------------------------------------
+
+TWO_LAYERS = """(float[1,8] x) => ({outputs}) <float[8,16] w, float[16,12] v, float[12,4] u>
+    {{ a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) d = Relu(c) y = MatMul(d, u) {more} }}"""
+
+
+def test_what_is_in_a_sequence_that_is_an_output_stays():
+    model = net(TWO_LAYERS.format(outputs="y, both", more="both = SequenceConstruct(y, d)"))
+    found = trace(model)
+    assert units(found) == {"w:1 v:0": 16}
+    assert "is an output of the network" in pinned(found)["v:1"]
+
+
+def test_a_constant_of_strings_is_no_obstacle():
+    more = 'label = Constant<value_strings=["cat", "dog"]>()'
+    assert units(trace(net(TWO_LAYERS.format(outputs="y, label", more=more)))) == {"w:1 v:0": 16, "v:1 u:0": 12}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 5), (2, 3, 4)])
+@pytest.mark.parametrize("name", ["y", "c"])
+def test_a_shape_that_the_file_states_wrongly_is_not_believed(name, shape):
+    """onnxruntime only warns of it; the slim network leaves open what was wrong."""
+    model = net(TWO_LAYERS.format(outputs="y", more=""))
+    value = next(v for node in model.model.graph for v in node.outputs if v.name == name)
+    value.shape = ir.Shape(shape)
+    found = exact(model)
+    assert units(found) == {"w:1 v:0": 16, "v:1 u:0": 12}
+    small = slim(found, np.arange(found.n_units) % 2 == 0)
+    stated = next(v.shape for node in small.graph for v in node.outputs if v.name == name)
+    rank = [(1, 4), (1, 6)][name == "c"]
+    assert len(stated) == 2
+    assert all(not isinstance(dim, int) or dim == size for dim, size in zip(stated, rank, strict=True))

@@ -115,6 +115,12 @@ def test_custom_ops_are_left_alone(op: str, written: Callable[..., Path], tmp_pa
     assert [n.op_type for n in load_onnx(tmp_path / "out.onnx").model.graph] == [op.removeprefix("my.")]
 
 
+def test_imports_of_operators_that_nothing_uses_are_dropped(written: Callable[..., Path]) -> None:
+    """onnxruntime refuses a version that it does not know, of whatever set of operators."""
+    net = load_onnx(written(LINEAR.replace('"" : 17', '"" : 17, "ai.onnx.ml" : 99, "com.microsoft" : 7')))
+    assert dict(net.model.opset_imports) == {"": 17}
+
+
 def test_functions_are_inlined(written: Callable[..., Path]) -> None:
     text = HEADER + "g (float[1,4] x) => (float[1,4] y) { y = my.twice(x) }"
     text += '<opset_import: ["" : 17], domain: "my"> twice (a) => (b) { b = Add(a, a) }'

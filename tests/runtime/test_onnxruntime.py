@@ -92,6 +92,28 @@ def test_weights_and_inputs_of_bfloat16_are_run_and_bound():
     assert session.bind(feed)(3) > 0
 
 
+@pytest.mark.parametrize("dtype", [ir.DataType.BFLOAT16, ir.DataType.FLOAT8E4M3FN])
+def test_outputs_of_types_that_numpy_lacks(dtype):
+    proto = parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["": 20]> g (float[2,3] x) => (float[2,3] y, {dtype.name.lower()}[2,3] z)
+        {{ y = Neg(x) z = Cast<to={dtype.value}>(x) }}"""
+    )
+    x = np.array([[1, -2.5, 0], [0.5, 3, 8]], np.float32)
+    y, z = DEFAULT.session(ir.from_proto(proto)).run({"x": x})
+    np.testing.assert_array_equal(y, -x)
+    assert z.dtype == dtype.numpy()
+    np.testing.assert_array_equal(z.astype(np.float32), x)
+
+
+def test_a_sequence_gives_all_its_elements():
+    proto = parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (seq(float[2]) both, float[2] y)
+        { y = Neg(x) both = SequenceConstruct(x, y) }"""
+    )
+    outputs = DEFAULT.session(ir.from_proto(proto)).run({"x": np.array([1, 2], np.float32)})
+    assert [output.tolist() for output in outputs] == [[1, 2], [-1, -2], [-1, -2]]
+
+
 def test_inputs_may_lie_in_memory_in_any_order(net, image):
     session = DEFAULT.session(net(8))
     turned = {"x": np.asfortranarray(image["x"])}

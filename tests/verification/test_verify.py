@@ -31,6 +31,12 @@ def halved(trace: Trace) -> np.ndarray:
     return np.arange(trace.n_units) % 2 == 0
 
 
+#: Beside the numbers the name of the output that is positive, if one is.
+NAMED = """(float[4,6] x) => (y, string[4] name) <float[6,8] w, float[8,1] v>
+    { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) axis = Constant<value_ints=[1]>() flat = Squeeze(y, axis)
+      zero = Constant<value_float=0.0>() positive = Greater(flat, zero) name = Cast<to=8>(positive) }"""
+
+
 def changed(model: ir.Model, name: str, by: float) -> ir.Model:
     """A model with one element of one weight moved."""
     value = model.graph.initializers[name]
@@ -53,6 +59,24 @@ def test_slim_is_exact_and_every_group_is_proven():
     assert result.proven == ["w", "v"]
     assert result.unproven == []
     assert result.runs == 3
+
+
+def test_strings_are_compared_too():
+    assert checked(net(NAMED)).exact
+    found = trace(net(NAMED))
+    small = slim(found, halved(found))
+    next(node for node in small.graph if node.op_type == "Greater").op_type = "Less"
+    with pytest.raises(VerifyFailed, match="differs from the masked one by inf"):
+        verify(found, halved(found), small)
+
+
+def test_what_is_in_a_sequence_is_compared():
+    two = MLP.replace("=> (y)", "=> (both)").replace("}", "both = SequenceConstruct(f, y) }")
+    found = trace(net(two))
+    assert verify(found, halved(found)).exact
+    small = changed(slim(found, halved(found)), "u", 1.0)
+    with pytest.raises(VerifyFailed, match="differs from the masked one"):
+        verify(found, halved(found), small)
 
 
 def test_without_proof_nothing_is_called_proven():
