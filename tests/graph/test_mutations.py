@@ -137,6 +137,11 @@ MUTATIONS = [
     m("linear", "grid", conv("m = Conv<group=2>(h, d)", ", float[6,3,1,1] d")),
     m("linear", "signed", summed("m = Conv(x, w, b)", ", float[6] b").replace("h = Conv(x, w)", "z = Sigmoid(b1) b = Reshape(z, s)")
       .replace("float[6] b>", "float[6,1] b1, int64[1] s = {6}>")),
+    m("linear", "not_zero", """(float[1,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,1,3,3] v, float[2] b, int64[1] axis = {0}>
+        { h = Conv(x, w)
+          t = Transpose<perm=[1,0,2,3]>(h)
+          c = Conv(t, v, b)
+          y = ReduceSum(c, axis) }"""),
     m("norm", "same", conv("m = BatchNormalization(h, scale, b, mean, var)",
                            ", float[6] scale, float[6] b, float[6] mean, float[6] var")),
     m("norm", "same", conv("m = GroupNormalization<num_groups=2>(h, scale, b)", ", float[6] scale, float[6] b"), 21),

@@ -37,7 +37,7 @@ def bias_gelu(op: Op) -> Result:
 
 
 def _activated(op: Op, labels: Labels) -> Labels:
-    """The channels after the activation that is fused into an operator."""
+    """An axis after the activation that is fused into an operator."""
     name = op.text("activation", "")
     low, high = op.attr("activation_params", (1, 0)) if name == "Clip" else (1, 0)
     keeps = name in _KEEP_ZERO or low <= 0 <= high
@@ -53,14 +53,13 @@ def fused_conv(op: Op) -> Result:
     out = convolution(op, windowed(op, op.shape(0)[2:], op.shape(1)[2:]))
     if op.has(3):
         out = broadcast(op, [out, op.axes(3)], zero="all")
-    return [[out[0], _activated(op, out[1]), *out[2:]]]
+    return [[_activated(op, labels) for labels in out]]
 
 
 @rule("FusedGemm", domain=DOMAIN, traits=Trait.LAYER | Trait.PRODUCT)
 def fused_gemm(op: Op) -> Result:
     """activation(alpha A B + beta C)."""
-    rows, columns = affine(op)
-    return [[rows, _activated(op, columns)]]
+    return [[_activated(op, labels) for labels in affine(op)]]
 
 
 @rule("FusedMatMul", domain=DOMAIN, traits=Trait.LAYER | Trait.PRODUCT)

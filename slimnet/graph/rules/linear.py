@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from slimnet.graph.axes import Labels, fixed, is_live, signed
+from slimnet.graph.axes import Labels, is_live, not_zero, signed
 from slimnet.graph.op import KERNEL, Axes, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.parameters import constant
 from slimnet.graph.registry import Trait, rule
+from slimnet.graph.rules.window import slid_over
 
 
 @rule("Conv", "ConvTranspose", traits=Trait.LAYER | Trait.CONVOLUTION)
@@ -27,7 +28,7 @@ def convolution(op: Op, space: Sequence[int], x: int = 0, w: int = 1, b: int = 2
     `x`, `w` and `b` are the places of its input, its weight and its bias.
     """
     group = int(op.attr("group", 1))
-    channels, first, second = op.axis(x, 1), op.axis(w, 0), op.axis(w, 1)
+    batch, channels, first, second = op.axis(x, 0), op.axis(x, 1), op.axis(w, 0), op.axis(w, 1)
     op.role(w, 0, Role.IN if transposed else Role.OUT, "W", group)
     op.role(w, 1, Role.OUT if transposed else Role.IN, "W", group)
     if group == 1:
@@ -46,10 +47,14 @@ def convolution(op: Op, space: Sequence[int], x: int = 0, w: int = 1, b: int = 2
         out = signed(out, (out > 0) & (bias > 0)) if is_live(out) else out
     for k in range(2, op.rank(w)):
         op.pin(op.axis(w, k), KERNEL)
-    kernel, batch = math.prod(op.shape(w)[2:]), op.axis(x, 0)
-    positions = math.prod(op.shape(x)[2:] if transposed else space)
-    op.multiply_adds(first, second, factor=float(kernel * positions * len(batch)))
-    return [batch, out, *(fixed(n) for n in space)]
+    rest = [batch, *slid_over(op, space, op.shape(w)[2:], x)]
+    if op.has(b):
+        rest = [not_zero(labels) for labels in rest]
+    kernel = math.prod(op.shape(w)[2:])
+    positions = op.shape(x)[2:] if transposed else space
+    fixed_size = math.prod(n for n, labels in zip([len(batch), *positions], rest, strict=True) if not is_live(labels))
+    op.multiply_adds(first, second, *filter(is_live, rest), factor=float(kernel * fixed_size))
+    return [rest[0], out, *rest[1:]]
 
 
 def _depthwise(op: Op, x: Labels, out: Labels) -> Labels:

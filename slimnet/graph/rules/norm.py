@@ -28,18 +28,34 @@ def _per_channel(op: Op, vectors: dict[int, tuple[str, Role]]) -> Result:
     for i, (use, role) in vectors.items():
         op.role(i, 0, role, use)
         op.same(op.axis(i, 0), channel)
-    spatial = op.peek(0)[2:] if op.kind == "InstanceNormalization" else [op.axis(0, k) for k in range(2, op.rank(0))]
+    spatial = _normalised(op) if op.kind == "InstanceNormalization" else [op.axis(0, k) for k in range(2, op.rank(0))]
     zero = (op.peek(1)[0] > 0) & (op.peek(2)[0] > 0)
     out = signed(channel, zero) if is_live(channel) else channel
     rest: list[Axes | None] = [None] * (len(op.node.outputs) - 1)
     return [[not_zero(batch), out, *map(not_zero, spatial)], *rest]
 
 
+def _normalised(op: Op) -> Axes:
+    """The axes behind the channels, each channel normalised over them.
+
+    A group norm is written as an instance norm whose channels are the groups. With one group, whose axis has length one
+    or is fixed, a removed channel is a part of what is normalised over; else the groups are what is removed.
+    """
+    spatial = op.peek(0)[2:]
+    if is_live(op.peek(0)[1]):
+        return spatial
+    for k in range(2, op.rank(0)):
+        op.inexact("is normalised over", op.axis(0, k), [(0, k)], [(0, k)])
+    return spatial
+
+
 @rule("GroupNormalization")
 def group_norm(op: Op) -> Result:
     """Whole groups are removed: all channels of a group are one unit."""
-    batch, channel = op.axis(0, 0), op.axis(0, 1)
     groups = int(op.attr("num_groups"))
+    if groups == 1:
+        return _single_group(op)
+    batch, channel = op.axis(0, 0), op.axis(0, 1)
     grid = channel.reshape(groups, -1)
     for column in grid.T[1:]:
         op.same(grid.T[0], column)
@@ -53,6 +69,20 @@ def group_norm(op: Op) -> Result:
     op.lengths("num_groups", {0: grid[:, 0]})
     out = signed(channel, zero) if is_live(channel) else channel
     return [[not_zero(batch), out, *(not_zero(labels) for labels in op.peek(0)[2:])]]
+
+
+def _single_group(op: Op) -> Result:
+    """Mean and variance run over all channels: removing zeros changes both."""
+    batch, channel = op.axis(0, 0), op.axis(0, 1)
+    gather = [(0, 1)]
+    for i, use in ((1, "scale"), (2, "B")):
+        op.role(i, 0, Role.ALONG, use)
+        vector = op.axis(i, 0)
+        if len(vector) == len(channel):
+            op.same(vector, channel)
+            gather.append((i, 0))
+    op.inexact("is normalised over", channel, gather, [(0, 1)])
+    return [[not_zero(batch), channel, *(not_zero(labels) for labels in op.peek(0)[2:])]]
 
 
 @rule("LayerNormalization", "RMSNormalization")

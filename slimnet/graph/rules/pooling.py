@@ -1,10 +1,11 @@
-"""Pooling and resizing: channels pass, spatial axes are read."""
+"""Pooling and resizing: channels pass, spatial axes are read, but where windows lie side by side."""
 
 import numpy as np
 
 from slimnet.graph.axes import fixed, not_zero
 from slimnet.graph.op import Axes, Op, Result, Unsupported
 from slimnet.graph.registry import Trait, rule
+from slimnet.graph.rules.window import slid_over
 
 
 @rule("MaxPool", "GlobalMaxPool", traits=Trait.PICKS)
@@ -16,7 +17,8 @@ def pool(op: Op) -> Result:
     if any(value.uses() or value.is_graph_output() for value in op.node.outputs[1:]):
         raise Unsupported("its indices are used, which count all channels")
     rest: list[Axes | None] = [None] * (len(op.node.outputs) - 1)
-    return [[op.axis(0, 0), op.axis(0, 1), *(fixed(n) for n in shape[2:])], *rest]
+    kernel = op.attr("kernel_shape") or op.shape(0)[2:]
+    return [[op.axis(0, 0), op.axis(0, 1), *slid_over(op, shape[2:], kernel)], *rest]
 
 
 @rule("Resize", "Upsample")

@@ -133,6 +133,53 @@ def test_a_channelwise_filter_of_one_channel_stays():
     assert units(found) == {"v:0 u:1": 4}
 
 
+@pytest.mark.parametrize(("bias", "free"), [("", 6), (", b", 0)])
+def test_a_bias_is_added_to_a_removed_batch_entry_too(bias, free):
+    """Channels may have become the batch; what a sum over them sees of a removed one is the bias."""
+    found = exact(
+        net(f"""(float[1,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,1,3,3] v, float[2] b, int64[1] axis = {{0}}>
+        {{ h = Conv(x, w)
+           t = Transpose<perm=[1,0,2,3]>(h)
+           c = Conv(t, v{bias})
+           y = ReduceSum(c, axis) }}""")
+    )
+    assert sum(units(found).values()) == free
+
+
+@pytest.mark.parametrize(("bias", "free"), [("", 6), (", b", 0)])
+def test_a_kernel_of_one_element_passes_channels_along_its_spatial_axes(bias, free):
+    """As where CoaT aggregates three tokens: a convolution over [N, token, channel]."""
+    text = f"""(float[N,3,4] x) => (y) <float[4,6] w, float[1,3,1] v, float[1] b, float[6,2] u, int64[1] axis = {{2}}>
+        {{ h = MatMul(x, w)
+           c = Conv(h, v{bias})
+           y = MatMul(c, u) }}"""
+    assert units(exact(net(text))) == {"w:1 u:0": 6}
+    summed = text.replace("MatMul(c, u)", "ReduceSum(c, axis)")
+    assert sum(units(exact(net(summed))).values()) == free
+
+
+def test_kernels_that_lie_side_by_side_lose_whole_windows():
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[4,6] w, float[5,3,2] v, float[3,2] u>
+        { h = MatMul(x, w)
+          c = Conv<strides=[2]>(h, v)
+          y = MatMul(c, u) }""")
+    )
+    assert units(found) == {"w:1x2 u:0": 3}
+
+
+@pytest.mark.parametrize(
+    "how", ["", "<strides=[2], pads=[1,1]>", "<strides=[2], pads=[2,0]>", "<strides=[2], dilations=[2]>"]
+)
+def test_kernels_that_overlap_or_are_padded_pin_what_they_slide_over(how):
+    found = exact(
+        net(f"""(float[N,3,4] x) => (y) <float[4,6] w, float[5,3,2] v>
+        {{ h = MatMul(x, w)
+           y = Conv{how}(h, v) }}""")
+    )
+    assert pinned(found)["w:1"] == "reads this axis as a whole"
+
+
 def test_a_residual_stream_is_one_group():
     found = exact(
         net("""(float[N,3,4,4] x) => (y)

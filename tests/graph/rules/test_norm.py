@@ -252,3 +252,37 @@ def test_mean_variance_normalization_has_no_rule_and_pins():
     )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "has no rule"
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_group_norm_of_one_group_is_like_layer_norm(opset):
+    length, vectors = (1, "") if opset == 18 else (6, " scale:0 bias:0")
+    network = net(
+        f"""(float[N,3,5] x) => (float[N,2,5] y)
+        <float[6,3,1] w, float[{length}] scale, float[{length}] bias, float[2,6,1] v>
+        {{ h = Conv(x, w)
+           n = GroupNormalization<num_groups=1>(h, scale, bias)
+           y = Conv(n, v) }}""",
+        opset=opset,
+    )
+    found = exact(network)
+    assert units(found) == {}
+    assert pinned(found)["w:0"] == "is normalised over; --allow-inexact would remove it"
+    assert units(exact(network, allow_inexact=True)) == {f"w:0{vectors} v:1": 6}
+
+
+def test_group_norm_of_one_group_as_exporters_write_it():
+    """The group is the channel of an instance norm over all channels and positions: PoolFormer's norm."""
+    network = net("""(float[N,3,5,4] x) => (y) <float[6,3,1,1] w, float[2,6,1,1] v, float[6,1,1] gamma,
+        float[6,1,1] beta, float[1] one = {1}, float[1] none = {0}, int64[3] group = {0, 1, -1}, int64[4] back = {-1, 6, 5, 4}>
+        { h = Conv(x, w)
+          f = Reshape(h, group)
+          n = InstanceNormalization(f, one, none)
+          b = Reshape(n, back)
+          s = Mul(b, gamma)
+          t = Add(s, beta)
+          y = Conv(t, v) }""")
+    found = exact(network)
+    assert units(found) == {}
+    assert pinned(found)["w:0"] == "is normalised over; --allow-inexact would remove it"
+    assert units(exact(network, allow_inexact=True)) == {"w:0 gamma:0 beta:0 v:1": 6}

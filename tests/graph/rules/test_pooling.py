@@ -110,3 +110,27 @@ def test_grid_sample_and_others_without_a_rule_pin():
     )
     assert units(found) == {}
     assert pinned(found)["w:0"] == "has no rule"
+
+
+@pytest.mark.parametrize("pool", ["MaxPool", "AveragePool", "LpPool"])
+def test_windows_side_by_side_are_removed_as_a_whole(pool):
+    """Maxout: three linear pieces to each unit, pooled over the features."""
+    found = exact(
+        net(f"""(float[N,4] x) => (y) <float[4,12] w, float[12] b, float[4,2] v, int64[1] one = {{1}}>
+        {{ h = Gemm(x, w, b)
+           u = Unsqueeze(h, one)
+           p = {pool}<kernel_shape=[3], strides=[3]>(u)
+           s = Squeeze(p, one)
+           y = MatMul(s, v) }}""")
+    )
+    assert units(found) == {"w:1x3 b:0x3 v:0": 4}
+
+
+def test_windows_that_overlap_pin():
+    found = exact(
+        net("""(float[N,4] x) => (y) <float[4,12] w, int64[1] one = {1}>
+        { h = MatMul(x, w)
+          u = Unsqueeze(h, one)
+          y = MaxPool<kernel_shape=[3], strides=[2]>(u) }""")
+    )
+    assert units(found) == {}
