@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
@@ -35,11 +36,15 @@ app = typer.Typer(
 for verb in (prune, trace, profile, shrink, slim, verify, bench, train, eval, run, analyze, sap, compare):
     app.command()(verb)
 
+#: Objects made between two searches for garbage: importing and exporting make millions that all stay.
+_GARBAGE = (50_000, 20, 100)
+
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and an exit code."""
+    gc.set_threshold(*_GARBAGE)
     try:
         app()
     except SlimnetError as error:

@@ -41,9 +41,11 @@ def slim_module(source: TorchSource, plan: Plan) -> tuple[nn.Module, Attributes]
         The module in eval mode, and module name -> attribute -> value for all attributes in which it differs from what
         its architecture builds. Raises `torch_follow.CannotSlim` for a class that cannot have these widths.
     """
-    module = copy.deepcopy(source.module)
+    dense = _tensors(source.module)
+    kept = _kept(plan, dense)
+    # What is cut has its values copied by that; only the rest is copied whole.
+    module = copy.deepcopy(source.module, {id(p.tensor): p.tensor for p, *_ in dense if p.name in kept})
     tensors = _tensors(module)
-    kept = _kept(plan, tensors)
     attributes = {name: dict(values) for name, values in source.attributes.items()}
     for name, child in module.named_modules():
         if (inside := _inside(kept, name)) and (changed := follow(name, child, inside)):
@@ -88,7 +90,11 @@ def slim_module_survives(
 
 
 def save_slim(
-    net: Net, plan: Plan, path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray] | None = None
+    net: Net,
+    plan: Plan,
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, np.ndarray] | None = None,
+    slim: tuple[nn.Module, Attributes] | None = None,
 ) -> None:
     """Write the slim module of a network as safetensors, with its architecture in the metadata.
 
@@ -97,6 +103,7 @@ def save_slim(
         plan: The plan, which says what to keep.
         path: The file to write, by convention slim.safetensors.
         tensors: The slim values by parameter name, used instead of those cut from the dense module (after fine-tuning).
+        slim: What `slim_module` gives for this plan, where it was made already.
 
     Raises:
         CannotSlim: The class of a module cannot have these widths.
@@ -105,7 +112,7 @@ def save_slim(
     source = net.torch
     if source is None or source.arch is None:
         raise BadInput(f"{net.name}: has no `arch` to build its class anew, so only slim.onnx can be written")
-    module, attributes = slim_module(source, plan)
+    module, attributes = slim or slim_module(source, plan)
     dense = {place.name: place.tensor.shape for places in _tensors(source.module) for place in places}
     persistent = module.state_dict().keys()
     saved = {}

@@ -76,8 +76,11 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
             slim = surgery.slim(traced, removed)
             slim, measured.gathered = gather(slim) if decision.gather else (slim, {})
         with clock("export"):
-            before, after = optimise(decision.dense or net.model), optimise(slim)
+            after = optimise(slim)
             save_onnx(after, folder / SLIM)
+            before = decision.dense or net.model
+            if run.bench_seconds > 0 or run.dataset is not None:
+                before = optimise(before)
         checked = _verified(decision, traced, removed, folder / SLIM, run, clock)
         _accuracy(measured, "before", before, net, run, clock)
         if training is not None and training.finetune.epochs:
@@ -203,7 +206,8 @@ def prepared(net: Net, run: RunConfig) -> RunConfig:
     assert run.backend is not None
     if run.folder is not None:
         check_writable(run.folder)
-        check_pages()
+        # What is drawn by matplotlib are the latencies of layers, and curves of a training, which needs data.
+        check_pages(charts=run.bench_seconds > 0 or run.data is not None)
         for file in (run.folder / SLIM, run.folder / TENSORS):
             if net.source is not None and file.exists() and file.samefile(net.source):
                 raise BadInput(f"{file}: is the model itself and would be replaced; choose another output folder")
@@ -237,12 +241,12 @@ def _save_torch(
 
     tensors = finetuned.tensors if finetuned is not None else None
     try:
-        module, _ = slim_module(net.torch, plan)
+        module, attributes = slim_module(net.torch, plan)
         if tensors is not None:
             load_tensors(module, tensors)
         survives, why = slim_module_survives(module, slim, random_inputs(net, net.inputs), backend)
         if survives:
-            save_slim(net, plan, path, tensors)
+            save_slim(net, plan, path, tensors, (module, attributes))
     except (CannotSlim, BadInput) as error:
         survives, why = False, essence(error)
     return {"survives": survives, "why": why}

@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
-from scipy.optimize import nnls
 
 from slimnet.graph.layers import is_layer, layer_name
 from slimnet.graph.units import Trace
@@ -161,6 +160,8 @@ def _values(axes: Builder, feature: _Feature, samples: Sequence[Sample]) -> Floa
 
 def _coefficients(sizes: Floats, times: Floats) -> Floats:
     """Non-negative factors of small relative errors: [samples, features] and [samples] -> [features]."""
+    from scipy.optimize import nnls  # only a latency target needs it, and it takes time to import
+
     longest = times.max(initial=0.0)
     if longest == 0:
         return np.zeros(sizes.shape[1])

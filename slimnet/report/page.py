@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def check_pages() -> None:
+def check_pages(charts: bool) -> None:
     """Make sure, before any work, that pages can be written.
+
+    Args:
+        charts: Whether matplotlib is to draw some of their charts.
 
     Raises:
         MissingPackage: A package that draws or writes them is not installed, or does not work.
     """
-    check_matplotlib()
+    if charts:
+        check_matplotlib()
     with required("jinja2", "a page"):
         import jinja2  # noqa: F401
 
@@ -47,7 +51,7 @@ def write_page(template: str, path: Path, folders: Iterable[Path] = (), **values
     Raises:
         MissingPackage: A package is missing, see `check_pages`.
     """
-    check_pages()
+    check_pages(charts=False)  # a chart asks for what draws it
     text = _environment([_TEMPLATES, *folders]).get_template(template).render(**values)
     with replacing(path) as file:
         file.write_text(text, encoding="utf-8", errors="replace")  # a command line may hold bytes that are no text

@@ -17,7 +17,7 @@ from slimnet.io.load import load
 from slimnet.io.torch_arch import build
 from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_follow import CannotSlim
-from slimnet.io.torch_slim import load_slim, save_slim, slim_module, slim_module_survives, slim_source
+from slimnet.io.torch_slim import load_slim, load_tensors, save_slim, slim_module, slim_module_survives, slim_source
 from slimnet.runtime.feeds import random_inputs
 
 Kept = Mapping[str, Mapping[int, Any]]
@@ -248,8 +248,11 @@ def test_tied_weights_stay_tied_under_either_name() -> None:
 
 def test_dense_module_is_left_alone() -> None:
     module = nn.Sequential(nn.Linear(4, 8))
-    slimmed(module, {"0.weight": {0: EVEN}, "0.bias": {0: EVEN}})
-    assert (module[0].weight.shape, module[0].out_features) == ((8, 4), 8)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    slim = slimmed(module, {"0.weight": {1: EVEN[:2]}})
+    assert (module[0].weight.shape, module[0].in_features) == ((8, 4), 4)
+    load_tensors(slim, {"0.weight": np.zeros((8, 2), np.float32), "0.bias": np.zeros(8, np.float32)})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
 LENET = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slimnet.graph.trace import trace
-from slimnet.report.charts import cut
+from slimnet.report.bars import cut
 from slimnet.report.layers import BINS, histogram, weights
 from tests.networks.graphs import net
 from tests.networks.named import CNN

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from slimnet.graph import units
 from slimnet.graph.axes import Bools
-from slimnet.report import charts, schema
+from slimnet.report import bars, schema
 from slimnet.report.layers import histogram
 from slimnet.report.run import Run
 from slimnet.report.schema import Report
@@ -36,8 +36,8 @@ class Widths(Section):
             return None
         shown, folded = groups[:_SHOWN], groups[_SHOWN:]
         return {
-            "chart": charts.widths(shown),
-            "more": charts.widths(folded[: _DRAWN - _SHOWN]) if folded else None,
+            "chart": bars.widths(shown),
+            "more": bars.widths(folded[: _DRAWN - _SHOWN]) if folded else None,
             "folded": len(folded),
             "drawn": _DRAWN - _SHOWN,
         }
