@@ -277,7 +277,7 @@ def show_report(report: Report, json: bool, out: Path | None) -> None:
     console.print(summary_table(report))
     unproven = report.content["verify"]["unproven"]
     if unproven:
-        console.print(f"unproven (no kept channel moves the output enough to tell): {', '.join(unproven[:5])}"
+        console.print(f"unproven (no kept channel changes anything enough to tell): {', '.join(unproven[:5])}"
                       + (f" and {len(unproven) - 5} more" if len(unproven) > 5 else ""), markup=False)  # fmt: skip
     torch_side = report.content["torch"]
     if torch_side is not None and not torch_side["survives"]:

@@ -33,6 +33,10 @@ def verify(
     total = len(found.proven) + len(found.unproven)
     state = "equal, but not proven" if found.unproven else "exact"
     print(f"{state}: largest relative difference {found.max_rel_error:.1e} (allowed {found.tolerance:.0e}), "
-          f"{found.runs} inputs, {len(found.proven)} of {total} groups proven")  # fmt: skip
+          f"{found.runs} inputs ({', '.join(found.inputs)}), {len(found.proven)} of {total} groups proven")  # fmt: skip
+    if found.behind:
+        print(f"compared as well, as the outputs do not show all of it: {', '.join(found.behind)}")
+    if found.rounding is not None:
+        print(f"rounding alone moves the masked network by {found.rounding:.0e}")
     for name in found.unproven:
-        print(f"unproven: {name}: no kept channel of it moves the output enough to tell")
+        print(f"unproven: {name}: no kept channel of it changes anything enough to tell")

@@ -221,7 +221,8 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
 }
-_RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
+#: Operators that draw random numbers.
+RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 
 def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
@@ -230,7 +231,7 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
     Raises:
         CannotEvaluate: Unknown operator, too large, or the arithmetic fails.
     """
-    if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM:
+    if node.domain not in ("", "ai.onnx") or node.op_type in RANDOM:
         raise CannotEvaluate
     if sum(v.size for v in inputs if v is not None) > MAX_ELEMENTS:
         raise CannotEvaluate

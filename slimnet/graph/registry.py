@@ -50,6 +50,8 @@ class Trait(enum.Flag):
     PASSES_INDICES = enum.auto()
     #: Its second input holds positions on an axis of its first.
     LOOKS_UP = enum.auto()
+    #: Not every change of its inputs shows in its output: it rounds, picks, saturates, or is undefined somewhere.
+    HIDES = enum.auto()
 
 
 @dataclass(frozen=True)

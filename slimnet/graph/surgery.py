@@ -229,6 +229,18 @@ def _mask_tensors(copy: _Copy, kept: Bools) -> None:
         copy.replace(axes[0], array, dtype)
 
 
+def represented_zero(trace: Trace, tensor: str) -> Array | None:
+    """What a mask writes into a tensor: 0, or the zero point of a quantised one.
+
+    None where no single number does: integers that are no codes of numbers, and zero points that differ.
+    """
+    walk = trace._graph.walk
+    if tensor in walk.zero_points:
+        zero_point, _ = walk.zero_points[tensor]
+        return zero_point.reshape(-1)[:1].reshape(()) if (zero_point == zero_point.flat[0]).all() else None
+    return np.zeros((), np.float32) if trace.params()[tensor].dtype.kind in "fV" else None
+
+
 def _zero(walk: Walk, value: ir.Value, axis: int, index: Integers, rank: int) -> Array | int:
     """What represents zero in the removed slices of a tensor."""
     zero_point, along = walk.zero_points.get(value.name or "", (np.zeros((), np.int8), None))

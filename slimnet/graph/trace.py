@@ -103,10 +103,11 @@ class Tracer:
         coded = any(v is not None and v.zero is not None for v in inputs)
         for i, (value, result, shape) in enumerate(zip(node.outputs, results, op.out_shapes, strict=False)):
             traced = result if isinstance(result, Traced) else Traced(result)
-            if traced.axes is not None and shape is not None and traced.shape != shape:
-                if traced.shape != self.shapes.inferred(node, inputs)[i]:
-                    why = f"its rule gave shape {traced.shape}, the standard says {shape}"
-                    traced = Traced([fixed(n) for n in shape])
+            # What the file states may be wrong; what follows from the operator is not.
+            differs = traced.axes is not None and shape is not None and traced.shape != shape
+            if differs and shape is not None and traced.shape != self.shapes.inferred(node, inputs)[i]:
+                why = f"its rule gave shape {traced.shape}, the standard says {shape}"
+                traced = Traced([fixed(n) for n in shape])
             if traced.items is None and traced.axes is None and shape is not None:
                 traced.axes = [fixed(n) for n in shape]
             traced.parameter = traced.parameter or parameter

@@ -236,12 +236,18 @@ class Verify:
 
     Attributes:
         max_abs_error: The largest difference at any output.
-        max_rel_error: The largest difference, relative to the largest output of the masked network.
+        max_rel_error: The largest difference relative to its slice: the largest value of the masked network in the same
+            channel, row or column.
         tolerance: The largest `max_rel_error` that is accepted.
         exact: Whether the difference stayed within the tolerance, on finite values only.
         runs: The number of different inputs.
-        proven: The groups whose kept units change the outputs visibly.
-        unproven: The groups of which no kept unit changes the outputs, so that equality says nothing about them.
+        inputs: What they were: "given", "normal", "0 to 1", "0 to 255", or other sizes such as "x=3x8".
+        behind: The inner values that were compared as well, because an output does not show every change of them.
+        rounding: The part of its slice by which rounding alone moves the masked network, where it moves it most; null
+            where the difference was small enough without asking.
+        proven: The groups of which a kept unit that is set to zero is noticed.
+        inside: Those of them where it shows only inside the network, where the group is read.
+        unproven: The groups of which no kept unit changes anything, so that equality says nothing about them.
         plain_mask_error: The relative distance to the plain mask, where units were removed inexactly, else null.
         dense_error: The relative distance to the network as it was given, where that was asked for, else null.
     """
@@ -251,7 +257,11 @@ class Verify:
     tolerance: float
     exact: bool
     runs: int
+    inputs: list[str]
+    behind: list[str]
+    rounding: float | None
     proven: list[str]
+    inside: list[str]
     unproven: list[str]
     plain_mask_error: float | None = None
     dense_error: float | None = None

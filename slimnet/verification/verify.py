@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.common.errors import VerifyFailed
+from slimnet.common.files import existing_file
 from slimnet.graph.axes import Bools
+from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.surgery import mask, slim
 from slimnet.graph.units import Trace
-from slimnet.runtime.backend import Backend, Feeds, RunFailed
-from slimnet.runtime.feeds import index_bounds, random_inputs
+from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
-from slimnet.verification.distance import distance, is_numeric
+from slimnet.verification.comparison import ROUNDING_FACTOR, Comparison, Difference
+from slimnet.verification.distance import distance
+from slimnet.verification.draws import draws
+from slimnet.verification.observe import Arrays, watched
 from slimnet.verification.proof import PROOF_FACTOR
 from slimnet.verification.proof import prove as prove_groups
 
-#: Largest deviation accepted, relative to the largest output of the masked network.
+#: Largest deviation accepted, relative to the slice of the masked network's output that it is found in.
 TOLERANCE = 1e-4
 TOLERANCE_HALF = 1e-2
 
@@ -33,12 +35,18 @@ class Verification:
 
     Attributes:
         max_abs_error: The largest difference at any output.
-        max_rel_error: The same relative to the largest masked output.
+        max_rel_error: The largest difference relative to its slice: to the largest masked value of the same channel,
+            row or column.
         tolerance: The largest `max_rel_error` that is accepted.
         exact: Whether the difference stayed within the tolerance, on finite values only.
         runs: The number of different inputs.
+        inputs: What they were: "given", "normal", "0 to 1", "0 to 255", or other sizes such as "x=3x8".
+        behind: The inner values that were compared besides the outputs, because an output does not show all of them.
+        rounding: By how much rounding alone moves the masked network, relative to the slice that it moves most;
+            None where the difference stayed within the tolerance without asking.
         proven: The groups whose kept units change the outputs visibly.
-        unproven: The groups for which equality says nothing, because no kept unit changes the outputs.
+        inside: Those of them whose kept units show where they are read, and are lost in rounding at the outputs.
+        unproven: The groups for which equality says nothing, because no kept unit changes anything.
         plain_mask_error: With inexact removal, the relative distance to the masked network without its wrapping.
         dense_error: The relative distance to the network as it was before, where that was asked for.
     """
@@ -48,7 +56,11 @@ class Verification:
     tolerance: float = TOLERANCE
     exact: bool = False
     runs: int = 0
+    inputs: list[str] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
+    rounding: float | None = None
     proven: list[str] = field(default_factory=list)
+    inside: list[str] = field(default_factory=list)
     unproven: list[str] = field(default_factory=list)
     plain_mask_error: float | None = None
     dense_error: float | None = None
@@ -76,8 +88,9 @@ def verify(
         trace: The trace of the dense network.
         removed: The removed units.
         candidate: The network to check, such as the file that is shipped; the result of `slim` if None.
-        inputs: Real inputs; random ones if None (integers below the row count of the table they index).
-        runs: The number of random inputs.
+        inputs: Real inputs, which come first; the random ones (integers below the row count of the table they index)
+            follow.
+        runs: The number of standard normal inputs; other ranges and sizes follow them unless it is 0.
         backend: What runs the networks.
         prove: Also show, group by group, that zeroing a kept unit would have been noticed.
         original: Also measure the distance to this network, as it was before anybody masked it.
@@ -90,76 +103,84 @@ def verify(
     Raises:
         VerifyFailed: The outputs differ, or the slim network does not run.
     """
-    pruned = slim(trace, removed)
-    feeds = list(inputs) if inputs is not None else _random(trace, runs)
-    result = Verification(tolerance=_tolerance(trace), runs=len(feeds))
-    expected = _outputs(mask(trace, removed), feeds, backend, "the masked network")
-    actual = _outputs(pruned if candidate is None else candidate, feeds, backend, "the slim network")
-    if not any(np.isfinite(x.astype(np.float64)).any() for outputs in expected for x in outputs if is_numeric(x)):
-        raise VerifyFailed(
-            f"{trace.net.name}: every output is NaN or infinite, so nothing can be compared; give real inputs (`data`)"
-        )
-    for want, got in zip(expected, actual, strict=True):
-        absolute, relative = distance(want, got)
-        result.max_abs_error = max(result.max_abs_error, absolute)
-        result.max_rel_error = max(result.max_rel_error, relative)
-    result.exact = result.max_rel_error <= result.tolerance
-    if not result.exact:
-        raise VerifyFailed(_failure(trace, removed, feeds, expected, result, backend))
+    masked, pruned = mask(trace, removed), slim(trace, removed)
+    shipped = _loaded(candidate, pruned)
+    watch = watched(trace, removed, masked, shipped)
+    comparison = Comparison(trace, masked, watch, draws(trace, inputs, runs), _tolerance(trace), backend)
+    actual = comparison.outputs_of(shipped, "the slim network", file=candidate if isinstance(candidate, Path) else None)
+    result = Verification(
+        tolerance=comparison.tolerance,
+        runs=len(comparison.draws),
+        inputs=list(dict.fromkeys(draw.what for draw in comparison.draws)),
+        behind=list(watch.masked),
+    )
+    _judge(comparison, actual, result)
     if prove:
-        result.proven, result.unproven = prove_groups(
-            trace, removed, pruned, feeds[0], expected[0], result.tolerance, backend, progress
-        )
+        proof = prove_groups(trace, removed, masked, pruned, comparison, backend, progress)
+        result.proven, result.inside, result.unproven = proof.proven, proof.inside, proof.unproven
     if trace.is_inexact:
-        plain = _outputs(mask(trace, removed, wrap=False), feeds, backend, "the masked network")
-        result.plain_mask_error = max(distance(p, w)[1] for p, w in zip(plain, expected, strict=True))
+        plain = comparison.outputs_of(mask(trace, removed, wrap=False), "the masked network", watched=False)
+        result.plain_mask_error = max(
+            distance(p, w[: len(p)])[1] for p, w in zip(plain, comparison.expected, strict=True)
+        )
     if original is not None:
-        before = _outputs(original, feeds, backend, trace.net.name)
-        result.dense_error = max(distance(b, a)[1] for b, a in zip(before, actual, strict=True))
-        if unchanged and result.dense_error > result.tolerance:
-            raise VerifyFailed(
-                f"{trace.net.name}: removing what is zero changed the outputs by {result.dense_error:.2e} "
-                f"(tolerance {result.tolerance:.0e})"
-            )
+        _measure_distance(comparison, original, actual, result, unchanged)
     return result
 
 
-def _failure(
-    trace: Trace,
-    removed: Bools,
-    feeds: Sequence[Feeds],
-    expected: Sequence[Sequence[npt.NDArray[Any]]],
-    result: Verification,
-    backend: Backend,
-) -> str:
+def _loaded(candidate: ir.Model | Path | None, pruned: ir.Model) -> ir.Model:
+    if candidate is None or isinstance(candidate, ir.Model):
+        return candidate or pruned
+    return ir.load(existing_file(candidate))
+
+
+def _judge(comparison: Comparison, actual: list[Arrays], result: Verification) -> None:
+    """Decide whether outputs are equal; only where that is in question is the floor of rounding measured."""
+    apart = comparison.difference(actual)
+    result.max_abs_error, result.max_rel_error = apart.absolute, apart.relative
+    if apart.relative > result.tolerance:
+        result.rounding = comparison.learn_rounding()
+        apart = comparison.difference(actual)
+        result.tolerance += ROUNDING_FACTOR * result.rounding
+    result.exact = apart.relative <= comparison.tolerance
+    if not result.exact:
+        raise VerifyFailed(_failure(comparison, apart, result))
+
+
+def _failure(comparison: Comparison, apart: Difference, result: Verification) -> str:
     """What to say of a difference, with the network's own sensitivity to rounding where that is the likely cause."""
     text = (
-        f"{trace.net.name}: the slim network differs from the masked one by {result.max_rel_error:.2e} "
-        f"(tolerance {result.tolerance:.0e})"
+        f"{comparison.title}: the slim network differs from the masked one by {result.max_rel_error:.2e} "
+        f"(tolerance {comparison.tolerance:.0e}) at {apart.where} for inputs {apart.what}"
     )
-    plain = _outputs(mask(trace, removed), feeds[:1], backend, "the masked network", optimise=False)
-    noise = distance(expected[0], plain[0])[1]
-    if noise > result.tolerance / PROOF_FACTOR:
-        return f"{text}. Rounding alone moves this network by {noise:.0e}: are its weights trained?"
+    random = comparison.random_nodes
+    if random:
+        nodes = ", ".join(random[:3])
+        return f"{text}. It draws random numbers ({nodes}), so that no two runs are alike: export it without"
+    rounding = result.rounding or 0.0
+    if rounding > comparison.tolerance / PROOF_FACTOR:
+        return f"{text}. Rounding alone moves this network by {rounding:.0e}: are its weights trained?"
     return f"{text}. Please report the model"
 
 
-def _random(trace: Trace, runs: int) -> list[Feeds]:
-    bounds = index_bounds(trace)
-    return [random_inputs(trace.net, trace.net.inputs, seed, bounds) for seed in range(runs)]
+def _measure_distance(
+    comparison: Comparison, original: ir.Model, actual: list[Arrays], result: Verification, unchanged: bool
+) -> None:
+    before = comparison.outputs_of(original, comparison.title, watched=False)
+    result.dense_error = max(distance(b, a[: len(b)])[1] for b, a in zip(before, actual, strict=True))
+    if unchanged and result.dense_error > result.tolerance:
+        raise VerifyFailed(
+            f"{comparison.title}: removing what is zero changed the outputs by {result.dense_error:.2e} "
+            f"(tolerance {result.tolerance:.0e})"
+        )
 
 
 def _tolerance(trace: Trace) -> float:
+    """The tolerance for what the network computes with: a half-precision number that is only stored does not count."""
     half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    tensors = (v.const_value for v in trace.net.model.graph.initializers.values())
-    return TOLERANCE_HALF if any(t is not None and t.dtype in half for t in tensors) else TOLERANCE
-
-
-def _outputs(
-    model: ir.Model | Path, feeds: Sequence[Feeds], backend: Backend, what: str, optimise: bool = True
-) -> list[list[npt.NDArray[Any]]]:
-    try:
-        session = backend.session(model, optimise)
-        return [session.run(feed) for feed in feeds]
-    except RunFailed as failure:
-        raise VerifyFailed(f"{what} does not run: {failure.reason}") from failure
+    for node in trace.net.model.graph:
+        made = [value for value in node.outputs if not trace.is_constant(value)]
+        read = [] if Trait.MOVES in traits_of(node) else [value for value in node.inputs if value is not None]
+        if made and any(value.dtype in half for value in (*made, *read)):
+            return TOLERANCE_HALF
+    return TOLERANCE

@@ -15,13 +15,12 @@ _ACTIVATION = Trait.NONLINEAR | Trait.POINTWISE
     *("Tanh", "Erf"),
     traits=_ACTIVATION,
 )
-@rule(
-    *("Sin", "Tan", "Sinh", "Asin", "Atan", "Asinh", "Atanh", "Abs", "Neg", "Sign", "Sqrt", "Floor", "Ceil", "Round"),
-    traits=Trait.POINTWISE,
-)
+@rule("Sin", "Tan", "Sinh", "Atan", "Asinh", "Abs", "Neg", traits=Trait.POINTWISE)
+@rule("Asin", "Atanh", "Sign", "Sqrt", "Floor", "Ceil", "Round", traits=Trait.POINTWISE | Trait.HIDES)
 @rule("Identity", traits=Trait.POINTWISE | Trait.MOVES | Trait.PASSES_INDICES)
 @rule("Cast", traits=Trait.SCALES | Trait.MOVES | Trait.PASSES_INDICES)
-@rule("IsNaN", "IsInf", "BitCast")
+@rule("IsNaN", "IsInf", traits=Trait.HIDES)
+@rule("BitCast")
 def keeps_zero(op: Op) -> Result:
     """f(0) = 0."""
     items = op.items(0)
@@ -29,13 +28,15 @@ def keeps_zero(op: Op) -> Result:
 
 
 @rule("Sigmoid", "HardSigmoid", "Softplus", traits=_ACTIVATION)
-@rule("Exp", "Cos", "Cosh", "Acos", "Not", traits=Trait.POINTWISE)
+@rule("Cos", "Cosh", "Not", traits=Trait.POINTWISE)
+@rule("Exp", "Acos", traits=Trait.POINTWISE | Trait.HIDES)
 def loses_zero(op: Op) -> Result:
     """f(0) is some other finite number."""
     return [[not_zero(labels) for labels in op.axes(0)]]
 
 
-@rule("Log", "Reciprocal", "Acosh", traits=Trait.POINTWISE)
+@rule("Reciprocal", traits=Trait.POINTWISE)
+@rule("Log", "Acosh", traits=Trait.POINTWISE | Trait.HIDES)
 def undefined_at_zero(op: Op) -> Result:
     """f(0) is not finite, and would turn the zeros of later layers into NaN."""
     for labels in op.axes(0):
@@ -103,7 +104,8 @@ def prelu(op: Op) -> Result:
     return [broadcast(op, _operands(op), zero="first")]
 
 
-@rule("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor")
+@rule("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", traits=Trait.HIDES)
+@rule("And", "Or", "Xor")
 def logic(op: Op) -> Result:
     return [broadcast(op, _operands(op), zero="none")]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from slimnet.graph.axes import is_live, not_zero, signed
 from slimnet.graph.op import Axes, Op, Result, Role, Unsupported
-from slimnet.graph.registry import rule
+from slimnet.graph.registry import Trait, rule
 
 _BATCH_NORM = {1: ("scale", Role.ALONG), 2: ("B", Role.ALONG), 3: ("mean", Role.UNTOUCHED), 4: ("var", Role.UNTOUCHED)}
 
@@ -122,7 +122,8 @@ def lrn(op: Op) -> Result:
     return [axes]
 
 
-@rule("Softmax", "LogSoftmax", "Hardmax")
+@rule("LogSoftmax")
+@rule("Softmax", "Hardmax", traits=Trait.HIDES)
 def softmax(op: Op) -> Result:
     axes = op.axes(0)
     axis = op.attr("axis", -1 if op.opset >= 13 else 1) % len(axes)

@@ -10,7 +10,7 @@ from slimnet.graph.rules.linear import affine, convolution, product
 from slimnet.graph.rules.window import windowed
 
 
-@rule("QuantizeLinear")
+@rule("QuantizeLinear", traits=Trait.HIDES)
 def quantize(op: Op) -> Result:
     """Y = X / scale + zero_point; per tensor or along one axis."""
     _check_blocks(op)

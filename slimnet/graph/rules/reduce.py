@@ -4,7 +4,7 @@ import numpy as np
 
 from slimnet.graph.axes import fixed, not_zero
 from slimnet.graph.op import Axes, Op, Result, Unsupported
-from slimnet.graph.registry import rule
+from slimnet.graph.registry import Trait, describe, rule
 
 _SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 _LOSE_ZERO = ("ReduceLogSum", "ReduceLogSumExp")
@@ -36,7 +36,10 @@ def _reduced(op: Op, axes: Axes, reduced: set[int]) -> Axes:
     return [not_zero(labels) for labels in rest] if op.kind in _LOSE_ZERO else rest
 
 
-@rule("ArgMax", "ArgMin")
+describe("TopK", "NonZero", "NonMaxSuppression", "Unique", "Compress", traits=Trait.HIDES)
+
+
+@rule("ArgMax", "ArgMin", traits=Trait.HIDES)
 def arg(op: Op) -> Result:
     """A position on the axis, which is pinned."""
     along = op.attr("axis", 0) % op.rank(0)

@@ -26,7 +26,10 @@ class Proof(Section):
         yield Row("slim = masked", "", state, f"{found.max_rel_error:.1e} (allowed {found.tolerance:.0e})")
         if found.proven or found.unproven:
             total = len(found.proven) + len(found.unproven)
-            yield Row("groups proven", after=f"{len(found.proven)} of {total}")
+            inside = f"{len(found.inside)} of them inside" if found.inside else ""
+            yield Row("groups proven", after=f"{len(found.proven)} of {total}", change=inside)
+        if found.rounding is not None:
+            yield Row("rounding alone moves it by", change=f"{found.rounding:.0e}")
         if found.plain_mask_error is not None:
             yield Row("inexact: distance to mask", change=f"{found.plain_mask_error:.1e}")
         if found.dense_error is not None:

@@ -1,0 +1,244 @@
+"""Comparing a network with the masked one: on all inputs, at the outputs and behind them, above rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from slimnet.common.errors import VerifyFailed
+from slimnet.graph.evaluate import RANDOM
+from slimnet.graph.units import Trace
+from slimnet.runtime.backend import Backend, Feeds, RunFailed, Session
+from slimnet.verification.distance import Scale, difference
+from slimnet.verification.draws import NORMAL, Draw
+from slimnet.verification.observe import Arrays, Watched, watching
+
+#: A difference may be so many times what rounding alone was seen to move the masked network by.
+ROUNDING_FACTOR = 10
+#: So many times weights and inputs are moved within their precision, to see what rounding does.
+JITTERS = 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two networks are apart.
+
+    Attributes:
+        absolute: The largest difference of two elements.
+        relative: The largest difference relative to its slice and, where it was measured, to the floor of rounding.
+        where: The name of the output or inner value that differs most.
+        what: The inputs for which it does.
+    """
+
+    absolute: float
+    relative: float
+    where: str = ""
+    what: str = ""
+
+
+class Comparison:
+    """The masked network, run on all inputs, and what differences from it are relative to.
+
+    Attributes:
+        draws: The inputs that the masked network runs on.
+        tolerance: The largest relative difference that is accepted.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        masked: ir.Model,
+        watch: Watched,
+        inputs: Iterable[Draw],
+        tolerance: float,
+        backend: Backend,
+    ) -> None:
+        """Run the masked network.
+
+        Raises:
+            VerifyFailed: The masked network does not run, or gives no finite number on any of the inputs.
+        """
+        self._trace, self._masked, self._backend = trace, masked, backend
+        self.watch, self.tolerance = watch, tolerance
+        self.draws: list[Draw] = []
+        self.expected: list[Arrays] = []
+        self._run(inputs)
+        if not any(map(_tells, self.expected)):
+            raise VerifyFailed(
+                f"{trace.net.name}: every output is NaN or infinite, so nothing can be compared; "
+                "give real inputs (`data`)"
+            )
+        self.names = [str(value.name) for value in masked.graph.outputs]
+        # A sequence is one output of many arrays.
+        self.names += ["a sequence"] * (len(self.expected[0]) - len(self.names) - len(watch.masked))
+        self.names += watch.masked
+        self.scales = [Scale(arrays) for arrays in zip(*self.expected, strict=True)]
+        self._learned = False
+
+    def _run(self, inputs: Iterable[Draw]) -> None:
+        """Run the inputs; of those that may be left out, the ones that show nothing are."""
+        session = watching(self._masked, self.watch.masked, self._backend)
+        satisfied: set[str] = set()
+        for draw in inputs:
+            if draw.instead in satisfied:
+                continue
+            try:
+                found = self.watch.of_masked(session.run(draw.feed))
+            except RunFailed as failure:
+                if draw.optional:
+                    continue
+                raise VerifyFailed(f"the masked network does not run: {failure.reason}") from failure
+            if draw.optional and not _tells(found):
+                continue
+            self.draws.append(draw)
+            self.expected.append(found)
+            satisfied.update({draw.instead} - {""})
+
+    @property
+    def feeds(self) -> list[Feeds]:
+        """The inputs alone."""
+        return [draw.feed for draw in self.draws]
+
+    @property
+    def title(self) -> str:
+        """How messages name the network."""
+        return self._trace.net.name
+
+    @property
+    def random_nodes(self) -> list[str]:
+        """The nodes that draw random numbers."""
+        return [f"{node.op_type} {node.name}".strip() for node in self._masked.graph if _is_random(node)]
+
+    @property
+    def telling(self) -> list[int]:
+        """The numbers of two inputs that give finite numbers: the first, and the first normal ones."""
+        finite = [k for k, found in enumerate(self.expected) if _tells(found)]
+        normal = [k for k in finite if self.draws[k].what == NORMAL]
+        return list(dict.fromkeys([finite[0], *normal[:1]]))
+
+    def outputs_of(self, model: ir.Model, what: str, watched: bool = True, file: Path | None = None) -> list[Arrays]:
+        """What another network computes for the inputs.
+
+        Args:
+            model: The network.
+            what: What a message calls it.
+            watched: Whether it has the watched values, under the names of the slim network.
+            file: The file that the network was read from; it is run as it is where nothing but outputs is compared.
+
+        Raises:
+            VerifyFailed: It does not run.
+        """
+        names = self.watch.slim if watched else ()
+        session = self._backend.session(file) if file and not names else watching(model, names, self._backend)
+        found = []
+        for draw in self.draws:
+            try:
+                found.append(session.run(draw.feed))
+            except RunFailed as failure:
+                at = f" on inputs {draw.what}" if draw.optional else ""
+                raise VerifyFailed(f"{what} does not run{at}: {failure.reason}") from failure
+        return found
+
+    def difference(self, actual: Sequence[Arrays], floored: bool = True) -> Difference:
+        """How far outputs are apart from the masked network's; `floored` takes the floor of rounding into account."""
+        worst = Difference(0.0, 0.0)
+        absolute = 0.0
+        for draw, want, got in zip(self.draws, self.expected, actual, strict=True):
+            apart = self._of_one(want, got, floored)
+            absolute = max(absolute, apart.absolute)
+            if apart.relative > worst.relative:
+                worst = Difference(apart.absolute, apart.relative, apart.where, draw.what)
+        return Difference(absolute, worst.relative, worst.where, worst.what)
+
+    def notices(self, found: Arrays, factor: float, on: int, places: Collection[str] | None = None) -> bool:
+        """Whether outputs, or those at these places, differ by so many times the tolerance."""
+        return self._of_one(self.expected[on], found, True, places).relative > factor * self.tolerance
+
+    def _of_one(self, want: Arrays, got: Arrays, floored: bool, places: Collection[str] | None = None) -> Difference:
+        if len(want) != len(got):
+            return Difference(np.inf, np.inf, "the number of outputs")
+        allowance = ROUNDING_FACTOR / self.tolerance if self._learned and floored else 0.0
+        absolute, relative, where = 0.0, 0.0, ""
+        for name, scale, a, b in zip(self.names, self.scales, want, got, strict=True):
+            if places is not None and name not in places:
+                continue
+            apart = difference(a, b)
+            absolute = max(absolute, np.inf if apart is None else float(apart.max(initial=0)))
+            share = scale.relative(a, b, allowance)
+            if share > relative:
+                relative, where = share, name
+        return Difference(absolute, relative, where)
+
+    def learn_rounding(self) -> float:
+        """Measure how far rounding alone moves the masked network, once; differences are relative to that as well.
+
+        The network is computed in other orders: without the runtime's optimisations, and with weights and inputs moved
+        within the precision they are stored with.
+
+        Returns:
+            The floor: the part of its slice by which rounding moves the slice that it moves most.
+        """
+        if not self._learned:
+            names = list(self._trace.param_sizes)
+            for seed in (None, *range(JITTERS)):
+                model = self._masked if seed is None else jittered(self._masked, names, seed)
+                session = watching(model, self.watch.masked, self._backend, optimise=seed is not None)
+                self._add_noise(session, seed)
+            self._learned = True
+        return max((scale.noise for scale in self.scales), default=0.0)
+
+    def _add_noise(self, session: Session, seed: int | None) -> None:
+        for draw, wanted in zip(self.draws, self.expected, strict=True):
+            try:
+                feed = draw.feed if seed is None else _moved_all(draw.feed, seed)
+                found = self.watch.of_masked(session.run(feed))
+            except RunFailed:
+                continue  # an input moved out of its range, such as 1 for Acos
+            for scale, want, got in zip(self.scales, wanted, found, strict=True):
+                scale.add_noise(want, difference(want, got))
+
+
+def _tells(found: Arrays) -> bool:
+    """Whether there is any finite number among outputs."""
+    return any(x.dtype.kind in "OSU" or np.isfinite(x.astype(np.float64)).any() for x in found)
+
+
+def _is_random(node: ir.Node) -> bool:
+    """Whether a node computes something else every time."""
+    if node.op_type == "Dropout" and len(node.inputs) > 2 and (training := node.inputs[2]) is not None:
+        return training.const_value is None or bool(training.const_value.numpy())
+    return node.op_type in RANDOM
+
+
+def jittered(model: ir.Model, names: Iterable[str], seed: int) -> ir.Model:
+    """A copy of a network in which these weights are moved within their precision."""
+    copy = model.clone()
+    rng = np.random.default_rng(seed)
+    for name in names:
+        value = copy.graph.initializers.get(name)
+        tensor = None if value is None else value.const_value
+        if value is not None and tensor is not None and tensor.dtype.is_floating_point():
+            value.const_value = ir.Tensor(_moved(tensor.numpy(), rng), dtype=tensor.dtype, name=name)
+    return copy
+
+
+def _moved_all(feed: Feeds, seed: int) -> Feeds:
+    rng = np.random.default_rng(seed)
+    return {name: array if array.dtype.kind in "biu" else _moved(array, rng) for name, array in feed.items()}
+
+
+def _moved(array: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Each element times a number that differs from 1 by up to one unit in its last place.
+
+    What is of another type than numpy's own, such as bfloat16, is only stored so, and computed with as it is.
+    """
+    if array.dtype.kind != "f":
+        return array
+    wide = array.astype(np.float64)
+    return (wide * (1 + (2 * rng.random(array.shape) - 1) * float(np.finfo(array.dtype).eps))).astype(array.dtype)
