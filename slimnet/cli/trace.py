@@ -44,6 +44,8 @@ def trace(
         f"{traced.parameters():,} parameters, {sum(traced.macs().values()):,} MACs",
         markup=False,
     )
+    for note in traced.net.notes:
+        console.print(note, markup=False)
 
 
 def _groups(traced: Trace, limit: int | None) -> Table:

@@ -5,11 +5,17 @@ Each has a test of its own in tests/common/test_torch_private.py, which says wha
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
 from torch.utils import _pytree
+
+_log = logging.getLogger(__name__)
 
 #: The class that every convolution derives from, transposed ones and those of other libraries among them.
 CONVOLUTION = nn.modules.conv._ConvNd
@@ -32,3 +38,14 @@ foreach_sign = torch._foreach_sign
 def tensors_in(values: Any) -> list[torch.Tensor]:
     """The tensors inside nested tuples, lists, dictionaries and outputs, in the order of `torch.export`."""
     return [leaf for leaf in _pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+@contextmanager
+def graphs_logged() -> Iterator[None]:
+    """While TorchScript's exporter runs, the pages of graph that it prints past Python's stdout go to the log."""
+
+    def log(*parts: Any) -> None:
+        _log.debug("%s", "".join(str(part) for part in parts))
+
+    with mock.patch.object(torch._C, "_jit_onnx_log", log):
+        yield

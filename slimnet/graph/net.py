@@ -41,6 +41,7 @@ class Net:
         inputs: The concrete shape of every input, used to trace, verify and time; the graph itself may be dynamic.
         source: The file the network was read from, if it came from one.
         torch: The network's PyTorch side, if it came from there.
+        notes: What was decided while loading that a user should know, one sentence each.
     """
 
     model: ir.Model
@@ -48,6 +49,7 @@ class Net:
     inputs: dict[str, tuple[int, ...]]
     source: str | None = None
     torch: TorchSource | None = None
+    notes: tuple[str, ...] = ()
 
     def params(self) -> Mapping[str, np.ndarray]:
         """The initializers of the main graph by name, each read when it is asked for; not to be written to."""

@@ -1,23 +1,37 @@
-"""The way from a module to a graph, by `torch.export` and `torch.onnx`; every parameter keeps its own name."""
+"""The way from a module to a graph, by `torch.export` and `torch.onnx`; every parameter keeps its own name.
+
+Where torch cannot go that way, others follow in turn: attention written out as matrix products, then a recording by
+TorchScript. A network that took another way has a note that says so.
+"""
 
 import io
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, InlinePass
+from onnx_ir.passes.common import InlinePass
+from torch.export import ExportedProgram
 
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence
 from slimnet.common.inputs import parse_inputs
 from slimnet.graph.net import Net, TorchSource
+from slimnet.io.torch_attention import attention_written_out, has_attention
 from slimnet.io.torch_forward import Arguments, ForwardFailed, example_arguments, forward
+from slimnet.io.torch_script import record, tidy
 
 ADVICE = "export it to ONNX your own way and pass the .onnx file"
+WRITTEN_OUT = "exported with attention written out as matrix products, for which torch.onnx has no operator here"
+
+_log = logging.getLogger(__name__)
+
+
+class CannotExport(Exception):
+    """torch.export or torch.onnx cannot take a network; the message says which and why, in one line."""
 
 
 def export_torch(source: TorchSource, name: str, file: str | None = None, dynamic_batch: bool = False) -> Net:
@@ -38,33 +52,35 @@ def export_torch(source: TorchSource, name: str, file: str | None = None, dynami
     where = file or name
     inputs = [parse_inputs(spec)[0] for spec in source.inputs]
     # torch.export takes a size of 1 for a constant.
-    args, kwargs = example_arguments(source.module, inputs, batch=2 if dynamic_batch else None)
-    program = _traced(source.module, (args, kwargs), where, torch.export.Dim.DYNAMIC if dynamic_batch else None)
-    model = to_onnx(program, where, _open_batch((args, kwargs), "batch") if dynamic_batch else None)
+    arguments = example_arguments(source.module, inputs, batch=2 if dynamic_batch else None)
+    notes: tuple[str, ...]
+    try:
+        program = _exported(source.module, arguments, dynamic_batch)
+        model, notes = to_onnx(program, _open_batch(arguments, "batch") if dynamic_batch else None)
+    except CannotExport as reason:
+        model, notes = _recorded(source.module, arguments, where, reason, "batch" if dynamic_batch else None)
     model.graph.name = name
     shapes = {str(v.name): i.shape for v, i in zip(model.graph.inputs, inputs, strict=True)}
-    return Net(model, name, shapes, source=file, torch=source)
+    return Net(model, name, shapes, file, source, notes)
 
 
-def to_onnx(program: torch.export.ExportedProgram, where: str, axis_names: Any = None) -> ir.Model:
+def to_onnx(program: ExportedProgram, axis_names: Any = None) -> tuple[ir.Model, tuple[str, ...]]:
     """Translate an exported program as it is, unoptimised; the weights are copied, notes on source lines dropped.
 
-    `axis_names` names dynamic axes in the form of torch's `dynamic_shapes`.
+    Args:
+        program: The program, not to be used afterwards.
+        axis_names: Names of dynamic axes, in the form of torch's `dynamic_shapes`.
+
+    Returns:
+        The graph, and remarks for the user. Raises CannotExport.
     """
-    try:
-        with _quiet():
-            exported = torch.onnx.export(program, optimize=False, verbose=False, dynamic_shapes=axis_names)
-    except Exception as error:
-        raise BadInput(f"{where}: torch.onnx cannot translate it: {_root(error)}; {ADVICE}") from error
-    assert exported is not None, "with dynamo torch.onnx.export always returns a program"
-    model = exported.model
-    InlinePass()(model)
-    ClearMetadataAndDocStringPass()(model)
-    for value in model.graph.initializers.values():
-        value.metadata_props.clear()
-        if (tensor := value.const_value) is not None:
-            value.const_value = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=value.name)
-    return model
+    if not has_attention(program, of_other_ranks=True):
+        try:
+            return _translated(program, axis_names), ()
+        except CannotExport:
+            if not has_attention(program):
+                raise
+    return _translated(program, axis_names, attention_written_out), (WRITTEN_OUT,)
 
 
 def not_exported(net: Net) -> list[str]:
@@ -75,18 +91,54 @@ def not_exported(net: Net) -> list[str]:
     return [name for name, p in net.torch.module.named_parameters() if id(p) not in used]
 
 
-def _traced(module: torch.nn.Module, arguments: Arguments, where: str, batch: Any) -> torch.export.ExportedProgram:
+def _exported(module: torch.nn.Module, arguments: Arguments, dynamic_batch: bool) -> ExportedProgram:
     args, kwargs = arguments
-    shapes = _open_batch(arguments, batch) if batch is not None else None
+    shapes = _open_batch(arguments, torch.export.Dim.DYNAMIC) if dynamic_batch else None
     try:
         with _quiet(), torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
-        try:
-            forward(module, args, kwargs)
-        except ForwardFailed as failure:
-            raise BadInput(f"{where}: does not run on the given `inputs`: {failure}") from failure
-        raise BadInput(f"{where}: torch.export cannot trace it: {_root(error)}; {ADVICE}") from error
+        raise CannotExport(f"torch.export cannot trace it: {_root(error)}") from error
+
+
+def _translated(
+    program: ExportedProgram,
+    axis_names: Any,
+    prepare: Callable[[ExportedProgram], ExportedProgram] = lambda program: program,
+) -> ir.Model:
+    try:
+        # What kernel computes attention, and so how its result lies in memory, depends on whether there are gradients.
+        with _quiet(), torch.no_grad():
+            program = prepare(program)
+            exported = torch.onnx.export(program, optimize=False, verbose=False, dynamic_shapes=axis_names)
+    except Exception as error:
+        raise CannotExport(f"torch.onnx cannot translate it: {_root(error)}") from error
+    assert exported is not None, "with dynamo torch.onnx.export always returns a program"
+    model = exported.model
+    InlinePass()(model)
+    tidy(model)
+    return model
+
+
+def _recorded(
+    module: torch.nn.Module, arguments: Arguments, where: str, reason: CannotExport, batch: str | None
+) -> tuple[ir.Model, tuple[str, ...]]:
+    """The graph as TorchScript records it, with a note that says so. Raises BadInput where that fails too."""
+    try:
+        forward(module, *arguments)
+    except ForwardFailed as failure:
+        raise BadInput(f"{where}: does not run on the given `inputs`: {failure}") from failure
+    try:
+        with _quiet():
+            model, decisions = record(module, arguments, batch)
+    except Exception as error:
+        neither = f"neither can TorchScript ({_root(error)})"
+        raise BadInput(f"{where}: {reason}; {neither}; {ADVICE}") from error
+    how = f"recorded by TorchScript, because {reason}"
+    if decisions:
+        listed = ", ".join(decisions[:3]) + (f" and {len(decisions) - 3} more" if len(decisions) > 3 else "")
+        how += f"; what `forward` decides there by values of tensors stays as it was for one random input: {listed}"
+    return model, (how,)
 
 
 def _open_batch(arguments: Arguments, batch: Any) -> Any:
@@ -104,12 +156,17 @@ def _root(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence torch while it traces: a failure is reported in one line, and stdout belongs to `--json`."""
-    before = logging.root.manager.disable
+    """Silence torch while it traces: a failure is reported in one line, and stdout belongs to `--json`.
+
+    What it prints, pages of graph when it fails, goes to the log.
+    """
+    before, printed = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(printed), redirect_stderr(printed):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
+        if text := printed.getvalue():
+            _log.debug("torch printed:\n%s", text)

@@ -22,7 +22,7 @@ from slimnet.common.inputs import Input, Inputs, parse_inputs
 from slimnet.common.torch_private import tensors_in
 from slimnet.graph.net import Net
 from slimnet.io.onnx_file import concrete_inputs
-from slimnet.io.torch_export import to_onnx
+from slimnet.io.torch_export import ADVICE, CannotExport, to_onnx
 
 _RECORDS = ("models/", "data/weights/", "data/constants/", "data/sample_inputs/", ".data/", "archive_", "byteorder")
 _CALLS = re.compile(
@@ -60,10 +60,13 @@ def load_pt2(path: str | os.PathLike[str], inputs: Inputs = None, unsafe_pickle:
             program = torch.export.load(file)
     except Exception as error:
         raise BadInput(f"{file}: cannot be read as an exported program ({essence(error)}); save it again") from error
-    model = to_onnx(program, str(file))
+    try:
+        model, notes = to_onnx(program)
+    except CannotExport as reason:
+        raise BadInput(f"{file}: {reason}; {ADVICE}") from reason
     model.graph.name = file.stem
     given = parse_inputs(inputs) or _exported_with(program, model.graph.inputs)
-    return Net(model, file.stem, concrete_inputs(model.graph, given, str(file)), source=str(file))
+    return Net(model, file.stem, concrete_inputs(model.graph, given, str(file)), source=str(file), notes=notes)
 
 
 def _exported_with(program: torch.export.ExportedProgram, values: Any) -> list[Input]:

@@ -96,7 +96,7 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
         _count(measured, traced, removed, after if measured.gathered else None)
         measured.sparsity = _sparsity(net.model, slim) if decision.unchanged else None
         measured.timed = _timed(traced, removed, before, after, run, clock)
-        notes = [*decision.notes, *_doubts(decision.target, measured.timed)]
+        notes = [*net.notes, *decision.notes, *_doubts(decision.target, measured.timed)]
         recorded = {**decision.training, **(finetuned.training if finetuned is not None else {})}
         report = summarise(traced, removed, plan, checked, measured, clock.seconds, torch_side, notes, recorded)
         report.save(folder / REPORT)

@@ -37,6 +37,7 @@ def traced_json(traced: Trace, clock: Clock) -> dict[str, Any]:
         "macs": sum(traced.macs().values()),
         "groups": groups,
         "pinned": [asdict(pin) for pin in traced.pins],
+        "notes": list(traced.net.notes),
         "timing_s": {step: round(s, 4) for step, s in clock.seconds.items()},
     }
 

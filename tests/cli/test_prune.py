@@ -257,3 +257,24 @@ def test_what_is_written_is_valid_in_the_opset_that_was_read(slimnet, tmp_path):
     written = onnx.load("out/slim.onnx")
     assert written.opset_import[0].version == 12
     onnx.checker.check_model(written, full_check=True)
+
+
+def test_trace_and_report_say_which_way_it_went(slimnet, tmp_path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)\n"
+        "    def forward(self, x):\n"
+        "        return self.b(self.a(x).relu() if x.sum() > 0 else self.a(x))\n"
+    )
+    sizes = {"a.weight": (8, 4), "a.bias": (8,), "b.weight": (2, 8), "b.bias": (2,)}
+    torch.save({name: torch.randn(size) for name, size in sizes.items()}, tmp_path / "net.pt")
+    given = (tmp_path / "net.pt", "--arch", f"{tmp_path / 'net.py'}:Net", "--input", "1x4")
+    (note,) = json.loads(slimnet("trace", *given, "--json").out)["notes"]
+    assert note.startswith("recorded by TorchScript")
+    assert note.endswith("net.py:7")
+    assert "".join(note.split()) in "".join(slimnet("trace", *given).out.split())
+    outcome = slimnet("prune", *given, *QUICK, "--json")
+    assert json.loads(outcome.out)["notes"] == [note]

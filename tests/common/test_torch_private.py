@@ -1,5 +1,9 @@
 """What torch does not promise still does what slimnet needs; each test names what breaks without it."""
 
+import io
+import logging
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -70,3 +74,16 @@ def test_outputs_are_flattened_in_the_order_of_an_exported_program():
     nodes = next(node for node in program.graph.nodes if node.op == "output").args[0]
     assert values == [float(node.args[1]) for node in nodes]
     assert private.tensors_in(("text", 1, None, x)) == [x]
+
+
+def test_the_graph_that_torchscript_prints_when_it_fails_goes_to_the_log(capfd, caplog):
+    class Odd(nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigvals(x).real
+
+    warnings.simplefilter("ignore")
+    caplog.set_level(logging.DEBUG, private.__name__)
+    with private.graphs_logged(), pytest.raises(torch.onnx.errors.UnsupportedOperatorError):
+        torch.onnx.export(Odd(), (torch.ones(2, 2),), io.BytesIO(), dynamo=False)
+    assert "graph(" not in "".join(capfd.readouterr())
+    assert "aten::linalg_eigvals" in caplog.text

@@ -96,7 +96,6 @@ class Branch(nn.Module):
     ("inputs", "complaint"),
     [
         (None, "Branch: the shape of its input is not known; give it, such as `inputs` 1x3x224x224"),
-        ("1x4", "Branch: torch.export cannot trace it"),
         ("1x5", "does not run on the given `inputs`: body.0 (Linear) raises RuntimeError"),
         ("z=1x4", "`inputs`: missing a required argument: 'x' of Branch.forward(x: torch.Tensor, y: "),
         (["x=1x4", "z=1x4"], "got an unexpected keyword argument 'z' of Branch.forward"),
@@ -108,15 +107,6 @@ def test_bad_input(inputs: str | list[str] | None, complaint: str) -> None:
         load(Branch(), inputs=inputs)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_untranslatable_operators_are_told() -> None:
-    class Odd(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.linalg.eigvals(x).real
-
-    with pytest.raises(BadInput, match=r"Odd: torch\.onnx cannot translate it: .*pass the \.onnx file"):
-        load(Odd(), inputs=(4, 4))
 
 
 def test_only_modules_and_paths_are_loaded() -> None:
