@@ -92,4 +92,15 @@ class Inexact:
     fill: tuple[tuple[int, int], ...]
 
 
-Edit: TypeAlias = Recount | Renumber | Freeze | Restep | Inexact
+@dataclass(frozen=True)
+class Settle:
+    """A node that only constants go into, whose output stays what it is in the dense network, cut along its axes.
+
+    Such are the mean and variance of a standardised weight, which would be others if computed of what is left.
+    """
+
+    node: ir.Node
+    axes: tuple[Labels, ...]
+
+
+Edit: TypeAlias = Recount | Renumber | Freeze | Restep | Inexact | Settle

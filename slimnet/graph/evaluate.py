@@ -17,7 +17,7 @@ import onnx_ir as ir
 from slimnet.graph.registry import Trait, traits_of
 
 Array = npt.NDArray[Any]
-#: No constant larger than this many elements is ever computed: a hostile file could ask for any size.
+#: No constant larger than this many elements is ever made of smaller ones: a hostile file could ask for any size.
 MAX_ELEMENTS = 1 << 20
 
 
@@ -49,8 +49,13 @@ def _constant(node: ir.Node, _: Sequence[Array | None]) -> Array:
     raise CannotEvaluate
 
 
-def _bounded(shape: Sequence[int]) -> tuple[int, ...]:
-    if any(int(n) < 0 for n in shape) or math.prod(int(n) for n in shape) > MAX_ELEMENTS:
+def is_bounded(shape: Sequence[int], *given: int) -> bool:
+    """Whether a shape asks for no more elements than are allowed, or than one of the inputs has."""
+    return all(int(n) >= 0 for n in shape) and math.prod(int(n) for n in shape) <= max((MAX_ELEMENTS, *given))
+
+
+def _bounded(shape: Sequence[int], *given: int) -> tuple[int, ...]:
+    if not is_bounded(shape, *given):
         raise CannotEvaluate
     return tuple(int(n) for n in shape)
 
@@ -97,7 +102,7 @@ def _unsqueeze(node: ir.Node, x: Sequence[Array | None]) -> Array:
 
 def _expand(node: ir.Node, x: Sequence[Array | None]) -> Array:
     data, shape = _known(x[0]), _known(x[1]).tolist()
-    return np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, tuple(shape))))
+    return np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, tuple(shape)), data.size))
 
 
 def _split(node: ir.Node, x: Sequence[Array | None]) -> list[Array]:
@@ -112,13 +117,13 @@ def _split(node: ir.Node, x: Sequence[Array | None]) -> list[Array]:
 
 def _gather(node: ir.Node, x: Sequence[Array | None]) -> Array:
     data, index, axis = _known(x[0]), _known(x[1]), attribute(node, "axis", 0)
-    _bounded([*np.delete(data.shape, axis), index.size])
+    _bounded([*np.delete(data.shape, axis), index.size], data.size, index.size)
     return np.take(data, index, axis)
 
 
 def _tile(_: ir.Node, x: Sequence[Array | None]) -> Array:
     data, repeats = _known(x[0]), _known(x[1]).tolist()
-    _bounded([*repeats, data.size])
+    _bounded([*repeats, data.size], data.size)
     return np.tile(data, repeats)
 
 
@@ -153,7 +158,7 @@ def _reduce(function: Callable[..., Any]) -> Callable[[ir.Node, Sequence[Array |
 def _pointwise(function: Callable[..., Any]) -> Callable[[ir.Node, Sequence[Array | None]], Array]:
     def run(_: ir.Node, x: Sequence[Array | None]) -> Array:
         operands = [_known(v) for v in x]
-        _bounded(np.broadcast_shapes(*(v.shape for v in operands)))
+        _bounded(np.broadcast_shapes(*(v.shape for v in operands)), *(v.size for v in operands))
         return np.asarray(function(*operands))
 
     return run
@@ -171,6 +176,18 @@ def _scatter_nd(node: ir.Node, x: Sequence[Array | None]) -> Array:
     return data
 
 
+def _batch_norm(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    """In training mode, where it normalises with the statistics of its input; without the running ones."""
+    data, scale, bias = _known(x[0]), _known(x[1]), _known(x[2])
+    if not attribute(node, "training_mode", 0):
+        raise CannotEvaluate
+    over = (0, *range(2, data.ndim))
+    mean, var = data.mean(over, keepdims=True), data.var(over, keepdims=True)
+    along = [1, -1] + [1] * (data.ndim - 2)
+    normal = (data - mean) / np.sqrt(var + attribute(node, "epsilon", 1e-5))
+    return np.asarray(normal * scale.reshape(along) + bias.reshape(along), data.dtype)
+
+
 def _known(value: Array | None) -> Array:
     if value is None:
         raise CannotEvaluate
@@ -178,6 +195,7 @@ def _known(value: Array | None) -> Array:
 
 
 _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[Array]]] = {
+    "BatchNormalization": _batch_norm,
     "Constant": _constant,
     "ConstantOfShape": lambda n, x: np.broadcast_to(constant_of_shape(n), _bounded(_known(x[0]).tolist())),
     "Cast": _cast,
@@ -214,10 +232,16 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
     "Neg": _pointwise(np.negative),
     "Abs": _pointwise(np.abs),
     "Sqrt": _pointwise(np.sqrt),
+    "Reciprocal": _pointwise(np.reciprocal),
+    "Pow": _pointwise(lambda x, y: np.power(x, y).astype(x.dtype)),
+    "Exp": _pointwise(np.exp),
     "Floor": _pointwise(np.floor),
     "Ceil": _pointwise(np.ceil),
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
+    "ReduceMean": _reduce(np.mean),
+    "ReduceSumSquare": _reduce(lambda x, **over: np.square(x).sum(**over)),
+    "ReduceL2": _reduce(lambda x, **over: np.sqrt(np.square(x).sum(**over))),
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
 }
@@ -225,15 +249,25 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
 RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 
-def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
-    """Value of a node whose inputs are known (None: an optional input left out).
+def is_simple(node: ir.Node) -> bool:
+    """Whether `evaluate` knows the operator itself: then it can compute a node whose inputs are known and large."""
+    return node.domain in ("", "ai.onnx") and node.op_type in _FUNCTIONS
+
+
+def evaluate(node: ir.Node, inputs: Sequence[Array | None], limit: int | None = MAX_ELEMENTS) -> list[Array]:
+    """Value of a node whose inputs are known.
+
+    Args:
+        node: The node.
+        inputs: Its inputs, None where an optional one is left out.
+        limit: The largest number of elements that the inputs may have together; None for any.
 
     Raises:
         CannotEvaluate: Unknown operator, too large, or the arithmetic fails.
     """
     if node.domain not in ("", "ai.onnx") or node.op_type in RANDOM:
         raise CannotEvaluate
-    if sum(v.size for v in inputs if v is not None) > MAX_ELEMENTS:
+    if limit is not None and sum(v.size for v in inputs if v is not None) > limit:
         raise CannotEvaluate
     function = _FUNCTIONS.get(node.op_type, _reference)
     try:

@@ -6,6 +6,7 @@ when its shape is unknown. Whatever input axis a rule does not ask for with `axi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +17,7 @@ import onnx_ir as ir
 
 from slimnet.graph.axes import Bools, GridConstraint, Labels, fixed, is_live, not_zero, signed
 from slimnet.graph.edits import Freeze, Inexact, Recount, Renumber, Restep
+from slimnet.graph.evaluate import is_bounded, is_simple
 from slimnet.graph.parameters import NO_USE, Role, Use
 from slimnet.graph.registry import Trait, opset_of, traits_of
 
@@ -35,14 +37,15 @@ class Traced:
 
     `axes` is None when the shape is unknown. `data` is the value itself where it is a small known constant and
     `dynamic` marks its elements that depend on a dynamic input size. `parameter` says that nothing but constants of
-    the graph went into it. `items` holds the elements of a sequence. `zero` is what stands for zero in it where that
-    is another number: the zero point with which it was quantised.
+    the graph went into it, `computable` also that `computed` knows how. `items` holds the elements of a sequence.
+    `zero` is what stands for zero in it where that is another number: the zero point with which it was quantised.
     """
 
     axes: Axes | None = None
     data: npt.NDArray[Any] | None = None
     dynamic: Bools | None = None
     parameter: bool = False
+    computable: bool = False
     items: list[Traced] | None = None
     zero: npt.NDArray[Any] | None = None
 
@@ -68,6 +71,8 @@ class Op:
     out_shapes: list[tuple[int, ...] | None]
     taken: list[set[int]] = field(init=False)
     used: dict[int, Axes] = field(default_factory=dict)
+    #: Whether the output stays what the dense weights make it.
+    settled: bool = False
 
     def __post_init__(self) -> None:
         self.taken = [set() for _ in self.values]
@@ -231,12 +236,30 @@ class Op:
         """A sum over the product of two axes: both are cut alike, and one side must be zero where they are."""
         self.same(a, b)
         left = (a < 0) & (b <= 0)
-        if left.any():
+        if left.any() and not self.settle():
             self.pin(a[left], "is summed over although neither side becomes zero")
 
     def vanish(self, labels: Labels, why: str) -> None:
         """A sum over an axis: exact only where removed entries are zero."""
-        self.pin(labels[labels < 0], why)
+        if (labels < 0).any() and not self.settle():
+            self.pin(labels[labels < 0], why)
+
+    def settle(self) -> bool:
+        """Let the output stay what the dense weights make it, if nothing but constants goes in; whether that is so.
+
+        What is removed is then cut from it as from a weight, and zero in it when masked.
+        """
+        self.settled = self.settled or self.computable
+        return self.settled
+
+    @property
+    def computable(self) -> bool:
+        """Whether the output can be computed from constants of the graph alone."""
+        shape, given = self.out_shapes[0], [value for value in self.values if value is not None]
+        known = all(v.computable or (v.data is not None and v.dynamic is None) for v in given)
+        if shape is None or not known or not is_simple(self.node):
+            return False
+        return is_bounded(shape, *(math.prod(v.shape or ()) for v in given))
 
     def role(self, i: int, k: int, role: Role, use: str = "", groups: int = 1) -> None:
         """What axis k of input i, if it is a parameter, does here; `use` names the input of a layer of `groups`."""
@@ -320,11 +343,11 @@ class Op:
         self, why: str, labels: Labels, gather: Sequence[tuple[int, int]], fill: Sequence[tuple[int, int]] = ()
     ) -> None:
         """Removing zeros from this axis changes the result: pin it, unless the user allowed inexact removal."""
-        if not is_live(labels):
+        if not is_live(labels) or self.settled:
             return
         if self._tracer.allow_inexact:
             self._walk.edits.append(Inexact(self.node, labels, tuple(gather), tuple(fill)))
-        else:
+        elif not self.settle():
             self.pin(labels, f"{why}; --allow-inexact would remove it")
 
     def restep(self, axis: int, positions: npt.NDArray[np.int64], labels: Labels) -> None:

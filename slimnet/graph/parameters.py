@@ -5,15 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Labels
-from slimnet.graph.evaluate import constant_of_shape
+from slimnet.graph.evaluate import constant_of_shape, evaluate
 from slimnet.graph.registry import STANDARD, Trait, traits_of_operator
+
+if TYPE_CHECKING:
+    from slimnet.graph.op import Traced
 
 
 class Role(enum.IntFlag):
@@ -73,6 +76,7 @@ class ParameterAxis:
         place: The number of the input of `node`.
         data: The tensor's elements where the graph computes them, None elsewhere.
         filler: The ConstantOfShape node behind a large tensor, if there is one.
+        known: What is known of the values that the tensor is computed of, where it is settled (see `edits.Settle`).
         role: What the axis does, in all uses together; known when the whole graph has been walked.
         use: What the tensor is for the operator that reads it; the last use where there are several.
     """
@@ -86,6 +90,7 @@ class ParameterAxis:
     place: int = 0
     data: npt.NDArray[Any] | None = None
     filler: ir.Node | None = None
+    known: Mapping[ir.Value, Traced] | None = None
     role: Role = Role.ALONG
     use: Use = NO_USE
 
@@ -93,6 +98,15 @@ class ParameterAxis:
     def key(self) -> tuple[str, int]:
         """Tensor and axis number, by which members and plans name it."""
         return self.name, self.axis
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """The elements of the tensor, as they are in the graph now."""
+        if self.data is not None:
+            return self.data
+        if self.filler is not None:
+            return np.broadcast_to(constant_of_shape(self.filler), self.shape)
+        return tensor_of(self.value).numpy() if self.known is None else computed(self.value, self.known)
 
     @property
     def is_weight(self) -> bool:
@@ -107,12 +121,7 @@ class Parameters(Mapping[str, npt.NDArray[Any]]):
         self._axes = axes
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        axis = self._axes[name]
-        if axis.data is not None:
-            return axis.data
-        if axis.filler is not None:
-            return np.broadcast_to(constant_of_shape(axis.filler), axis.shape)
-        return tensor_of(axis.value).numpy()
+        return self._axes[name].array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._axes)
@@ -134,3 +143,26 @@ def tensor_of(value: ir.Value) -> ir.TensorProtocol:
     tensor = constant(value)
     assert tensor is not None, f"{value.name} is no constant"
     return tensor
+
+
+def computed(value: ir.Value, values: Mapping[ir.Value, Traced]) -> npt.NDArray[Any]:
+    """What a value is that constants of the graph alone go into; `values` says what is known of each value."""
+    found: dict[ir.Value, npt.NDArray[Any]] = {}
+    waiting = [value]
+    while waiting:
+        current = waiting[-1]
+        node, traced = current.producer(), values.get(current)
+        if traced is not None and traced.data is not None:
+            found[current] = traced.data
+        elif (tensor := constant(current)) is not None:
+            found[current] = tensor.numpy()
+        if current in found:
+            waiting.pop()
+            continue
+        assert node is not None, f"{current.name} is no constant"
+        missing = [v for v in node.inputs if v is not None and v not in found]
+        if not missing:
+            results = evaluate(node, [None if v is None else found[v] for v in node.inputs], limit=None)
+            found |= zip(node.outputs, results, strict=False)
+        waiting += missing
+    return found[value]

@@ -81,7 +81,8 @@ def _set_roles(axes: Sequence[ParameterAxis], row: _Row, walk: Walk) -> Bools:
     role_of_label, use_of_label, uses = _roles(walk.constraints.count, walk.roles)
     roles, numbers = row.reduce(np.bitwise_or, role_of_label), row.reduce(np.maximum, use_of_label)
     for axis, role, number in zip(axes, roles.tolist(), numbers.tolist(), strict=True):
-        axis.role, axis.use = Role(role or Role.ALONG), uses[number]
+        # What is computed of weights is no filter beside them.
+        axis.role, axis.use = Role((axis.known is None and role) or Role.ALONG), uses[number]
     return (role_of_label & Role.OUT) > 0
 
 
@@ -175,6 +176,6 @@ def _pins(
     pins = [
         pin_of(axes[k], count, why, constraints.frozen)
         for (k, why), count in sorted(places.items(), key=lambda item: item[0][0])
-        if axes[k].data is None
+        if axes[k].data is None and axes[k].known is None
     ]
     return [pin for pin in pins if pin.why != KERNEL]

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from slimnet.graph.axes import Bools
 from slimnet.graph.evaluate import constant_of_shape
 from slimnet.graph.net import Net
-from slimnet.graph.parameters import ParameterAxis, Role, tensor_of
+from slimnet.graph.parameters import ParameterAxis, Role
 from slimnet.graph.resolve import resolve
 from slimnet.graph.rules.linear import Contraction, contraction
 from slimnet.graph.trace import Tracer, cuts
@@ -97,7 +97,7 @@ def _zero_slices(axis: ParameterAxis, kept: dict[tuple[str, int], Bools]) -> Boo
     """Which indices of an axis hold only (represented) zeros, looking at what is kept along the other axes."""
     if axis.filler is not None:
         return np.full(len(axis.labels), not constant_of_shape(axis.filler).any())
-    array = axis.data if axis.data is not None else np.asarray(tensor_of(axis.value).numpy())
+    array = axis.array
     nonzero = array != _represented_zero(axis)
     others = [k for k in range(array.ndim) if k != axis.axis]
     for k in others:

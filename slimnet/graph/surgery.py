@@ -15,9 +15,9 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from slimnet.graph.axes import Bools, Integers, Labels
-from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep
+from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep, Settle
 from slimnet.graph.op import Traced
-from slimnet.graph.parameters import ParameterAxis, Role, tensor_of
+from slimnet.graph.parameters import ParameterAxis, Role, computed, tensor_of
 from slimnet.graph.units import Trace
 from slimnet.graph.walk import Walk
 
@@ -40,6 +40,8 @@ def mask(trace: Trace, removed: Bools, wrap: bool = True) -> ir.Model:
         for edit in trace._graph.walk.edits:
             if isinstance(edit, Inexact) and wrap:
                 _wrap(copy, edit, kept[np.abs(edit.labels)])
+            elif isinstance(edit, Settle):
+                _settle(copy, edit, kept, cut=False)
     return copy.model
 
 
@@ -213,13 +215,13 @@ def _mask_tensors(copy: _Copy, kept: Bools) -> None:
     for (value, *_), axes in _by_value(copy.trace).items():
         removed = {a.axis: np.flatnonzero(~kept[np.abs(a.labels)]) for a in axes if not a.role & Role.UNTOUCHED}
         removed = {axis: index for axis, index in removed.items() if len(index)}
-        if not removed:
+        if not removed or axes[0].known is not None:
             continue
         if axes[0].filler is not None:
             _mask_filler(copy, axes[0], removed)
             continue
         tensor = None if axes[0].data is not None else tensor_of(value)
-        array = np.array(axes[0].data if tensor is None else tensor.numpy())
+        array = np.array(axes[0].array)
         if tensor is None and array.dtype.kind not in "fV" and value.name not in walk.zero_points:
             continue
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
@@ -306,6 +308,23 @@ def _wrap(copy: _Copy, edit: Inexact, kept: Bools) -> None:
             user.replace_input_with(at, filled)
 
 
+def _settle(copy: _Copy, edit: Settle, kept: Bools, cut: bool) -> None:
+    """Make a constant of what a node computes of the dense weights; what is removed is cut out, or set to zero."""
+    value = copy.value(edit.node.outputs[0])
+    array = computed(edit.node.outputs[0], copy.walk.values)
+    for axis, labels in enumerate(edit.axes):
+        part = kept[np.abs(labels)]
+        if not part.all():
+            along = [len(labels) if k == axis else 1 for k in range(array.ndim)]
+            array = array.compress(part, axis) if cut else np.where(part.reshape(along), array, array.dtype.type(0))
+    name = value.name or ""
+    value.name = f"{name}_of_weights"
+    copy.taken.discard(name)
+    constant = copy.constant(name, array)
+    for user, place in list(value.uses()):
+        user.replace_input_with(place, constant)
+
+
 # -- slim ----------------------------------------------------------------------------------------------------------
 
 
@@ -313,11 +332,10 @@ def _cut_tensors(copy: _Copy, kept: Bools) -> None:
     for (value, *_), axes in _by_value(copy.trace).items():
         parts = {a.axis: kept[np.abs(a.labels)] for a in axes}
         parts = {axis: part for axis, part in parts.items() if not part.all()}
-        if not parts or axes[0].filler is not None:
+        if not parts or axes[0].filler is not None or axes[0].known is not None:
             continue
         tensor = None if axes[0].data is not None else tensor_of(value)
-        array = axes[0].data if tensor is None else tensor.numpy()
-        assert array is not None
+        array = axes[0].array
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
         copy.replace(axes[0], _taken(array, {axis: np.flatnonzero(part) for axis, part in parts.items()}), dtype)
 
@@ -400,6 +418,8 @@ def _rewrite(copy: _Copy, edit: Edit, kept: Bools) -> None:
         )
     elif isinstance(edit, Freeze):
         _write_down(copy, edit)
+    elif isinstance(edit, Settle):
+        _settle(copy, edit, kept, cut=True)
     elif isinstance(edit, Restep) and not kept[np.abs(edit.labels)].all():
         _to_gather(copy, node, edit.axis, edit.indices(kept))
 

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from slimnet.graph.axes import Bools, Labels, fixed, is_live, signed
 from slimnet.graph.choice import PREFERENCES
+from slimnet.graph.edits import Settle
 from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved
 from slimnet.graph.net import Net
 from slimnet.graph.op import Axes, Op, Traced, Unsupported
@@ -110,7 +111,11 @@ class Tracer:
                 traced = Traced([fixed(n) for n in shape])
             if traced.items is None and traced.axes is None and shape is not None:
                 traced.axes = [fixed(n) for n in shape]
+            if op.settled and traced.axes is not None:
+                traced.axes = self.settle(node, traced.axes)
             traced.parameter = traced.parameter or parameter
+            if traced.computable != op.computable:
+                traced = replace(traced, computable=op.computable)
             if coded and traced.zero is None:
                 traced.zero = op.carried_zero
             self.walk.values[value] = traced
@@ -212,10 +217,10 @@ class Tracer:
         self.walk.weights[value.name or ""] = shape
         if len(shape) == 1:
             self.vectors.add(value)
-            return Traced([fixed(shape[0])], parameter=True)
+            return Traced([fixed(shape[0])], parameter=True, computable=True)
         axes = [self.walk.constraints.fresh(n) for n in shape]
         self.add_axes(axes, ParameterAxis(value.name or "", 0, fixed(0), shape, value))
-        return Traced(axes, parameter=True)
+        return Traced(axes, parameter=True, computable=True)
 
     def use(self, node: ir.Node, i: int, traced: Traced) -> Axes:
         """Labels of input i at this node; vectors and known constants get their own for every use."""
@@ -319,6 +324,14 @@ class Tracer:
         value = node.outputs[0]
         axes = [self.walk.constraints.fresh(n) for n in shape]
         self.add_axes(axes, ParameterAxis(value.name or "", 0, fixed(0), shape, value, filler=node))
+        return axes
+
+    def settle(self, node: ir.Node, axes: Axes) -> Axes:
+        """Labels of an output that stays what the dense weights make it; a mask sets it to zero as it does a weight."""
+        value, shape = node.outputs[0], tuple(map(len, axes))
+        axes = [signed(labels, True) if is_live(labels) else labels for labels in axes]
+        self.walk.edits.append(Settle(node, tuple(axes)))
+        self.add_axes(axes, ParameterAxis(value.name or "", 0, fixed(0), shape, value, known=self.walk.values))
         return axes
 
     # -- bookkeeping -------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ _BATCH_NORM = {1: ("scale", Role.ALONG), 2: ("B", Role.ALONG), 3: ("mean", Role.
 
 @rule("BatchNormalization")
 def batch_norm(op: Op) -> Result:
-    """Scale and bias of a masked channel are zero, and so is its output."""
-    if op.attr("training_mode", 0):
+    """Scale and bias of a masked channel are zero, and so is its output.
+
+    In training mode the statistics are those of the input, which are known where a weight is standardised so.
+    """
+    if op.attr("training_mode", 0) and not op.settle():
         raise Unsupported("BatchNormalization in training mode")
     op.statistics(3, 4)
     return _per_channel(op, _BATCH_NORM)
