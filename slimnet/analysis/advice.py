@@ -33,7 +33,8 @@ class Notice:
     """A remark on an analysis that a user should know.
 
     Attributes:
-        kind: "few", "indistinct", "equal", "erased", "mixed", "alike" or "missing" (a package).
+        kind: "few", "indistinct", "equal", "erased", "mixed", "alike", "read" (how the
+            network was read) or "missing" (a package).
         text: One or two plain sentences.
         groups, criteria: The names of the groups and of the criteria that the remark is about.
     """

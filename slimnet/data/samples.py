@@ -59,7 +59,10 @@ class Samples:
         (shape, *others) = net.inputs.values()
         if others or self.shape != tuple(shape[1:]):
             takes = " and ".join(specs(net.inputs))
-            raise BadInput(f"`data`: samples of shape {sizes(self.shape)} do not fit {net.name}, which takes {takes}")
+            raise BadInput(
+                f"`data`: samples of shape {sizes(self.shape)} do not fit {net.name}, which takes {takes}"
+                + "".join(f"; {note}: give `inputs`" for note in net.notes)
+            )
 
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The samples of some indices: values float32 [k, ...] and classes int64 [k]; copies, free to be changed."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from slimnet.graph.net import Net
 from slimnet.graph.parameters import constant
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from slimnet.graph.op import Traced
 
 #: What onnx raises where it cannot infer; the last one for operators that it calls deprecated.
-_FAILURES = (
+FAILURES = (
     *(onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError),
     onnx.checker.ValidationError,
 )
@@ -85,7 +86,7 @@ class Shapes:
             found = onnx.shape_inference.infer_node_outputs(
                 schema, ir.to_proto(node), types, data, opset_imports=self._opsets
             )
-        except _FAILURES:
+        except FAILURES:
             return unknown
         return [self._shape_of(v, found.get(v.name or "")) for v in node.outputs]
 
@@ -123,7 +124,7 @@ class Shapes:
     def symbolic(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes of all values with the file's own symbolic input sizes (None where a size is not a number)."""
         if self._symbolic is None:
-            inferred = onnx.shape_inference.infer_shapes(_skeleton(self.model), data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(skeleton(self.model), data_prop=True)
             self._symbolic = {
                 v.name: tuple(d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim)
                 for v in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
@@ -140,9 +141,10 @@ def _known(value: ir.Value, traced: Traced) -> npt.NDArray[Any] | None:
     return tensor.numpy() if tensor is not None and tensor.size <= _DATA_ELEMENTS else None
 
 
-def _skeleton(model: ir.Model) -> onnx.ModelProto:
+def skeleton(model: ir.Model) -> onnx.ModelProto:
     """The graph without its large weights, which become inputs: enough for shapes and small enough for a proto."""
     copy = model.clone()
+    LiftConstantsToInitializersPass(size_limit=_DATA_ELEMENTS)(copy)
     for value in list(copy.graph.initializers.values()):
         tensor = value.const_value
         if tensor is not None and tensor.size > _DATA_ELEMENTS:

@@ -1,7 +1,7 @@
 """Reading and writing of ONNX files."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass, 
 
 from slimnet.common.errors import BadInput, SlimnetError
 from slimnet.common.files import essence, existing_file, replacing
-from slimnet.common.inputs import Input, Inputs, parse_inputs, sizes
+from slimnet.common.inputs import Inputs, parse_inputs
 from slimnet.graph.net import Net
+from slimnet.io.inputs import net_of
 
 OLDEST_OPSET = 9
 #: Initializers without their own file have to fit into one protobuf message, which ends at 2 GB.
@@ -28,8 +29,8 @@ def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None) -> Net:
 
     Args:
         path: The file; external data is looked for beside it and mapped, not read.
-        inputs: The shapes of the inputs whose size is not fixed in the file (see `parse_inputs`); a first axis that
-            nobody knows is taken to be a batch of 1.
+        inputs: The shapes of the inputs whose size is not fixed in the file (see `parse_inputs`); what nobody says is
+            chosen (see `net_of`).
 
     Returns:
         The network. Raises BadInput for a file that is missing, truncated, not ONNX, older than opset 9, whose
@@ -42,7 +43,7 @@ def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None) -> Net:
     RemoveInitializersFromInputsPass()(model)
     # Before IR version 4 every initializer had to be an input.
     model.ir_version = max(model.ir_version, 4)
-    return Net(model, file.stem, concrete_inputs(model.graph, parse_inputs(inputs), str(file)), source=str(file))
+    return net_of(model, file.stem, parse_inputs(inputs), str(file), source=str(file))
 
 
 def save_onnx(model: ir.Model, path: str | os.PathLike[str]) -> None:
@@ -63,20 +64,6 @@ def save_onnx(model: ir.Model, path: str | os.PathLike[str]) -> None:
         except onnx.checker.ValidationError as error:
             if not _runs_anyway(error):
                 raise SlimnetError(f"{file}: the network is not valid ONNX: {essence(error)}") from error
-
-
-def concrete_inputs(graph: ir.Graph, given: Sequence[Input], where: str) -> dict[str, tuple[int, ...]]:
-    """The shape of every input of a graph, from what the graph fixes and what the user gave.
-
-    A size given for a symbolic dimension holds wherever the symbol occurs; an unknown first axis is 1.
-    Raises BadInput where a shape does not fit or stays unknown; messages begin with `where`.
-    """
-    values = {v.name: v for v in graph.inputs if v.name}
-    wanted = _matched(list(values), given, where)
-    symbols: dict[str, int] = {}
-    for name, spec in wanted.items():
-        _check_fits(values[name], spec, symbols, where)
-    return {n: wanted[n].shape if n in wanted else _known_shape(v, symbols, where) for n, v in values.items()}
 
 
 def _read(file: Path) -> onnx.ModelProto:
@@ -172,71 +159,3 @@ def _weights_in_memory(model: ir.Model) -> Iterator[None]:
     finally:
         for value, tensor in mapped.items():
             value.const_value = tensor
-
-
-def _matched(names: list[str], given: Sequence[Input], where: str) -> dict[str, Input]:
-    known = f"its inputs are {', '.join(names)}"
-    if len(given) > len(names):
-        raise BadInput(f"{where}: `inputs` is given {len(given)} times; {known}")
-    if given and given[0].name is None:
-        if len(given) < len(names):
-            raise BadInput(f"{where}: `inputs` {given[0]} does not say for which input; {known}, so write NAME=SHAPE")
-        return dict(zip(names, given, strict=True))
-    for spec in given:
-        if spec.name not in names:
-            raise BadInput(f"{where}: `inputs` {spec} names no input; {known}")
-    return {spec.name: spec for spec in given if spec.name}
-
-
-def _check_fits(value: ir.Value, spec: Input, symbols: dict[str, int], where: str) -> None:
-    dims = _dims(value, where)
-    if spec.dtype and value.dtype is not None and spec.dtype != _dtype_name(value.dtype):
-        raise BadInput(
-            f"{where}: `inputs` {spec} asks for {spec.dtype}, but {value.name} is {_dtype_name(value.dtype)}"
-        )
-    if dims is None:
-        return
-    misfit = f"{where}: `inputs` {spec} does not fit {value.name}, which is {_shown(dims)}"
-    if len(dims) != len(spec.shape):
-        raise BadInput(f"{misfit}: it has {len(dims)} dimensions, not {len(spec.shape)}")
-    for dim, size in zip(dims, spec.shape, strict=True):
-        if isinstance(dim, int) and dim != size:
-            raise BadInput(f"{misfit}: {dim} is fixed")
-        if isinstance(dim, str) and symbols.setdefault(dim, size) != size:
-            raise BadInput(f"{misfit}: {dim} is {symbols[dim]} elsewhere")
-
-
-def _known_shape(value: ir.Value, symbols: dict[str, int], where: str) -> tuple[int, ...]:
-    dims = _dims(value, where)
-    if dims is None:
-        raise BadInput(
-            f"{where}: nothing is known of the shape of input {value.name}; give `inputs` {value.name}=SHAPE"
-        )
-    shape: list[int] = []
-    for axis, dim in enumerate(dims):
-        size = dim if isinstance(dim, int) else symbols.get(dim or "")
-        if size is None and axis > 0:
-            known = sizes(d if isinstance(d, int) else (1 if i == 0 else "?") for i, d in enumerate(dims))
-            advice = f"give `inputs` {value.name}={known} with numbers for the ?"
-            raise BadInput(f"{where}: the size of input {value.name}, {_shown(dims)}, is not known; {advice}")
-        shape.append(size or 1)
-        if dim and isinstance(dim, str):
-            symbols[dim] = shape[-1]
-    return tuple(shape)
-
-
-def _dims(value: ir.Value, where: str) -> list[int | str | None] | None:
-    """The sizes and symbols of a shape, None for what is not known; exporters also write unknown sizes as 0 and -1."""
-    if value.type is not None and not isinstance(value.type, ir.TensorType):
-        raise BadInput(f"{where}: input {value.name} is a {value.type}; slimnet feeds tensors only: export without it")
-    if value.shape is None:
-        return None
-    return [(d if d > 0 else None) if isinstance(d, int) else d.value for d in value.shape]
-
-
-def _shown(dims: Sequence[int | str | None]) -> str:
-    return sizes("?" if d is None else d for d in dims)
-
-
-def _dtype_name(dtype: ir.DataType) -> str:
-    return str(dtype.numpy())

@@ -21,7 +21,7 @@ from slimnet.common.files import essence, existing_file
 from slimnet.common.inputs import Input, Inputs, parse_inputs
 from slimnet.common.torch_private import tensors_in
 from slimnet.graph.net import Net
-from slimnet.io.onnx_file import concrete_inputs
+from slimnet.io.inputs import net_of
 from slimnet.io.torch_export import ADVICE, CannotExport, to_onnx
 
 _RECORDS = ("models/", "data/weights/", "data/constants/", "data/sample_inputs/", ".data/", "archive_", "byteorder")
@@ -66,7 +66,7 @@ def load_pt2(path: str | os.PathLike[str], inputs: Inputs = None, unsafe_pickle:
         raise BadInput(f"{file}: {reason}; {ADVICE}") from reason
     model.graph.name = file.stem
     given = parse_inputs(inputs) or _exported_with(program, model.graph.inputs)
-    return Net(model, file.stem, concrete_inputs(model.graph, given, str(file)), source=str(file), notes=notes)
+    return net_of(model, file.stem, given, str(file), source=str(file), notes=notes)
 
 
 def _exported_with(program: torch.export.ExportedProgram, values: Any) -> list[Input]:

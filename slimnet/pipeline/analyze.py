@@ -127,6 +127,7 @@ def analyze(
         every = list(layers(traced))
         tests = distribution(every)
         left_out = [Notice("missing", why, (), ())] if (why := unavailable()) else []
+        read = [Notice("read", note, (), ()) for note in traced.net.notes]
     with clock("compressibility"):
         norms = [group.scores["l2"] for group in found.groups]
         measured = compressibility(every, [group.name for group in found.groups], norms)
@@ -138,7 +139,7 @@ def analyze(
         found,
         tests,
         measured,
-        (*notices(found), *left_out),
+        (*read, *notices(found), *left_out),
         clock.seconds,
         command,
     )

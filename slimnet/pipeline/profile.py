@@ -51,4 +51,5 @@ def profile(trace: Trace, search: LatencySearch, clock: Clock) -> dict[str, Any]
         steps = [{"units": n, "ms": ms} for n, ms in zip(counts.tolist(), times.tolist(), strict=True)]
         groups.append({"name": group.name, "units": len(group), "widths": steps})
     error = asdict(model.error) if model.error is not None else None
-    return {"model": trace.net.name, "ms": total, "layers": layers, "groups": groups, "model_error": error}
+    return {"model": trace.net.name, "ms": total, "layers": layers, "groups": groups, "model_error": error,
+            "notes": list(trace.net.notes)}  # fmt: skip

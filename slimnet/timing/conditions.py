@@ -12,7 +12,8 @@ import onnx_ir as ir
 from slimnet.common.errors import BadInput
 from slimnet.common.inputs import Inputs, parse_inputs
 from slimnet.graph.net import Net
-from slimnet.io.onnx_file import concrete_inputs, load_onnx
+from slimnet.io.inputs import net_of, symbol_of
+from slimnet.io.onnx_file import load_onnx
 from slimnet.runtime.backend import Model, RuntimeInfo, title
 from slimnet.runtime.feeds import random_inputs
 from slimnet.runtime.onnxruntime import NAME
@@ -80,7 +81,7 @@ def as_net(model: Model, inputs: Inputs = None, batch: int | None = None) -> Net
     model fixes another one.
     """
     if isinstance(model, ir.Model):
-        net = Net(model, title(model), concrete_inputs(model.graph, parse_inputs(inputs), title(model)))
+        net = net_of(model, title(model), parse_inputs(inputs), title(model))
     else:
         net = load_onnx(model, inputs)
     if batch is not None:
@@ -110,4 +111,4 @@ def _first_axis(value: ir.Value) -> int | str | None:
     if value.shape is None:
         return None
     axis = value.shape[0]
-    return axis.value if isinstance(axis, ir.SymbolicDim) else (axis if axis > 0 else None)
+    return symbol_of(axis) if isinstance(axis, ir.SymbolicDim) else (axis if axis > 0 else None)

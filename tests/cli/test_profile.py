@@ -17,7 +17,7 @@ def test_json_has_layers_and_groups(slimnet, simulated, wide):
     outcome = slimnet("profile", wide, *simulated, "--batch", "1", "--json")
     assert outcome.code == 0
     found = json.loads(outcome.out)
-    assert found.keys() == {"model", "ms", "layers", "groups", "model_error"}
+    assert found.keys() == {"model", "ms", "layers", "groups", "model_error", "notes"}
     layers = {layer["name"]: layer for layer in found["layers"]}
     assert layers["conv2"]["macs"] == 96 * 64 * 9 * 4 * 4
     assert layers["conv2"]["widths"] == [96, 64]

@@ -237,8 +237,6 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("inputs", "complaint"),
         [
-            (None, "the size of input x, Nx3xHxH, is not known; give `inputs` x=1x3x?x?"),
-            (["x=1x3x8x8"], "the size of input ids, NxT, is not known; give `inputs` ids=1x?"),
             (["x=1x4x8x8", "ids=1x5"], "`inputs` x=1x4x8x8 does not fit x, which is Nx3xHxH: 3 is fixed"),
             (["x=1x3x8", "ids=1x5"], "it has 4 dimensions, not 3"),
             (["x=1x3x8x9", "ids=1x5"], "H is 8 elsewhere"),
