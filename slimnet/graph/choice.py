@@ -2,7 +2,8 @@
 
 Where an axis is reshaped into a grid, what is removed must be a product, so one axis of the grid is cut and the others
 are kept whole (see `GridConstraint`). Grids that share labels must agree; each such cluster takes the choice that lets
-most weight be removed, and of equal ones the choice with most units.
+most weight be removed, and of those that let about as much go the one with most units: a table that all layers share,
+such as that of rotary positions, is too light to decide that the same part is cut out of every layer.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PREFERENCES = ("heads", "head-dims")
 #: More combinations than this are not tried for one cluster.
 MAX_COMBINATIONS = 64
+#: A choice lets about as much weight go as another if it lets at least this fraction of it go.
+_ABOUT = 0.95
 #: A half of what is removable is taken as removed when two choices are compared.
 _TYPICAL_RATIO = 0.5
 
@@ -78,7 +81,8 @@ def _best(
         agree = {i: sum(a == n + wanted for a, n in zip(options[i], ranks, strict=True)) for i in useful}
         if useful:
             return max(useful, key=lambda i: (agree[i], scores[i]))
-    return max(every, key=lambda i: scores[i])
+    least = _ABOUT * max(weight for weight, _ in scores)
+    return max((i for i in every if scores[i][0] >= least), key=lambda i: scores[i][::-1])
 
 
 def _clusters(grids: Sequence[GridConstraint], component: Integers) -> list[list[int]]:

@@ -353,3 +353,19 @@ def test_a_vector_reshaped_for_broadcasting():
         )
     )
     assert units(found) == {"w:0 b:0 v:1": 6}
+
+
+def test_a_table_that_layers_share_does_not_decide_how_their_heads_are_cut():
+    """Rotary positions: the same offset in every head of every layer would free the table too, which is next to nothing."""
+    layer = """{x}{k} = MatMul({x}, w{k})
+          s{k} = Reshape({x}{k}, heads)
+          r{k} = Mul(s{k}, table)
+          f{k} = Reshape(r{k}, folded)
+          {y} = MatMul(f{k}, v{k})"""
+    found = exact(
+        net(f"""(float[N,5,16] x) => (y) <float[16,12] w1, float[12,16] v1, float[16,12] w2, float[12,16] v2,
+        float[5,1,4] table, int64[4] heads = {{0, 0, 3, 4}}, int64[3] folded = {{0, 0, 12}}>
+        {{ {layer.format(x="x", y="m", k=1)}
+          {layer.format(x="m", y="y", k=2)} }}""")
+    )
+    assert units(found) == {"w1:1x4 v1:0x4": 3, "v1:1 w2:0": 16, "w2:1x4 v2:0x4": 3}
