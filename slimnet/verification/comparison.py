@@ -156,6 +156,14 @@ class Comparison:
                 worst = Difference(apart.absolute, apart.relative, apart.where, draw.what)
         return Difference(absolute, worst.relative, worst.where, worst.what)
 
+    def judged(self, actual: Sequence[Arrays]) -> Difference:
+        """How far outputs are apart from the masked network's; rounding is measured where that is in question."""
+        apart = self.difference(actual)
+        if apart.relative <= self.tolerance:
+            return apart
+        self.learn_rounding()
+        return self.difference(actual)
+
     def notices(self, found: Arrays, factor: float, on: int, places: Collection[str] | None = None) -> bool:
         """Whether outputs, or those at these places, differ by so many times the tolerance."""
         return self._of_one(self.expected[on], found, True, places).relative > factor * self.tolerance

@@ -25,6 +25,9 @@ BATCH = 3
 #: Sizes from here on are tried a step larger, so that what is a multiple of 32 stays one; smaller ones twice as large.
 _LARGE, _STEP = 64, 32
 
+#: Pictures from twice this size on are made smaller by this factor, to a multiple of `_STEP` that is no less than this.
+_SMALL, _SMALLER = 64, 4
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -93,6 +96,15 @@ def other_sizes(model: ir.Model, inputs: Shapes) -> Iterator[tuple[str, dict[str
     if rest:
         yield "sizes", _changed(inputs, open_axes, rest, lambda n: n + _STEP if n >= _LARGE else 2 * n)
         yield "sizes", _changed(inputs, open_axes, rest, lambda n: n + 1)
+
+
+def small_pictures(inputs: Shapes) -> dict[str, tuple[int, ...]]:
+    """The shapes with large pictures and volumes made small, whether or not the graph leaves their sizes open."""
+
+    def smaller(size: int) -> int:
+        return max(_SMALL, size // _SMALLER // _STEP * _STEP) if size >= 2 * _SMALL else size
+
+    return {name: (*shape[:2], *map(smaller, shape[2:])) if len(shape) > 3 else shape for name, shape in inputs.items()}
 
 
 def _is_open(value: ir.Value, axis: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
@@ -11,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from slimnet.common.errors import VerifyFailed
+from slimnet.common.errors import BadInput, VerifyFailed
 from slimnet.graph.axes import Bools
 from slimnet.graph.parameters import Role
 from slimnet.graph.surgery import represented_zero
 from slimnet.graph.units import Group, Trace
-from slimnet.runtime.backend import Backend, Feeds
+from slimnet.runtime.backend import Backend, Feeds, RunFailed
+from slimnet.runtime.feeds import fed_inputs, index_bounds, random_inputs
 from slimnet.verification.comparison import Comparison
+from slimnet.verification.draws import NORMAL, Draw, Shapes, small_pictures
 from slimnet.verification.observe import Arrays, Watched, kept_indices, watching
 
 #: A zeroed kept unit must show at least this many times the tolerance.
@@ -26,6 +29,10 @@ PROOF_FACTOR = 10
 TRIES, TRIES_INSIDE = 4, 16
 #: Values that are looked at inside the network for one group, and inputs that they are compared on.
 PLACES_INSIDE, INPUTS_INSIDE = 4, 3
+#: Smaller inputs that masked and slim are compared on; several, as the scale of single numbers is read off all of them.
+INPUTS_SMALLER = 4
+#: From so many multiply-adds on, one run for each group, smaller pictures are worth their own comparison.
+COSTLY = 2_000_000_000
 
 Weights: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -56,6 +63,8 @@ def prove(
 ) -> Proof:
     """Zero one kept unit of each group in the slim network: the comparison must notice.
 
+    A large network shows most groups on smaller pictures already, on which masked and slim are compared as well.
+
     Args:
         trace: The trace of the dense network.
         removed: The removed units.
@@ -69,12 +78,11 @@ def prove(
         VerifyFailed: Masked and slim differ where a group is read that does not show at the outputs.
     """
     tell = progress or (lambda _: None)
-    at_outputs = Changeable(trace, removed, slim, comparison, backend)
-    hidden: list[Group] = []
-    for done, group in enumerate(trace.groups):
-        if not at_outputs.shows(group, TRIES):
-            hidden.append(group)
-        tell(0.5 * (done + 1) / len(trace.groups))
+    hidden = list(trace.groups)
+    for changeable in _stages(trace, removed, masked, slim, comparison, backend):
+        hidden = [group for group in _told(hidden, tell) if not changeable.shows(group, TRIES)]
+        if not hidden:
+            break
     inside = _inside(trace, removed, masked, slim, hidden, comparison, backend) if hidden else set()
     tell(1.0)
     unproven = {group.name for group in hidden} - inside
@@ -83,6 +91,66 @@ def prove(
         [group.name for group in hidden if group.name in inside],
         [group.name for group in hidden if group.name in unproven],
     )
+
+
+def _told(groups: Sequence[Group], tell: Callable[[float], None]) -> Iterator[Group]:
+    """The groups one after the other, with what is done of them told."""
+    for done, group in enumerate(groups):
+        yield group
+        tell(0.5 * (done + 1) / len(groups))
+
+
+def _stages(
+    trace: Trace, removed: Bools, masked: ir.Model, slim: ir.Model, comparison: Comparison, backend: Backend
+) -> Iterator[Changeable]:
+    """The slim network, to be changed: on smaller pictures where that runs and pays, then on the inputs as they are."""
+    shapes = small_pictures(trace.net.inputs)
+    costly = len(trace.groups) * sum(trace.macs(removed).values()) >= COSTLY
+    # Which channels of the watched values are kept is known for the sizes of the trace only.
+    if costly and shapes != trace.net.inputs and not any(comparison.watch.kept):
+        with suppress(VerifyFailed, BadInput):  # a Reshape to fixed sizes, for example
+            yield _smaller(trace, removed, shapes, masked, slim, comparison, backend)
+    yield Changeable(trace, removed, slim, comparison, backend)
+
+
+def _smaller(
+    trace: Trace,
+    removed: Bools,
+    shapes: Shapes,
+    masked: ir.Model,
+    slim: ir.Model,
+    comparison: Comparison,
+    backend: Backend,
+) -> Changeable:
+    """The slim network, to be changed, on inputs of other shapes, for which it equals the masked one too.
+
+    Raises:
+        VerifyFailed: The networks do not run on them, or are not equal.
+        BadInput: The runtime refuses them.
+    """
+    bounds = index_bounds(trace)
+    inputs = [Draw(NORMAL, random_inputs(trace.net, shapes, seed, bounds)) for seed in range(INPUTS_SMALLER)]
+    smaller = Comparison(trace, of_any_size(masked), comparison.watch, inputs, comparison.tolerance, backend)
+    changeable = Changeable(trace, removed, of_any_size(slim), smaller, backend)
+    try:
+        apart = smaller.judged([changeable.run(feed, {}) for feed in smaller.feeds])
+    except RunFailed as failure:
+        raise VerifyFailed(f"the slim network does not run on smaller inputs: {failure.reason}") from failure
+    if apart.relative > smaller.tolerance:
+        raise VerifyFailed(f"{trace.net.name}: the slim network differs from the masked one on smaller inputs")
+    return changeable
+
+
+def of_any_size(model: ir.Model) -> ir.Model:
+    """A copy of a network that says nothing about the sizes of its inputs, and of what is computed from them."""
+    copy = model.clone()
+    for value in fed_inputs(copy).values():
+        value.shape = None if value.shape is None else ir.Shape([None] * len(value.shape))
+    for graph in copy.graphs():
+        for node in graph:
+            for value in node.outputs:
+                value.shape = None
+    return copy
 
 
 def _inside(
@@ -103,15 +171,12 @@ def _inside(
     same = [k for k, draw in enumerate(comparison.draws) if all(draw.feed[n].shape == shape[n] for n in draw.feed)]
     inputs = [comparison.draws[k] for k in dict.fromkeys([*first, *same])][:INPUTS_INSIDE]
     inner = Comparison(trace, masked, watch, inputs, comparison.tolerance, backend)
-    actual = inner.outputs_of(slim, "the slim network")
-    if inner.difference(actual).relative > inner.tolerance:
-        inner.learn_rounding()
-        apart = inner.difference(actual)
-        if apart.relative > inner.tolerance:
-            raise VerifyFailed(
-                f"{trace.net.name}: the slim network differs from the masked one by {apart.relative:.2e} "
-                f"at {apart.where}, inside the network (tolerance {inner.tolerance:.0e})"
-            )
+    apart = inner.judged(inner.outputs_of(slim, "the slim network"))
+    if apart.relative > inner.tolerance:
+        raise VerifyFailed(
+            f"{trace.net.name}: the slim network differs from the masked one by {apart.relative:.2e} "
+            f"at {apart.where}, inside the network (tolerance {inner.tolerance:.0e})"
+        )
     changeable = Changeable(trace, removed, slim, inner, backend)
     return {
         group.name

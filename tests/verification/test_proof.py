@@ -5,6 +5,8 @@ import pytest
 
 from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
+from slimnet.runtime.onnxruntime import OnnxSession
+from slimnet.verification import proof
 from slimnet.verification.proof import TRIES, TRIES_INSIDE, weights_as_inputs
 from slimnet.verification.verify import TOLERANCE, verify
 from tests.networks.backends import Simulated
@@ -47,3 +49,53 @@ def test_weights_become_inputs_and_the_model_stays():
     session = Simulated().session(model)
     assert session.run({**feed, **weights})[0].item() == pytest.approx(5)
     assert session.run({**feed, **weights, "v": np.zeros((4, 1), np.float32)})[0].item() == pytest.approx(1)
+
+
+#: Two convolutions over a large picture; how it ends decides whether a smaller one can be run.
+LARGE = """(float[1,3,128,128] x) => (y) <float[8,3,3,3] conv1, float[8,8,3,3] conv2, END>
+    { a = Conv<strides=[4,4]>(x, conv1) b = Relu(a) c = Conv<strides=[4,4]>(b, conv2) d = Relu(c)
+      e = LAST y = MatMul(f, fc) }"""
+POOLED = LARGE.replace("END", "float[8,5] fc").replace("LAST", "GlobalAveragePool(d) f = Flatten(e)")
+FLAT = LARGE.replace("END", "int64[2] sizes = {1, 512}, float[512,5] fc").replace(
+    "LAST", "Identity(d) f = Reshape(e, sizes)"
+)
+
+
+@pytest.fixture
+def heights(monkeypatch):
+    """The heights of the pictures that sessions run on, one after the other."""
+    found, run = [], OnnxSession.run
+    monkeypatch.setattr(OnnxSession, "run", lambda self, feed: found.append(feed["x"].shape[2]) or run(self, feed))
+    return found
+
+
+@pytest.mark.parametrize(("costly", "least"), [(0, 64), (proof.COSTLY, 128)])
+def test_a_network_that_takes_time_is_proven_on_smaller_pictures(heights, monkeypatch, costly, least):
+    monkeypatch.setattr(proof, "COSTLY", costly)
+    found = trace(net(POOLED))
+    result = verify(found, np.arange(found.n_units) % 2 == 0)
+    assert (result.proven, result.inside) == (["conv1", "conv2"], [])
+    assert heights.count(128) >= 6, "masked and slim are compared on the pictures as they are"
+    assert set(heights[-2:]) == {least}
+
+
+def test_what_cannot_run_on_smaller_pictures_is_proven_on_those_of_the_network(heights, monkeypatch):
+    monkeypatch.setattr(proof, "COSTLY", 0)
+    found = trace(net(FLAT))
+    result = verify(found, np.arange(found.n_units) % 2 == 0)
+    assert (result.proven, result.inside) == (["conv1", "conv2"], [])
+    assert set(heights[-2:]) == {128}
+
+
+def test_what_smaller_pictures_do_not_show_is_looked_for_in_those_of_the_network(heights, monkeypatch):
+    monkeypatch.setattr(proof, "COSTLY", 0)
+    # The rows that count are those that a smaller picture does not have.
+    text = POOLED.replace("e = GlobalAveragePool(d)", "s = Slice(d, starts, ends, axes) e = GlobalAveragePool(s)")
+    text = text.replace(
+        "<float[8,3,3,3] conv1",
+        "<int64[1] starts = {4}, int64[1] ends = {8}, int64[1] axes = {2}, float[8,3,3,3] conv1",
+    )
+    found = trace(net(text))
+    result = verify(found, np.arange(found.n_units) % 2 == 0)
+    assert (result.proven, result.inside) == (["conv1", "conv2"], [])
+    assert set(heights[-2:]) == {128}
