@@ -40,7 +40,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     for name in networks.select(NETWORKS, given.only):
         build, shape, _ = NETWORKS[name]
-        module = networks.randomised(build(), 0)
+        module = networks.randomised(build(), 0).eval()
         for exporter, opsets in EXPORTERS.items():
             found = {str(opset): walked(module, shape, exporter, opset) for opset in opsets}
             harness.write(FILE, harness.read(FILE) | {f"{name} {exporter}": found})

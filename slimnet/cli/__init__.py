@@ -43,7 +43,7 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on stderr and an exit code."""
+    """Run the command line; whatever goes wrong is one line on stderr and an exit code."""
     gc.set_threshold(*_GARBAGE)
     try:
         app()
@@ -53,3 +53,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("slimnet: interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        from slimnet.cli import crash
+
+        print(f"slimnet: {crash.told(error)}", file=sys.stderr)
+        sys.exit(crash.EXIT_CODE)

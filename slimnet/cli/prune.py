@@ -23,7 +23,8 @@ def prune(config: PruneConfig, model: ModelConfig, run: RunConfig, training: Tra
     Methods that train regularise the network first; `--epochs` fine-tunes the small one, on the training split of
     `--data`, watched on its validation split.
 
-    Exit codes: 0 fine, 2 bad input, 3 the small network is not equal to the masked one, 5 training failed.
+    Exit codes: 0 fine, 2 bad input, 3 the small network is not equal to the masked one, 5 training failed, 70 an
+    error of slimnet itself.
     """
     run = o.recorded(run, model.model)
     with o.watched() as clock:

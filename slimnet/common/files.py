@@ -76,6 +76,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise BadInput(f"{path}: cannot be written ({essence(error)}); choose another output folder") from error
 
 
+def first_cause(error: BaseException) -> BaseException:
+    """The error that a chain of errors began with: libraries wrap the reason in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def essence(error: BaseException) -> str:
     """The first line of an error's message, at most 200 characters, or its type if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -23,11 +23,15 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from slimnet.common.memory import check_size
+
 #: Labels of an axis, signs included.
 Labels = npt.NDArray[np.int64]
 #: Labels without signs, or any other numbers that count from zero: units, components, positions.
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+#: Bytes that are reckoned for one label: the vectors that are made of all of them.
+LABEL = 64
 
 
 @lru_cache(maxsize=4096)
@@ -102,6 +106,7 @@ class Constraints:
         """New labels for an axis; an axis of length one is fixed, since it cannot get smaller."""
         if length <= 1:
             return fixed(length)
+        check_size([self.count + length], "the sum of all removable axes", LABEL)
         first, self.count = self.count, self.count + length
         return np.arange(first, self.count, dtype=np.int64)
 

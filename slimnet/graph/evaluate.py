@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
+from slimnet.graph.inference import infer, shape_of
 from slimnet.graph.registry import Trait, traits_of
 
 Array = npt.NDArray[Any]
@@ -36,6 +38,17 @@ def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
     """Value of a node's attribute, or the default."""
     attr = node.attributes.get(name)
     return default if attr is None else attr.value
+
+
+def subgraphs(node: ir.Node) -> list[ir.Graph]:
+    """The graphs that a node holds as attributes: the branches of an If, the body of a Loop."""
+    found = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            found.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found += attribute.as_graphs()
+    return found
 
 
 def _constant(node: ir.Node, _: Sequence[Array | None]) -> Array:
@@ -121,6 +134,12 @@ def _gather(node: ir.Node, x: Sequence[Array | None]) -> Array:
     return np.take(data, index, axis)
 
 
+def _gather_nd(_: ir.Node, x: Sequence[Array | None]) -> Array:
+    data, index = _known(x[0]), _known(x[1])
+    _bounded([*index.shape[:-1], *data.shape[index.shape[-1] :]])
+    return np.asarray(data[tuple(np.moveaxis(index, -1, 0))])
+
+
 def _tile(_: ir.Node, x: Sequence[Array | None]) -> Array:
     data, repeats = _known(x[0]), _known(x[1]).tolist()
     _bounded([*repeats, data.size], data.size)
@@ -202,7 +221,7 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
     "CastLike": lambda n, x: _known(x[0]).astype(_known(x[1]).dtype),
     "Concat": lambda n, x: np.concatenate([_known(v) for v in x], attribute(n, "axis", 1)),
     "Gather": _gather,
-    "GatherND": lambda n, x: _known(x[0])[tuple(np.moveaxis(_known(x[1]), -1, 0))],
+    "GatherND": _gather_nd,
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
@@ -219,8 +238,8 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
     "Sub": _pointwise(np.subtract),
     "Mul": _pointwise(np.multiply),
     "Div": _divide,
-    "Min": lambda n, x: np.minimum.reduce(np.broadcast_arrays(*(_known(v) for v in x))),
-    "Max": lambda n, x: np.maximum.reduce(np.broadcast_arrays(*(_known(v) for v in x))),
+    "Min": _pointwise(lambda *operands: np.minimum.reduce(np.broadcast_arrays(*operands))),
+    "Max": _pointwise(lambda *operands: np.maximum.reduce(np.broadcast_arrays(*operands))),
     "Equal": _pointwise(np.equal),
     "Less": _pointwise(np.less),
     "LessOrEqual": _pointwise(np.less_equal),
@@ -245,6 +264,8 @@ _FUNCTIONS: dict[str, Callable[[ir.Node, Sequence[Array | None]], Array | list[A
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
 }
+#: Put out elements of their first input, or their positions: however many those are, no more than there were.
+_SELECT = frozenset("NonZero Compress Unique".split())
 #: Operators that draw random numbers.
 RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
@@ -289,12 +310,27 @@ def moved(node: ir.Node, inputs: Sequence[Array | None], flags: Sequence[Array])
     return []
 
 
+def _check_outputs(node: ir.Node, inputs: Sequence[Array | None], version: int) -> None:
+    """Raise CannotEvaluate where the outputs are too large, or the standard does not infer how large they are."""
+    data = {v.name or "": onnx.numpy_helper.from_array(np.ascontiguousarray(x))
+            for v, x in zip(node.inputs, inputs, strict=True) if v is not None and x is not None}  # fmt: skip
+    types = {name: onnx.helper.make_tensor_type_proto(x.data_type, x.dims) for name, x in data.items()}
+    found = infer(node, types, data, {"": version})
+    for value in node.outputs:
+        shape = shape_of(found.get(value.name or ""))
+        if shape is None and value.name:
+            raise CannotEvaluate
+        _bounded(shape or ())
+
+
 def _reference(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
-    if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
+    if subgraphs(node):
         raise CannotEvaluate
     from onnx.reference import ReferenceEvaluator
 
     version = node.graph.opset_imports.get("", 20) if isinstance(node.graph, ir.Graph) else 20
+    if node.op_type not in _SELECT:
+        _check_outputs(node, inputs, version)
     try:
         evaluator = ReferenceEvaluator(ir.to_proto(node), opsets={"": version})
         feeds = {v.name or "": x for v, x in zip(node.inputs, inputs, strict=True) if v is not None}

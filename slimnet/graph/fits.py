@@ -15,8 +15,9 @@ import onnx
 import onnx_ir as ir
 
 from slimnet.graph.evaluate import attribute
+from slimnet.graph.inference import infer_all
 from slimnet.graph.parameters import constant
-from slimnet.graph.shapes import FAILURES, skeleton
+from slimnet.graph.shapes import skeleton
 
 Shape: TypeAlias = Sequence[int]
 #: Two numbers that have to be equal: one that follows the sizes of the inputs, and what it has to be.
@@ -72,10 +73,7 @@ class Fitting:
             if value.name in inputs:
                 dims = [onnx.TensorShapeProto.Dimension(dim_value=n) for n in inputs[value.name]]
                 value.type.tensor_type.shape.CopyFrom(onnx.TensorShapeProto(dim=dims))
-        try:
-            graph = onnx.shape_inference.infer_shapes(self._skeleton, data_prop=True).graph
-        except FAILURES:
-            return {}
+        graph = infer_all(self._skeleton)
         found: dict[str | None, Shape] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
         for value in (*graph.input, *graph.value_info, *graph.output):
             tensor = value.type.tensor_type

@@ -279,8 +279,10 @@ class Op:
     def zero_point(self, i: int, value: npt.NDArray[Any], along: int | None = None) -> None:
         """What represents zero in input i, a quantised weight: one number, or one per index of an axis."""
         weight = self.node.inputs[i]
-        if weight is not None:
-            self._walk.zero_points[weight.name or ""] = (value, along)
+        assert weight is not None
+        known, axis = self._walk.zero_points.setdefault(weight.name or "", (value, along))
+        if _codes(known) != _codes(value) or (axis != along and len(_codes(value)) > 1):
+            raise Unsupported("another node reads this weight with another zero point")
 
     def multiply_adds(self, *axes: Labels, factor: float = 1.0) -> None:
         """The node takes as many multiply-adds as the product of the lengths of these axes, times a factor."""
@@ -373,6 +375,10 @@ def _codes(zero: npt.NDArray[Any] | None) -> list[int]:
 
 class Unsupported(Exception):
     """A rule cannot follow this node; its inputs are pinned with this reason."""
+
+
+class Malformed(Exception):
+    """A node is not what the standard allows, so that no runtime could run it; the trace ends with this reason."""
 
 
 def broadcast(op: Op, operands: Sequence[Axes], zero: str = "all") -> Axes:

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
+from slimnet.graph.inference import LONGEST_LIST, infer, infer_all, shape_of
 from slimnet.graph.net import Net
 from slimnet.graph.parameters import constant
 from slimnet.graph.registry import Trait, traits_of
@@ -17,13 +18,10 @@ from slimnet.graph.registry import Trait, traits_of
 if TYPE_CHECKING:
     from slimnet.graph.op import Traced
 
-#: What onnx raises where it cannot infer; the last one for operators that it calls deprecated.
-FAILURES = (
-    *(onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError),
-    onnx.checker.ValidationError,
-)
 #: Constants up to this size are passed to the inference as data; shapes and axes are never longer.
 _DATA_ELEMENTS = 64
+#: A size that a file states beyond this is not believed.
+_LARGEST_SIZE = 1 << 31
 
 
 class Shapes:
@@ -43,8 +41,7 @@ class Shapes:
         )
         self._types: dict[ir.Value, int] = {}
         self._symbolic: dict[str, tuple[int | None, ...]] | None = None
-        self._opsets = [onnx.helper.make_opsetid(d, v) for d, v in net.model.graph.opset_imports.items()]
-        self._version = net.model.graph.opset_imports.get("", 1)
+        self._opsets = dict(net.model.graph.opset_imports)
 
     def outputs(self, node: ir.Node, inputs: Sequence[Traced | None]) -> list[tuple[int, ...] | None]:
         """Shape of every output of a node, None where it is not known."""
@@ -81,25 +78,11 @@ class Shapes:
             known = _known(value, traced)
             if known is not None:
                 data[value.name or ""] = onnx.numpy_helper.from_array(known)
-        try:
-            schema = onnx.defs.get_schema(node.op_type, self._version, "")
-            found = onnx.shape_inference.infer_node_outputs(
-                schema, ir.to_proto(node), types, data, opset_imports=self._opsets
-            )
-        except FAILURES:
-            return unknown
-        return [self._shape_of(v, found.get(v.name or "")) for v in node.outputs]
-
-    def _shape_of(self, value: ir.Value, found: onnx.TypeProto | None) -> tuple[int, ...] | None:
-        if found is None or not found.HasField("tensor_type"):
-            return None
-        self._types[value] = found.tensor_type.elem_type
-        if not found.tensor_type.HasField("shape"):
-            return None
-        dims = found.tensor_type.shape.dim
-        if not all(d.HasField("dim_value") for d in dims):
-            return None
-        return tuple(d.dim_value for d in dims)
+        found = infer(node, types, data, self._opsets)
+        for value in node.outputs:
+            if (kind := found.get(value.name or "")) is not None and kind.HasField("tensor_type"):
+                self._types[value] = kind.tensor_type.elem_type
+        return [shape_of(found.get(v.name or "")) for v in node.outputs]
 
     def _type(self, value: ir.Value, traced: Traced) -> int:
         if value in self._types:
@@ -124,13 +107,17 @@ class Shapes:
     def symbolic(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes of all values with the file's own symbolic input sizes (None where a size is not a number)."""
         if self._symbolic is None:
-            inferred = onnx.shape_inference.infer_shapes(skeleton(self.model), data_prop=True)
-            self._symbolic = {
-                v.name: tuple(d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim)
-                for v in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
-                if v.type.HasField("tensor_type") and v.type.tensor_type.HasField("shape")
-            }
+            self._symbolic = _symbolic(self.model)
         return self._symbolic
+
+
+def _symbolic(model: ir.Model) -> dict[str, tuple[int | None, ...]]:
+    graph = infer_all(skeleton(model))
+    return {
+        v.name: tuple(d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim)
+        for v in [*graph.value_info, *graph.input, *graph.output]
+        if v.type.HasField("tensor_type") and v.type.tensor_type.HasField("shape")
+    }
 
 
 def _known(value: ir.Value, traced: Traced) -> npt.NDArray[Any] | None:
@@ -153,4 +140,11 @@ def skeleton(model: ir.Model) -> onnx.ModelProto:
             value.shape, value.dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
             if value not in copy.graph.inputs:
                 copy.graph.inputs.append(value)
-    return ir.to_proto(copy)
+    proto = ir.to_proto(copy)
+    # onnx believes what a file states, and aborts where a size is negative.
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        for dim in dims:
+            if not 0 <= dim.dim_value <= (LONGEST_LIST if len(dims) == 1 else _LARGEST_SIZE):
+                dim.Clear()
+    return proto

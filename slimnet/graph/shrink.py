@@ -77,7 +77,7 @@ def _provable(dense: Trace, removed: Bools) -> Bools:
 
     def zeros(axis: ParameterAxis) -> Bools:
         cut = ~kept[axis.key] if axis.key in kept else np.zeros(len(axis.labels), bool)
-        return cut | _zero_slices(axis, kept)
+        return cut | _zero_slices(dense, axis, kept)
 
     actual = resolve(dense.net, Tracer(dense.net, zeros=zeros).run(), prefer=dense.prefer)
     # Labels are numbered in the order of the walk, which is the same for both traces; how grids are cut may differ.
@@ -93,32 +93,20 @@ def _provable(dense: Trace, removed: Bools) -> Bools:
     return free
 
 
-def _zero_slices(axis: ParameterAxis, kept: dict[tuple[str, int], Bools]) -> Bools:
+def _zero_slices(dense: Trace, axis: ParameterAxis, kept: dict[tuple[str, int], Bools]) -> Bools:
     """Which indices of an axis hold only (represented) zeros, looking at what is kept along the other axes."""
     if axis.filler is not None:
         return np.full(len(axis.labels), not constant_of_shape(axis.filler).any())
     array = axis.array
-    nonzero = array != _represented_zero(axis)
+    zero, along = dense.zero_of(axis.value)
+    if zero.ndim and along is not None:
+        zero = np.expand_dims(zero.ravel(), tuple(k for k in range(array.ndim) if k != along))
+    nonzero = array != zero
     others = [k for k in range(array.ndim) if k != axis.axis]
     for k in others:
         if (part := kept.get((axis.name, k))) is not None and not part.all():
             nonzero = nonzero.compress(part, k)
     return ~nonzero.any(axis=tuple(others))
-
-
-def _represented_zero(axis: ParameterAxis) -> npt.NDArray[Any] | int:
-    """The zero point a quantised weight is read with, shaped to broadcast; 0 for others."""
-    for node, place in axis.value.uses():
-        if node.op_type == "DequantizeLinear" and place == 0 and len(node.inputs) > 2:
-            zero_point = node.inputs[2]
-            if zero_point is None or zero_point.const_value is None:
-                return 0
-            value = np.asarray(zero_point.const_value.numpy())
-            along = node.attributes.get_int("axis", 1)
-            shape = [1] * len(axis.shape)
-            shape[along] = value.size
-            return value.reshape(shape) if value.size > 1 else value.reshape(())
-    return 0
 
 
 def _zero_filters(dense: Trace) -> Bools:
@@ -133,7 +121,7 @@ def _zero_filters(dense: Trace) -> Bools:
                 continue
             key = (member.tensor, member.axis)
             if key not in found:
-                found[key] = _zero_slices(axes[key], {})
+                found[key] = _zero_slices(dense, axes[key], {})
             flags &= found[key][member.index].all(axis=1)
         zero[group.units] = flags
     return zero

@@ -19,7 +19,6 @@ from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep
 from slimnet.graph.op import Traced
 from slimnet.graph.parameters import ParameterAxis, Role, computed, tensor_of
 from slimnet.graph.units import Trace
-from slimnet.graph.walk import Walk
 
 Array = npt.NDArray[Any]
 
@@ -227,7 +226,7 @@ def _mask_tensors(copy: _Copy, kept: Bools) -> None:
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
         for axis, index in removed.items():
             selection = (slice(None),) * axis + (index,)
-            array[selection] = _zero(walk, value, axis, index, array.ndim)
+            array[selection] = _zero(copy.trace, value, axis, index, array.ndim)
         copy.replace(axes[0], array, dtype)
 
 
@@ -243,9 +242,9 @@ def represented_zero(trace: Trace, tensor: str) -> Array | None:
     return np.zeros((), np.float32) if trace.params()[tensor].dtype.kind in "fV" else None
 
 
-def _zero(walk: Walk, value: ir.Value, axis: int, index: Integers, rank: int) -> Array | int:
+def _zero(trace: Trace, value: ir.Value, axis: int, index: Integers, rank: int) -> Array | int:
     """What represents zero in the removed slices of a tensor."""
-    zero_point, along = walk.zero_points.get(value.name or "", (np.zeros((), np.int8), None))
+    zero_point, along = trace.zero_of(value)
     if zero_point.size == 1:
         return zero_point.reshape(()) if zero_point.any() else 0
     assert along is not None

@@ -14,12 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from slimnet.common.errors import BadInput, SlimnetError
+from slimnet.common.files import essence
+from slimnet.common.inputs import sizes, specs
+from slimnet.common.memory import check_size
 from slimnet.graph.axes import Bools, Labels, fixed, is_live, signed
 from slimnet.graph.choice import PREFERENCES
 from slimnet.graph.edits import Settle
-from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved
+from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved, subgraphs
 from slimnet.graph.net import Net
-from slimnet.graph.op import Axes, Op, Traced, Unsupported
+from slimnet.graph.op import Axes, Malformed, Op, Traced, Unsupported
 from slimnet.graph.parameters import ParameterAxis, Role, Use
 from slimnet.graph.registry import Trait, entry_of, traits_of
 from slimnet.graph.resolve import resolve
@@ -61,6 +65,10 @@ def _cut_alike(a: Trace, b: Trace) -> bool:
     return np.array_equal(a._graph.unit_of_label, b._graph.unit_of_label)
 
 
+#: How the reason begins where a rule raised what it should not.
+RULE_FAILED = "its rule failed"
+
+
 class Tracer:
     """State of one walk over the graph; `run` takes it."""
 
@@ -74,12 +82,15 @@ class Tracer:
         self.vectors: set[ir.Value] = set()
         self.names: set[str] = set()
         self.shapes = Shapes(net)
+        #: What messages call the network.
+        self.where = net.source or net.name
 
     # -- the walk ----------------------------------------------------------------------------------------------
 
     def run(self) -> Walk:
         for value in self.graph.inputs:
             if value.name in self.net.inputs:
+                check_size(self.net.inputs[value.name], f"{self.where}: input {value.name}")
                 self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]])
         for node in self.graph:
             self.visit(node)
@@ -99,6 +110,7 @@ class Tracer:
             return
         self.remember_computed(node, inputs)
         op = Op(self, node, inputs, self.shapes.outputs(node, inputs))
+        self.check_shapes(op)
         results, why = self.apply(op)
         parameter = bool(inputs) and all(v is None or v.parameter for v in inputs)
         coded = any(v is not None and v.zero is not None for v in inputs)
@@ -147,7 +159,7 @@ class Tracer:
         nothing: list[Axes | Traced | None] = [None] * len(op.node.outputs)
         domain = op.node.domain
         entry = entry_of(op.node)
-        if _has_subgraph(op.node):
+        if subgraphs(op.node):
             self.pin_captured(op)
             return nothing, "has a subgraph"
         if entry is None or entry.rule is None:
@@ -156,6 +168,31 @@ class Tracer:
             return entry.rule(op), None
         except Unsupported as reason:
             return nothing, str(reason)
+        except Malformed as reason:
+            raise BadInput(
+                f"{self.where}: node {op.name} ({op.kind}): {reason}; give other `inputs`, or export the model again"
+            ) from reason
+        except (SlimnetError, MemoryError):
+            raise
+        except Exception as error:
+            # Whatever a rule did not expect, nothing goes that the node reads. The runtime refuses what is malformed.
+            return nothing, f"{RULE_FAILED} ({type(error).__name__}: {essence(error)})"
+
+    def check_shapes(self, op: Op) -> None:
+        """Refuse what a node can only make where it is malformed, or the inputs have the wrong size.
+
+        Raises:
+            BadInput: An output has a negative size, or is larger than memory.
+        """
+        for shape in op.out_shapes:
+            what = f"{self.where}: the output of node {op.name} ({op.kind})"
+            if shape is not None and min(shape, default=0) < 0:
+                given = ", ".join(specs(self.net.inputs))
+                raise BadInput(
+                    f"{what} would have the shape {sizes(shape)} where the inputs are {given}; give larger `inputs`, "
+                    "or export the model again"
+                )
+            check_size(shape or (), what)
 
     def pin_rest(self, op: Op, why: str | None) -> None:
         """Pin what the rule did not take; all axes of all inputs if it gave up."""
@@ -177,18 +214,11 @@ class Tracer:
 
     def pin_captured(self, op: Op) -> None:
         """Pin the values that a subgraph reads from outside."""
-        for attribute in op.node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                graphs = [attribute.as_graph()]
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                graphs = list(attribute.as_graphs())
-            else:
-                continue
-            for graph in graphs:
-                for inner in graph.all_nodes():
-                    for i, value in enumerate(inner.inputs):
-                        if value is not None and (value in self.walk.values or value.graph is self.graph):
-                            self.pin_captured_value(op, inner, i, value)
+        for graph in subgraphs(op.node):
+            for inner in graph.all_nodes():
+                for i, value in enumerate(inner.inputs):
+                    if value is not None and (value in self.walk.values or value.graph is self.graph):
+                        self.pin_captured_value(op, inner, i, value)
 
     def pin_captured_value(self, op: Op, inner: ir.Node, i: int, value: ir.Value) -> None:
         traced = self.value(value)
@@ -367,7 +397,3 @@ def _weight_of(node: ir.Node) -> ir.TensorProtocol | None:
     """The weight a Constant node holds, if it does: traced like an initializer."""
     tensor = node.attributes.get_tensor("value") if node.op_type == "Constant" else None
     return tensor if tensor is not None and _is_weight(tensor, tensor.shape.numpy()) else None
-
-
-def _has_subgraph(node: ir.Node) -> bool:
-    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())

@@ -214,6 +214,10 @@ class Trace:
         traced = self._graph.walk.values.get(value)
         return traced is not None and traced.parameter
 
+    def zero_of(self, value: ir.Value) -> tuple[npt.NDArray[Any], int | None]:
+        """What stands for zero in a weight: one number, or one for each index of an axis, and that axis."""
+        return self._graph.walk.zero_points.get(value.name or "", (np.zeros((), np.int8), None))
+
     @property
     def is_inexact(self) -> bool:
         """Whether channels were followed through a node whose result changes when zeros are removed."""

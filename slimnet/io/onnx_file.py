@@ -1,7 +1,7 @@
 """Reading and writing of ONNX files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass, RemoveUnusedOpsetsPass
 
 from slimnet.common.errors import BadInput, SlimnetError
-from slimnet.common.files import essence, existing_file, replacing
+from slimnet.common.files import essence, existing_file, first_cause, replacing
 from slimnet.common.inputs import Inputs, parse_inputs
+from slimnet.common.quiet import only_errors
+from slimnet.graph.evaluate import subgraphs
 from slimnet.graph.net import Net
 from slimnet.io.inputs import net_of
 
@@ -38,11 +40,8 @@ def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None) -> Net:
     """
     file = existing_file(path)
     model = _understood(_read(file), file)
-    ir.external_data.set_base_dir(model.graph, file.absolute().parent)
-    _read_weights(model, file)
-    RemoveInitializersFromInputsPass()(model)
-    # Before IR version 4 every initializer had to be an input.
-    model.ir_version = max(model.ir_version, 4)
+    # Whatever writes the graph again needs a name, which some exporters leave out.
+    model.graph.name = model.graph.name or file.stem
     return net_of(model, file.stem, parse_inputs(inputs), str(file), source=str(file))
 
 
@@ -83,12 +82,21 @@ def _read(file: Path) -> onnx.ModelProto:
 def _understood(proto: onnx.ModelProto, file: Path) -> ir.Model:
     try:
         _check_structure(proto)
-        model = ir.from_proto(proto)
-        InlinePass()(model)
-        # Runtimes refuse versions of operator sets that they do not know, used or not.
-        RemoveUnusedOpsetsPass()(model)
+        with only_errors("onnx_ir"):
+            model = ir.from_proto(proto)
+            InlinePass()(model)
+            # Runtimes refuse versions of operator sets that they do not know, used or not.
+            RemoveUnusedOpsetsPass()(model)
+        _check_reads(model.graph)
+        ir.external_data.set_base_dir(model.graph, file.absolute().parent)
+        _read_weights(model, file)
+        RemoveInitializersFromInputsPass()(model)
+        # Before IR version 4 every initializer had to be an input.
+        model.ir_version = max(model.ir_version, 4)
+    except BadInput:
+        raise
     except Exception as error:  # a damaged file can make each of them raise almost anything
-        raise BadInput(f"{file}: is not valid ONNX: {essence(error)}; export it again") from error
+        raise BadInput(f"{file}: is not valid ONNX: {essence(first_cause(error))}; export it again") from error
     return model
 
 
@@ -112,6 +120,35 @@ def _check_structure(proto: onnx.ModelProto) -> None:
     except onnx.checker.ValidationError as error:
         if not _runs_anyway(error):
             raise
+        _check_nodes(light)
+
+
+def _check_nodes(model: onnx.ModelProto) -> None:
+    """Check node by node where the checker, which stops at its first complaint, has stopped at a harmless one."""
+    context = type(onnx.checker.DEFAULT_CONTEXT)()
+    context.ir_version = model.ir_version
+    context.opset_imports = {o.domain: o.version for o in model.opset_import}
+    for node in model.graph.node:
+        known = onnx.defs.has(node.op_type, context.opset_imports.get(node.domain, 1), node.domain)
+        if known and not any(a.HasField("g") or a.graphs for a in node.attribute):
+            onnx.checker.check_node(node, context)
+
+
+def _check_reads(graph: ir.Graph, outside: Set[ir.Value] = frozenset()) -> None:
+    """Make sure that every node reads what has been made before it, and makes as much as it says."""
+    made = {*outside, *graph.inputs, *graph.initializers.values()}
+    for node in graph:
+        for value in node.inputs:
+            if value is not None and value not in made:
+                raise ValueError(
+                    f"node {node.name or node.op_type} reads {value.name}, which nothing has made before it"
+                )
+        # onnx infers as many shapes as the attribute says, and takes the memory for them.
+        if node.op_type == "Split" and node.attributes.get_int("num_outputs", len(node.outputs)) != len(node.outputs):
+            raise ValueError(f"node {node.name or node.op_type} has {len(node.outputs)} outputs, but says otherwise")
+        for inner in subgraphs(node):
+            _check_reads(inner, made)
+        made.update(node.outputs)
 
 
 def _runs_anyway(error: Exception) -> bool:

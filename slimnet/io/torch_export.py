@@ -17,7 +17,7 @@ from onnx_ir.passes.common import InlinePass
 from torch.export import ExportedProgram
 
 from slimnet.common.errors import BadInput
-from slimnet.common.files import essence
+from slimnet.common.files import essence, first_cause
 from slimnet.common.inputs import parse_inputs
 from slimnet.graph.net import Net, TorchSource
 from slimnet.io.torch_attention import attention_written_out, has_attention
@@ -148,10 +148,8 @@ def _open_batch(arguments: Arguments, batch: Any) -> Any:
 
 
 def _root(error: BaseException) -> str:
-    """The first cause of a chain of errors: torch wraps the reason in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {essence(error)}"
+    cause = first_cause(error)
+    return f"{type(cause).__name__}: {essence(cause)}"
 
 
 @contextmanager

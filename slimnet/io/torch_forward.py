@@ -10,6 +10,7 @@ from torch import nn
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence
 from slimnet.common.inputs import Input
+from slimnet.common.memory import check_size
 from slimnet.common.torch_private import tensors_in
 
 Arguments = tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]
@@ -71,6 +72,7 @@ def described(module: nn.Module, name: str) -> str:
 def _example(spec: Input, parameter: torch.Tensor, batch: int | None) -> torch.Tensor:
     dtype = getattr(torch, spec.dtype) if spec.dtype else _float_dtype(parameter)
     shape = spec.shape if batch is None else (batch, *spec.shape[1:])
+    check_size(shape, f"`inputs` {spec}")
     if dtype.is_floating_point:
         return torch.rand(shape, dtype=torch.float32, device=parameter.device).to(dtype)
     return torch.ones(shape, dtype=dtype, device=parameter.device)

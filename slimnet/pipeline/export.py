@@ -34,7 +34,7 @@ from slimnet.report.html import write_report
 from slimnet.report.page import check_pages
 from slimnet.report.summary import Measured, Report, summarise
 from slimnet.runtime.accuracy import accuracy_of, real_inputs
-from slimnet.runtime.backend import Backend
+from slimnet.runtime.backend import Backend, RunFailed
 from slimnet.runtime.feeds import index_bounds, random_inputs
 from slimnet.timing.result import AFTER, BenchResult
 from slimnet.timing.run import bench
@@ -110,17 +110,32 @@ def _verified(
 ) -> Verification:
     """The result of comparing the file with the masked network."""
     with clock("verify") as progress, explained("nothing was written. Please report the model"):
-        return verify(
-            traced,
-            removed,
-            file,
-            real_inputs(traced.net, run.dataset),
-            backend=run.backend,
-            prove=run.prove,
-            original=decision.original,
-            unchanged=decision.unchanged,
-            progress=progress,
-        )
+        try:
+            return verify(
+                traced,
+                removed,
+                file,
+                real_inputs(traced.net, run.dataset),
+                backend=run.backend,
+                prove=run.prove,
+                original=decision.original,
+                unchanged=decision.unchanged,
+                progress=progress,
+            )
+        except VerifyFailed:
+            _check_runs(traced, run.backend)
+            raise
+
+
+def _check_runs(traced: Trace, backend: Backend) -> None:
+    """Make sure that the network runs as it was given; nothing can be proven otherwise. Raises BadInput."""
+    net = traced.net
+    try:
+        backend.session(net.model).run(random_inputs(net, net.inputs, bounds=index_bounds(traced)))
+    except RunFailed as failure:
+        raise BadInput(
+            f"{net.source or net.name}: {failure}; give other `inputs`, or export the model again"
+        ) from failure
 
 
 def _finetuned(

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from slimnet.common.errors import BadInput
+from slimnet.common.memory import check_size
 from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.units import Trace
 from slimnet.runtime.backend import Feeds as Feeds
@@ -37,6 +38,7 @@ def random_inputs(
         if name not in shapes:
             raise BadInput(f"input {name} has no shape: give one, such as `inputs` {name}=1x3x224x224")
         shape = tuple(shapes[name])
+        check_size(shape, f"input {name}")
         if dtype == ir.DataType.BOOL:
             feed[name] = np.asarray(rng.random(shape) < 0.5)
         elif dtype.is_floating_point():

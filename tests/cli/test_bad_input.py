@@ -1,29 +1,17 @@
 """Everything a user can get wrong: exit code 2, one line that says what and what to do, and nothing written."""
 
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from tests.networks.files import DIGITS, saved, tree
+from tests.networks.files import DIGITS, refused, saved
 from tests.networks.modules import mlp
 from tests.networks.named import CNN, PINNED
 
 QUICK = ("--bench-seconds", "0")
-
-
-def refused(slimnet: Callable[..., Any], *words: object) -> str:
-    """The line a command is refused with; nothing may have been written."""
-    before = tree(Path.cwd())
-    outcome = slimnet(*words)
-    assert outcome.code == 2, outcome
-    assert tree(Path.cwd()) == before
-    return outcome.line
 
 
 @pytest.mark.parametrize("verb", ["prune", "trace", "shrink"])

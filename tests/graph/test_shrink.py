@@ -207,6 +207,29 @@ def test_quantised_weights_are_zero_at_their_zero_point():
     assert not shrinkable(net(text, w=at_zero_point)).removed.any()
 
 
+def test_weights_that_are_quantised_by_channel_are_zero_at_their_zero_points():
+    text = """(float[2,4] x) => (y) <int8[4,6] w, float[6] scale, int8[6] wz = {0,1,2,3,4,5}, float[6,2] v>
+        { f = DequantizeLinear<axis=-1>(w, scale, wz) a = MatMul(x, f) b = Relu(a) y = MatMul(b, v) }"""
+    quantised = np.array(rng.integers(10, 100, (4, 6)), np.int8)
+    quantised[:, 2], quantised[:, 4] = 2, 0
+    assert shrunk(net(text, w=quantised))["w"] == (4, 5)
+
+
+def test_weights_of_quantised_operators_are_zero_at_their_zero_point():
+    text = """(uint8[1,3,4,4] x) => (y)
+        <uint8[6,3,1,1] w, uint8[2,6,1,1] v, float s = {0.1}, uint8 xz = {3}, uint8 wz = {9}, uint8 zero = {0}>
+        { a = QLinearConv(x, s, xz, w, s, wz, s, zero)  y = QLinearConv(a, s, zero, v, s, wz, s, zero) }"""
+    w = np.array(rng.integers(10, 100, (6, 3, 1, 1)), np.uint8)
+    w[1], w[4] = 9, 0
+    assert shrunk(net(text, w=w, v=np.full((2, 6, 1, 1), 11, np.uint8)))["w"] == (5, 3, 1, 1)
+
+
+def test_weights_that_are_quantised_by_blocks_keep_everything():
+    text = """(float[2,4] x) => (y) <int8[4,6] w, float[2,6] scale, int8[2,6] z, float[6,2] v>
+        { f = DequantizeLinear<axis=0, block_size=2>(w, scale, z) a = MatMul(x, f) b = Relu(a) y = MatMul(b, v) }"""
+    assert not shrinkable(net(text, opset=21)).removed.any()
+
+
 def test_no_layer_is_emptied():
     from slimnet.pipeline.config import RunConfig
     from slimnet.pipeline.shrink import shrink as job

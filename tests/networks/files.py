@@ -1,6 +1,7 @@
 """Networks as files, and what a command left in a folder."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,12 @@ def tree(folder: Path) -> dict[str, bytes | None]:
         found |= {str(Path(at, name).relative_to(folder)): None for name in folders}
         found |= {str(Path(at, name).relative_to(folder)): Path(at, name).read_bytes() for name in files}
     return found
+
+
+def refused(slimnet: Callable[..., Any], *words: object) -> str:
+    """The line a command is refused with; nothing may have been written."""
+    before = tree(Path.cwd())
+    outcome = slimnet(*words)
+    assert outcome.code == 2, outcome
+    assert tree(Path.cwd()) == before
+    return str(outcome.line)

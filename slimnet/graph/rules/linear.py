@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from slimnet.graph.axes import Labels, is_live, not_zero, signed
-from slimnet.graph.op import KERNEL, Axes, Op, Result, Role, Unsupported, broadcast
+from slimnet.graph.op import KERNEL, Axes, Malformed, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.parameters import constant
 from slimnet.graph.registry import Trait, rule
 from slimnet.graph.rules.window import slid_over
@@ -17,18 +17,22 @@ from slimnet.graph.rules.window import slid_over
 @rule("Conv", "ConvTranspose", traits=Trait.LAYER | Trait.CONVOLUTION)
 def conv(op: Op) -> Result:
     """X[N, C, ...] with W[O, C/g, ...]; a ConvTranspose has W[C, O/g, ...]."""
-    if op.out_shapes[0] is None:
-        raise Unsupported("the output shape is unknown")
-    return [convolution(op, op.out_shapes[0][2:], transposed=op.kind == "ConvTranspose")]
+    shape, transposed = op.out_shapes[0], op.kind == "ConvTranspose"
+    return [convolution(op, None if shape is None else shape[2:], transposed=transposed)]
 
 
-def convolution(op: Op, space: Sequence[int], x: int = 0, w: int = 1, b: int = 2, *, transposed: bool = False) -> Axes:
+def convolution(
+    op: Op, space: Sequence[int] | None, x: int = 0, w: int = 1, b: int = 2, *, transposed: bool = False
+) -> Axes:
     """The labels of what a convolution puts out, whose spatial sizes are given.
 
     `x`, `w` and `b` are the places of its input, its weight and its bias.
     """
     group = int(op.attr("group", 1))
     batch, channels, first, second = op.axis(x, 0), op.axis(x, 1), op.axis(w, 0), op.axis(w, 1)
+    _check_groups(group, len(channels), len(first), len(second), transposed)
+    if space is None:
+        raise Unsupported("the output shape is unknown")
     op.role(w, 0, Role.IN if transposed else Role.OUT, "W", group)
     op.role(w, 1, Role.OUT if transposed else Role.IN, "W", group)
     if group == 1:
@@ -55,6 +59,14 @@ def convolution(op: Op, space: Sequence[int], x: int = 0, w: int = 1, b: int = 2
     fixed_size = math.prod(n for n, labels in zip([len(batch), *positions], rest, strict=True) if not is_live(labels))
     op.multiply_adds(first, second, *filter(is_live, rest), factor=float(kernel * fixed_size))
     return [rest[0], out, *rest[1:]]
+
+
+def _check_groups(group: int, channels: int, first: int, second: int, transposed: bool) -> None:
+    """A weight has the shape [O, C/g, ...]; that of a ConvTranspose [C, O/g, ...], with whole groups in either."""
+    inputs, divided = (first, first) if transposed else (second * group, first)
+    if group < 1 or divided % group or inputs != channels:
+        shape = f"{first}x{second}"
+        raise Malformed(f"{group} groups do not fit its {channels} input channels and its weight of {shape} channels")
 
 
 def _depthwise(op: Op, x: Labels, out: Labels) -> Labels:

@@ -200,3 +200,14 @@ def test_other_float_types(dtype):
            y = MatMul(r, v) }}""")
     )
     assert units(found) == {"w:1 b:0 v:0": 6}
+
+
+def test_a_weight_that_is_read_with_two_zero_points_is_pinned():
+    """What stands for zero to one reader is a number to the other."""
+    found = exact(
+        net("""(float[N,4] x) => (y) <int8[4,6] w, float s = {0.1}, int8 three = {3}, int8 five = {5}, float[6,2] v>
+        { a = DequantizeLinear(w, s, three)  b = DequantizeLinear(w, s, five)
+          c = MatMul(x, a)  d = MatMul(x, b)  e = Mul(c, d)  y = MatMul(e, v) }""")
+    )
+    assert units(found) == {}
+    assert pinned(found)["w:1"] == "another node reads this weight with another zero point"
