@@ -91,7 +91,7 @@ class Tracer:
         for value in self.graph.inputs:
             if value.name in self.net.inputs:
                 check_size(self.net.inputs[value.name], f"{self.where}: input {value.name}")
-                self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]])
+                self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]], source=value.name)
         for node in self.graph:
             self.visit(node)
         for output in self.graph.outputs:
@@ -126,8 +126,8 @@ class Tracer:
             if op.settled and traced.axes is not None:
                 traced.axes = self.settle(node, traced.axes)
             traced.parameter = traced.parameter or parameter
-            if traced.computable != op.computable:
-                traced = replace(traced, computable=op.computable)
+            if (traced.computable, traced.source) != (op.computable, op.source):
+                traced = replace(traced, computable=op.computable, source=op.source)
             if coded and traced.zero is None:
                 traced.zero = op.carried_zero
             self.walk.values[value] = traced
