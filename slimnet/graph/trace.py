@@ -61,6 +61,12 @@ def cuts(net: Net, allow_inexact: bool = False) -> list[Trace]:
     return found
 
 
+def known_values(net: Net) -> dict[ir.Value, npt.NDArray[Any]]:
+    """The values that are known before the network runs, however large its inputs are."""
+    values = Tracer(net).run().values
+    return {v: t.data for v, t in values.items() if t.data is not None and t.dynamic is None}
+
+
 def _cut_alike(a: Trace, b: Trace) -> bool:
     return np.array_equal(a._graph.unit_of_label, b._graph.unit_of_label)
 
