@@ -1,6 +1,6 @@
 """Walk networks: is the slim one exact, is that proven, how many parameters are left, what stays and why.
 
-    python benchmarks/coverage.py [--only PATTERN] [--again] [--timm] [--timeout 1200]
+    python benchmarks/coverage.py [--only PATTERN] [--again] [--timeout 1200]
 
 Every network gets weights under which all its layers move the output, half of the channels of every group go by their
 l1 norm without rounding, and the result is compared with the masked network, with a proof for each group that a
@@ -36,10 +36,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", help="names, as comma-separated shell patterns")
     options.add_argument("--again", action="store_true", help="also networks that are in the table already")
-    options.add_argument("--timm", action="store_true", help="timm's networks as well")
     options.add_argument("--timeout", type=float, default=1200, help="seconds per network")
     given = options.parse_args()
-    names = networks.select(networks.catalogue(given.timm), given.only)
+    names = networks.select(networks.catalogue(everything=True), given.only)
     for done, name in enumerate(names, 1):
         if name in harness.read(FILE) and not given.again:
             continue
@@ -53,7 +52,7 @@ def examine(name: str, out: Path) -> None:
     """Measure one network and write its row."""
     import networks
 
-    network = networks.catalogue(name.startswith("timm:"))[name]
+    network = networks.catalogue(everything=True)[name]
     started = time.perf_counter()
     net = networks.prepared(network)
     row: dict[str, Any] = {"kind": network.kind, "load_s": round(time.perf_counter() - started, 2)}

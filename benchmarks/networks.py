@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import onnx_ir as ir
 import torch
 import torchvision
 from torch import nn
-from torchvision.models import segmentation
+from torchvision.models import detection, optical_flow, segmentation, video
 
 from slimnet.graph.net import Net
 from slimnet.io.load import load
@@ -29,15 +30,6 @@ from slimnet.runtime.feeds import random_inputs
 from slimnet.runtime.onnxruntime import DEFAULT
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
-#: From timm: what torchvision's zoo has no example of.
-TIMM = (
-    *("convmixer_768_32", "cspresnet50", "coat_tiny", "deit_tiny_patch16_224", "dla34", "dm_nfnet_f0", "dpn68"),
-    *("eca_nfnet_l0", "edgenext_small", "efficientformer_l1", "efficientvit_b0", "fastvit_t8", "focalnet_tiny_srf"),
-    *("gcresnet33ts", "gernet_s", "ghostnet_100", "gmlp_s16_224", "hardcorenas_a", "hrnet_w18", "inception_v4"),
-    *("levit_128", "mixer_b16_224", "mobilevit_s", "mobilevitv2_050", "nest_tiny", "pit_ti_224", "poolformer_s12"),
-    *("repvgg_a0", "res2net50_26w_4s", "resmlp_12_224", "resnest14d", "rexnet_100", "selecsls42", "skresnet18"),
-    *("twins_svt_small", "tf_mixnet_s", "vovnet39a", "xception41", "xcit_nano_12_p16_224"),
-)
 #: A batch norm's variance is at least this fraction of its layer's median, and below this fraction of the mean square
 #: it counts as none: pooled features hardly vary, and dividing by next to nothing would drown every other branch.
 VARIANCE_FLOOR = 1.0
@@ -47,22 +39,36 @@ _SPREAD = 0.55
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the walk: `build` gives a module, or the path of an ONNX file."""
+    """A network of the walk: `build` gives a module, or the path of an ONNX file.
+
+    Attributes:
+        name: Its name in the tables.
+        kind: What it is an example of.
+        build: Builds it, or writes its file.
+        input: The shape of its input, empty where it has several.
+        input_spec: Its inputs as `--input` specs, where they are more than one picture.
+        drawn: Whether its weights are drawn already, by what wrote the file.
+    """
 
     name: str
     kind: str
     build: Callable[[], nn.Module | Path]
-    input: tuple[int, ...]
-    input_spec: str = ""
+    input: tuple[int, ...] = ()
+    input_spec: str | tuple[str, ...] = ""
+    drawn: bool = False
 
     @property
-    def spec(self) -> str:
+    def spec(self) -> str | list[str]:
+        if isinstance(self.input_spec, tuple):
+            return list(self.input_spec)
         return self.input_spec or "x".join(map(str, self.input))
 
 
-def catalogue(with_timm: bool = False) -> dict[str, Network]:
-    """All networks by name."""
-    found = [*_torchvision(), *_light(), *_recurrent(), *(_timm() if with_timm else ())]
+def catalogue(everything: bool = False) -> dict[str, Network]:
+    """The networks by name: torchvision's for pictures, onnx's and recurrent ones, or all that coverage walks."""
+    found = [*_torchvision(), *_light(), *_recurrent()]
+    if everything:
+        found += [*_torchvision_others(), *_timm(), *_language(), *_generated()]
     return {network.name: network for network in found}
 
 
@@ -75,6 +81,8 @@ def select(networks: dict[str, Network], pattern: str | None) -> list[str]:
 def prepared(network: Network, seed: int = 0) -> Net:
     """The network as slimnet loads it, its weights drawn anew."""
     built = network.build()
+    if isinstance(built, Path) and network.drawn:
+        return load(built)
     if isinstance(built, Path):
         return _randomised_onnx(load(built), seed)
     net = load(randomised(built, seed), inputs=network.spec)
@@ -100,12 +108,47 @@ def _torchvision_builder(name: str) -> Callable[[], nn.Module]:
     return lambda: torchvision.models.get_model(name, weights=None, **auxiliary, **backbone)
 
 
-def _timm() -> Iterator[Network]:
-    import timm
+def _torchvision_others() -> Iterator[Network]:
+    """Detection, video and optical flow; detectors scale the pictures themselves, to a size that is small here."""
+    small = {"weights_backbone": None, "min_size": 128, "max_size": 128}
+    for name in torchvision.models.list_models(module=detection):
+        fixed = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320}.get(name)
+        keywords = {"weights_backbone": None} if fixed else small
+        build = partial(torchvision.models.get_model, name, weights=None, **keywords)
+        size = fixed or 128
+        yield Network(name, "detection", build, (1, 3, size, size))
+    for name in torchvision.models.list_models(module=video):
+        build = partial(torchvision.models.get_model, name, weights=None)
+        size = 224 if "swin" in name or "mvit" in name else 112
+        yield Network(name, "video", build, (1, 3, 16, size, size))
+    for name in torchvision.models.list_models(module=optical_flow):
+        build = partial(torchvision.models.get_model, name, weights=None)
+        yield Network(name, "optical flow", build, (), ("image1=1x3x128x128", "image2=1x3x128x128"))
 
-    for name in TIMM:
-        size = 256 if name.startswith(("mobilevit", "coat", "fastvit", "gcresnet", "efficientvit", "nfnet")) else 224
-        yield Network(f"timm:{name}", "timm", lambda name=name: timm.create_model(name), (1, 3, size, size))
+
+def _timm() -> Iterator[Network]:
+    from timm_families import FAMILIES
+
+    from slimnet.io.torch_arch import build
+
+    for name, size in FAMILIES.items():
+        yield Network(f"timm:{name}", "timm", partial(build, f"timm:{name}"), (1, 3, size, size))
+
+
+def _language() -> Iterator[Network]:
+    from language import MODELS, builder
+
+    for name, (_, _, inputs) in MODELS.items():
+        yield Network(f"transformers:{name}", "transformers", builder(name), (), inputs)
+
+
+def _generated() -> Iterator[Network]:
+    from generators import FILES, MODULES, file_builder
+
+    for name, (build, inputs) in MODULES.items():
+        yield Network(f"made:{name}", "made", build, (), inputs)
+    for name in FILES:
+        yield Network(f"file:{name}", "file", file_builder(name, lambda m: randomised(m, 0)), drawn=True)
 
 
 def _light() -> Iterator[Network]:

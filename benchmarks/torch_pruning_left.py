@@ -22,10 +22,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", help="names, as comma-separated shell patterns")
     options.add_argument("--again", action="store_true", help="also networks that are in the file")
-    options.add_argument("--timm", action="store_true", help="timm's networks as well")
     options.add_argument("--timeout", type=float, default=240, help="seconds per network")
     given = options.parse_args()
-    for name in networks.select(networks.catalogue(given.timm), given.only):
+    for name in networks.select(networks.catalogue(), given.only):
         table = harness.read(FILE)
         if name.startswith("light_") or (name in table and not given.again):
             continue
@@ -39,7 +38,7 @@ def prune(name: str, out: Path) -> None:
     import peers
     import torch
 
-    network = networks.catalogue(name.startswith("timm:"))[name]
+    network = networks.catalogue()[name]
     module = network.build().eval()
     example = peers.example(network)
     before = peers.parameters(module)

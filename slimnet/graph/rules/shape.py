@@ -279,7 +279,9 @@ def gather_nd(op: Op) -> Result:
     """Constant or computed coordinates pick from the leading axes; the trailing axes pass."""
     if op.attr("batch_dims", 0):
         raise Unsupported("GatherND with batch axes")
-    *grid, depth = op.values[1].shape or () if op.values[1] is not None else ()
+    if not op.known(1):
+        raise Unsupported("the shape of its indices is not known")
+    *grid, depth = op.shape(1)
     return [[*(fixed(n) for n in grid), *(op.axis(0, k) for k in range(depth, op.rank(0)))]]
 
 

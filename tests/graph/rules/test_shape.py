@@ -322,6 +322,20 @@ def test_gather_nd():
     assert pinned(found)["w:1"] == "reads this axis as a whole"
 
 
+def test_gather_nd_of_as_many_rows_as_the_values_say():
+    found = exact(
+        net("""(float[4,3] x) => (y) <float[3,6] w>
+        { h = MatMul(x, w)
+          b = Greater(x, x)
+          n = Not(b)
+          z = NonZero(n)
+          i = Transpose<perm=[1,0]>(z)
+          y = GatherND(h, i) }""")
+    )
+    assert units(found) == {}
+    assert pinned(found)["w:1"] == "the shape of its indices is not known"
+
+
 def test_scatter_nd_overwrites_positions():
     """A class token written into the first row; and channels overwritten at constant positions."""
     found = exact(
