@@ -215,7 +215,7 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
 
 def _drawn(rng: np.random.Generator, shape: tuple[int, ...], owner: nn.Module, name: str) -> np.ndarray:
     if name == "logit_scale":  # Swin v2 takes its exponential
-        return np.log(rng.uniform(5, 15, shape)).astype(np.float32)
+        return np.asarray(np.log(rng.uniform(5, 15, shape)), np.float32)
     if len(shape) <= 1 or name.startswith(("layer_scale", "gamma")):
         around_one = name.startswith(("weight", "layer_scale", "gamma"))
         # Evenly spaced in random order, so that no value occurs twice.
