@@ -21,19 +21,22 @@ from slimnet.graph.parameters import ParameterAxis, Role, computed, tensor_of
 from slimnet.graph.units import Trace
 
 Array = npt.NDArray[Any]
+Weights = Mapping[str, Array]
+NO_WEIGHTS: Weights = {}
 
 #: Elements of a tensor that is cut block by block, and of a block.
 _LARGE, _BLOCK = 1 << 22, 1 << 18
 
 
-def mask(trace: Trace, removed: Bools, wrap: bool = True) -> ir.Model:
+def mask(trace: Trace, removed: Bools, wrap: bool = True, weights: Weights = NO_WEIGHTS) -> ir.Model:
     """The dense network with every slice of the removed units set to zero.
 
     Zero is the represented zero: quantised weights get their zero point. Scales, running variances and divisors are
-    left alone. With `wrap`, nodes that were followed inexactly see the kept channels only.
+    left alone. With `wrap`, nodes that were followed inexactly see the kept channels only. `weights` stand in for
+    initializers of the same names and shapes.
     """
     kept = trace._graph.kept(removed)
-    copy = _Copy(trace)
+    copy = _Copy(trace, weights=weights)
     if removed.any():
         _mask_tensors(copy, kept)
         for edit in trace._graph.walk.edits:
@@ -44,10 +47,10 @@ def mask(trace: Trace, removed: Bools, wrap: bool = True) -> ir.Model:
     return copy.model
 
 
-def slim(trace: Trace, removed: Bools) -> ir.Model:
-    """The network without the removed units."""
+def slim(trace: Trace, removed: Bools, weights: Weights = NO_WEIGHTS) -> ir.Model:
+    """The network without the removed units; `weights` stand in for initializers of the same names and shapes."""
     kept = trace._graph.kept(removed)
-    copy = _Copy(trace, computed=not removed.any())
+    copy = _Copy(trace, computed=not removed.any(), weights=weights)
     if removed.any():
         _cut_tensors(copy, kept)
         _freeze_computed(copy)
@@ -61,7 +64,7 @@ def slim(trace: Trace, removed: Bools) -> ir.Model:
 class _Copy:
     """A clone of the dense model, with the way from the traced nodes and values to the cloned ones."""
 
-    def __init__(self, trace: Trace, computed: bool = True) -> None:
+    def __init__(self, trace: Trace, computed: bool = True, weights: Weights = NO_WEIGHTS) -> None:
         """Clone the model; without `computed`, leave out the nodes whose values the trace knows.
 
         What reads such a value finds an input instead, which has to be replaced by a constant.
@@ -74,6 +77,16 @@ class _Copy:
         self.nodes = dict(zip(nodes, self.graph, strict=True))
         self.constants: dict[tuple[str, bytes], ir.Value] = {}
         self.taken = names_of(self.model)
+        self.weights = weights
+        for name, array in weights.items():
+            value = self.graph.initializers[name]
+            assert value.const_value is not None
+            value.const_value = ir.Tensor(array, value.const_value.dtype, name=name)
+
+    def content(self, axis: ParameterAxis) -> Array:
+        """The elements of the tensor that an axis belongs to."""
+        given = None if axis.data is not None else self.weights.get(axis.value.name or "")
+        return axis.array if given is None else given
 
     def value(self, value: ir.Value) -> ir.Value:
         """The clone of a value, or a constant if the trace knows it and its node was left out."""
@@ -220,7 +233,7 @@ def _mask_tensors(copy: _Copy, kept: Bools) -> None:
             _mask_filler(copy, axes[0], removed)
             continue
         tensor = None if axes[0].data is not None else tensor_of(value)
-        array = np.array(axes[0].array)
+        array = np.array(copy.content(axes[0]))
         if tensor is None and array.dtype.kind not in "fV" and value.name not in walk.zero_points:
             continue
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
@@ -334,7 +347,7 @@ def _cut_tensors(copy: _Copy, kept: Bools) -> None:
         if not parts or axes[0].filler is not None or axes[0].known is not None:
             continue
         tensor = None if axes[0].data is not None else tensor_of(value)
-        array = axes[0].array
+        array = copy.content(axes[0])
         dtype = ir.DataType.from_numpy(array.dtype) if tensor is None else tensor.dtype
         copy.replace(axes[0], _taken(array, {axis: np.flatnonzero(part) for axis, part in parts.items()}), dtype)
 

@@ -61,12 +61,6 @@ def cuts(net: Net, allow_inexact: bool = False) -> list[Trace]:
     return found
 
 
-def known_values(net: Net) -> dict[ir.Value, npt.NDArray[Any]]:
-    """The values that are known before the network runs, however large its inputs are."""
-    values = Tracer(net).run().values
-    return {v: t.data for v, t in values.items() if t.data is not None and t.dynamic is None}
-
-
 def _cut_alike(a: Trace, b: Trace) -> bool:
     return np.array_equal(a._graph.unit_of_label, b._graph.unit_of_label)
 
@@ -97,7 +91,7 @@ class Tracer:
         for value in self.graph.inputs:
             if value.name in self.net.inputs:
                 check_size(self.net.inputs[value.name], f"{self.where}: input {value.name}")
-                self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]], source=value.name)
+                self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]])
         for node in self.graph:
             self.visit(node)
         for output in self.graph.outputs:
@@ -132,8 +126,8 @@ class Tracer:
             if op.settled and traced.axes is not None:
                 traced.axes = self.settle(node, traced.axes)
             traced.parameter = traced.parameter or parameter
-            if (traced.computable, traced.source) != (op.computable, op.source):
-                traced = replace(traced, computable=op.computable, source=op.source)
+            if traced.computable != op.computable:
+                traced = replace(traced, computable=op.computable)
             if coded and traced.zero is None:
                 traced.zero = op.carried_zero
             self.walk.values[value] = traced

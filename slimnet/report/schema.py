@@ -247,6 +247,7 @@ class Verify:
             where the difference was small enough without asking.
         proven: The groups of which a kept unit that is set to zero is noticed.
         inside: Those of them where it shows only inside the network, where the group is read.
+        perturbed: Those of them where it shows only with larger random weights in one kept unit.
         unproven: The groups of which no kept unit changes anything, so that equality says nothing about them.
         plain_mask_error: The relative distance to the plain mask, where units were removed inexactly, else null.
         dense_error: The relative distance to the network as it was given, where that was asked for, else null.
@@ -262,6 +263,7 @@ class Verify:
     rounding: float | None
     proven: list[str]
     inside: list[str]
+    perturbed: list[str]
     unproven: list[str]
     plain_mask_error: float | None = None
     dense_error: float | None = None

@@ -79,7 +79,8 @@ class Comparison:
         self.names += ["a sequence"] * (len(self.expected[0]) - len(self.names) - len(watch.masked))
         self.names += watch.masked
         self.scales = [Scale(arrays) for arrays in zip(*self.expected, strict=True)]
-        self._learned = False
+        #: The floor of rounding, where it was measured.
+        self.rounding: float | None = None
 
     def _run(self, inputs: Iterable[Draw]) -> None:
         """Run the inputs; of those that may be left out, the ones that show nothing are."""
@@ -145,12 +146,12 @@ class Comparison:
                 raise VerifyFailed(f"{what} does not run{at}: {failure.reason}") from failure
         return found
 
-    def difference(self, actual: Sequence[Arrays], floored: bool = True) -> Difference:
-        """How far outputs are apart from the masked network's; `floored` takes the floor of rounding into account."""
+    def difference(self, actual: Sequence[Arrays]) -> Difference:
+        """How far outputs are apart from the masked network's, above the floor of rounding where that was measured."""
         worst = Difference(0.0, 0.0)
         absolute = 0.0
         for draw, want, got in zip(self.draws, self.expected, actual, strict=True):
-            apart = self._of_one(want, got, floored)
+            apart = self._of_one(want, got)
             absolute = max(absolute, apart.absolute)
             if apart.relative > worst.relative:
                 worst = Difference(apart.absolute, apart.relative, apart.where, draw.what)
@@ -166,12 +167,12 @@ class Comparison:
 
     def notices(self, found: Arrays, factor: float, on: int, places: Collection[str] | None = None) -> bool:
         """Whether outputs, or those at these places, differ by so many times the tolerance."""
-        return self._of_one(self.expected[on], found, True, places).relative > factor * self.tolerance
+        return self._of_one(self.expected[on], found, places).relative > factor * self.tolerance
 
-    def _of_one(self, want: Arrays, got: Arrays, floored: bool, places: Collection[str] | None = None) -> Difference:
+    def _of_one(self, want: Arrays, got: Arrays, places: Collection[str] | None = None) -> Difference:
         if len(want) != len(got):
             return Difference(np.inf, np.inf, "the number of outputs")
-        allowance = ROUNDING_FACTOR / self.tolerance if self._learned and floored else 0.0
+        allowance = ROUNDING_FACTOR / self.tolerance if self.rounding is not None else 0.0
         absolute, relative, where = 0.0, 0.0, ""
         for name, scale, a, b in zip(self.names, self.scales, want, got, strict=True):
             if places is not None and name not in places:
@@ -192,14 +193,14 @@ class Comparison:
         Returns:
             The floor: the part of its slice by which rounding moves the slice that it moves most.
         """
-        if not self._learned:
+        if self.rounding is None:
             names = list(self._trace.param_sizes)
             for seed in (None, *range(JITTERS)):
                 model = self._masked if seed is None else jittered(self._masked, names, seed)
                 session = watching(model, self.watch.masked, self._backend, optimise=seed is not None)
                 self._add_noise(session, seed)
-            self._learned = True
-        return max((scale.noise for scale in self.scales), default=0.0)
+            self.rounding = max((scale.noise for scale in self.scales), default=0.0)
+        return self.rounding
 
     def _add_noise(self, session: Session, seed: int | None) -> None:
         for draw, wanted in zip(self.draws, self.expected, strict=True):

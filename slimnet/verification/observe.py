@@ -16,13 +16,15 @@ import onnx_ir as ir
 
 from slimnet.graph.axes import Bools
 from slimnet.graph.registry import Trait, traits_of
-from slimnet.graph.units import Trace
+from slimnet.graph.units import Group, Trace
 from slimnet.runtime.backend import Backend, Session
 
 Arrays: TypeAlias = list[npt.NDArray[Any]]
 
 #: No more values than these are looked at behind the outputs of one network.
 MAX_BEHIND = 16
+#: Values that are looked at inside the network for one group.
+PLACES_INSIDE = 4
 _HIDES = Trait.HIDES | Trait.NONLINEAR
 _PASSES = Trait.MOVES | Trait.SCALES | Trait.POINTWISE
 _WHOLE = (ir.DataType.BOOL, ir.DataType.INT64, ir.DataType.INT32)
@@ -91,6 +93,14 @@ class Watched:
         first = len(found) - len(self.kept)
         return [*found[:first], *map(_part, found[first:], self.kept)]
 
+    def and_inside(self, trace: Trace, removed: Bools, values: Mapping[str, ir.Value]) -> Watched:
+        """These values, and after them more of the dense network that the slim one has under the same names."""
+        known = {*self.masked, *(value.name for value in trace.net.model.graph.outputs)}
+        inner = {name: value for name, value in values.items() if name not in known}
+        kept = (kept_indices(trace, removed, value) for value in inner.values())
+        # What is behind an output may have another name in a file, but not in what surgery has made.
+        return Watched((*self.masked, *inner), (*self.masked, *inner), (*self.kept, *kept))
+
 
 def watched(trace: Trace, removed: Bools, masked: ir.Model, slim: ir.Model) -> Watched:
     """The values behind the outputs of both networks; those that only one of them has are left out."""
@@ -102,8 +112,9 @@ def watched(trace: Trace, removed: Bools, masked: ir.Model, slim: ir.Model) -> W
         if other is not None and value.name not in outputs and other.name not in outputs:
             pairs.setdefault(str(value.name), str(other.name))
     units = {value.name: value for value in trace.values}
-    kept = tuple(kept_indices(trace, removed, units.get(name)) for name in pairs)
-    return Watched(tuple(pairs), tuple(pairs.values()), kept)
+    # Which channels are kept is known for the sizes of the trace only, and these are compared at other sizes as well.
+    whole = {name: other for name, other in pairs.items() if not kept_indices(trace, removed, units.get(name))}
+    return Watched(tuple(whole), tuple(whole.values()), ({},) * len(whole))
 
 
 def kept_indices(trace: Trace, removed: Bools, value: ir.Value | None) -> dict[int, npt.NDArray[np.int64]]:
@@ -119,3 +130,29 @@ def _part(array: npt.NDArray[Any], kept: Mapping[int, npt.NDArray[np.int64]]) ->
         if axis < array.ndim and array.shape[axis] != len(index):
             array = array.take(index, axis)
     return array
+
+
+def frontiers(trace: Trace, groups: Sequence[Group], slim: ir.Model) -> list[dict[str, ir.Value]]:
+    """For each group, some values of the dense network that are computed from its channels and do not have them.
+
+    There a group is read: by a layer, a sum, or a product of two activations. Values that the slim network does not
+    have under the same name are left out.
+    """
+    there = {value.name for node in slim.graph for value in node.outputs}
+    number = {int(unit): k for k, group in enumerate(groups) for unit in group.units}
+    of_unit = np.full(trace.n_units + 1, -1)
+    of_unit[list(number)] = list(number.values())
+    carried: dict[ir.Value, frozenset[int]] = {}
+    for value in trace.values:
+        axes = trace.units_in(value) or ()
+        carried[value] = frozenset(int(k) for units in axes for k in np.unique(of_unit[units]) if k >= 0)
+    found: list[dict[str, ir.Value]] = [{} for _ in groups]
+    for value in trace.values:
+        node = value.producer()
+        if node is None or value.name not in there or trace.is_constant(value) or trace.units_in(value) is None:
+            continue
+        read = {k for source in node.inputs if source is not None for k in carried.get(source, ())}
+        for k in read - carried[value]:
+            if len(found[k]) < PLACES_INSIDE:
+                found[k][str(value.name)] = value
+    return found

@@ -46,6 +46,8 @@ class Verification:
             None where the difference stayed within the tolerance without asking.
         proven: The groups whose kept units change the outputs visibly.
         inside: Those of them whose kept units show where they are read, and are lost in rounding at the outputs.
+        perturbed: Those of them that show only with larger random weights in one kept unit, with which masked and slim
+            are equal as well.
         unproven: The groups for which equality says nothing, because no kept unit changes anything.
         plain_mask_error: With inexact removal, the relative distance to the masked network without its wrapping.
         dense_error: The relative distance to the network as it was before, where that was asked for.
@@ -61,6 +63,7 @@ class Verification:
     rounding: float | None = None
     proven: list[str] = field(default_factory=list)
     inside: list[str] = field(default_factory=list)
+    perturbed: list[str] = field(default_factory=list)
     unproven: list[str] = field(default_factory=list)
     plain_mask_error: float | None = None
     dense_error: float | None = None
@@ -117,7 +120,8 @@ def verify(
     _judge(comparison, actual, result)
     if prove:
         proof = prove_groups(trace, removed, masked, pruned, comparison, backend, progress)
-        result.proven, result.inside, result.unproven = proof.proven, proof.inside, proof.unproven
+        result.proven, result.unproven = proof.proven, proof.unproven
+        result.inside, result.perturbed = proof.inside, proof.perturbed
     if trace.is_inexact:
         plain = comparison.outputs_of(mask(trace, removed, wrap=False), "the masked network", watched=False)
         result.plain_mask_error = max(
