@@ -14,6 +14,7 @@ from slimnet.graph import surgery
 from slimnet.graph.axes import Bools
 from slimnet.graph.optimise import optimise
 from slimnet.graph.plan import Plan
+from slimnet.graph.trace import current
 from slimnet.graph.units import Trace
 from slimnet.io.onnx_file import save_onnx
 from slimnet.methods import Scores, create
@@ -22,6 +23,7 @@ from slimnet.methods.registry import canonical
 from slimnet.planning.budget import choose
 from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
+from slimnet.verification.module import check_module
 from slimnet.verification.verify import Verification
 from slimnet.verification.verify import verify as verify_units
 
@@ -61,6 +63,7 @@ def plan(
     Raises:
         BadInput: the options do not fit the network.
     """
+    trace = current(trace)
     scorer = create(method, **options)
     scores = scored(scorer, trace.params(), trace.groups)
     removed = choose(
@@ -110,8 +113,12 @@ def picker(
 
 
 def plan_of(trace: Trace, method: TrainingMethod) -> Plan:
-    """The plan a training method has come to. Raises BadInput where it sets single weights to zero instead."""
-    removed = method.removed()
+    """The plan a training method has come to, by the weights that the traced module has now.
+
+    Raises:
+        BadInput: The method sets single weights to zero instead.
+    """
+    removed = method.removed(current(trace).params())
     if removed is None:
         raise BadInput(f"{type(method).__name__} gives masks(); multiply them in, load the module and use shrink")
     return trace.plan(trace.from_groups(removed), {"method": type(method).__name__})
@@ -152,8 +159,9 @@ def verify(
         The measured differences, and the groups that are proven or not.
 
     Raises:
-        VerifyFailed: the outputs differ.
+        VerifyFailed: the outputs differ, or a PyTorch module no longer computes what was traced.
     """
+    check_module(trace, backend)
     candidate = model if model is None or isinstance(model, ir.Model) else Path(model)
     return verify_units(trace, trace.removed(plan), candidate, inputs, runs, backend, prove)
 

@@ -1,27 +1,13 @@
-"""A module as a classifier of some data: whether it is one, and how it is run without being changed."""
+"""A module as a classifier of some data: whether it is one."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.common.errors import BadInput
 from slimnet.data.samples import Samples
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Run a module in eval mode, and leave every part of it in the mode it was in."""
-    modes = {m: m.training for m in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for m, mode in modes.items():
-            m.training = mode
+from slimnet.io.torch_forward import evaluating
 
 
 def check_classes(module: nn.Module, samples: Samples, data: str) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from slimnet.calibration.classifier import evaluating
 from slimnet.data.samples import Samples, evenly
+from slimnet.io.torch_forward import evaluating
 
 Arrays: TypeAlias = dict[str, npt.NDArray[np.float32]]
 

@@ -13,6 +13,7 @@ from unittest import mock
 
 import torch
 from torch import nn
+from torch._subclasses import FakeTensor
 from torch.utils import _pytree
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ CONVOLUTION = nn.modules.conv._ConvNd
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 #: The class that every batch norm and every instance norm derives from.
 CHANNEL_NORM = nn.modules.batchnorm._NormBase
+
+#: The class of tensors that stand for others while torch traces, and hold no numbers.
+FAKE_TENSOR = FakeTensor
 
 # Arithmetic on whole lists of tensors with few kernels, as torch's own optimizers do it.
 foreach_abs = torch._foreach_abs

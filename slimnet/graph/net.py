@@ -16,7 +16,7 @@ class TorchSource:
     """The PyTorch side of a network, whose parameters are initializers of the same name in the graph.
 
     Attributes:
-        module: The `torch.nn.Module`, in eval mode; it shares no memory with the graph.
+        module: The `torch.nn.Module`, which the weights of the graph follow.
         arch: The spec that builds its class anew (`torchvision:resnet50`, `net.py:Net?width=64`), if there is one.
         inputs: The module's inputs as `--input` specs, in the order of `forward`: "1x3x224x224", "ids=1x16:int64".
         attributes: Module name -> attribute -> value, where the module differs from what `arch` builds because it
@@ -36,7 +36,8 @@ class Net:
     """A network to be made smaller.
 
     Attributes:
-        model: The dense graph, never edited in place.
+        model: The dense graph, never edited in place. Weights that are `ir.LazyTensor`s follow a PyTorch module: they
+            are read from it whenever they are asked for.
         name: "resnet50", or the stem of the file.
         inputs: The concrete shape of every input, used to trace, verify and time; the graph itself may be dynamic.
         source: The file the network was read from, if it came from one.

@@ -18,6 +18,7 @@ from slimnet.graph.axes import Bools, Integers, Labels
 from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep, Settle
 from slimnet.graph.op import Traced
 from slimnet.graph.parameters import ParameterAxis, Role, computed, tensor_of
+from slimnet.graph.trace import current
 from slimnet.graph.units import Trace
 
 Array = npt.NDArray[Any]
@@ -33,8 +34,10 @@ def mask(trace: Trace, removed: Bools, wrap: bool = True, weights: Weights = NO_
 
     Zero is the represented zero: quantised weights get their zero point. Scales, running variances and divisors are
     left alone. With `wrap`, nodes that were followed inexactly see the kept channels only. `weights` stand in for
-    initializers of the same names and shapes.
+    initializers of the same names and shapes. Weights that follow a module (see `Net`) are those it has now; what is
+    returned follows nothing.
     """
+    trace = current(trace)
     kept = trace._graph.kept(removed)
     copy = _Copy(trace, weights=weights)
     if removed.any():
@@ -44,11 +47,16 @@ def mask(trace: Trace, removed: Bools, wrap: bool = True, weights: Weights = NO_
                 _wrap(copy, edit, kept[np.abs(edit.labels)])
             elif isinstance(edit, Settle):
                 _settle(copy, edit, kept, cut=False)
-    return copy.model
+    return copy.finished()
 
 
 def slim(trace: Trace, removed: Bools, weights: Weights = NO_WEIGHTS) -> ir.Model:
-    """The network without the removed units; `weights` stand in for initializers of the same names and shapes."""
+    """The network without the removed units.
+
+    `weights` stand in for initializers of the same names and shapes. Weights that follow a module (see `Net`) are those
+    it has now; what is returned follows nothing.
+    """
+    trace = current(trace)
     kept = trace._graph.kept(removed)
     copy = _Copy(trace, computed=not removed.any(), weights=weights)
     if removed.any():
@@ -58,7 +66,7 @@ def slim(trace: Trace, removed: Bools, weights: Weights = NO_WEIGHTS) -> ir.Mode
             _rewrite(copy, edit, kept)
         _annotate(copy, kept)
         RemoveUnusedNodesPass()(copy.model)
-    return copy.model
+    return copy.finished()
 
 
 class _Copy:
@@ -141,6 +149,13 @@ class _Copy:
         if place >= len(mine.inputs):
             mine.resize_inputs(place + 1)
         mine.replace_input_with(place, value)
+
+    def finished(self) -> ir.Model:
+        """The clone, with copies of all weights that would follow a module."""
+        for value in self.graph.initializers.values():
+            if isinstance(tensor := value.const_value, ir.LazyTensor):
+                value.const_value = ir.Tensor(np.array(tensor.numpy()), tensor.dtype, name=value.name)
+        return self.model
 
     def insert(self, before: ir.Node | None, op_type: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
         """Add a node before another one (None: at the end) and return its output."""

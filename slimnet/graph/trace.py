@@ -61,6 +61,33 @@ def cuts(net: Net, allow_inexact: bool = False) -> list[Trace]:
     return found
 
 
+def current(traced: Trace) -> Trace:
+    """The trace of a network as it is now: its weights may follow a module that has been changed.
+
+    What a trace knows does not depend on weights, but on what shapes, indices and scalars are computed from. Where such
+    a constant has changed, the network is traced again.
+
+    Raises:
+        BadInput: Then other units would be removable.
+    """
+    read = traced._graph.walk.read
+    changed = [str(value.name) for value, data in read.items() if _bytes(value.const_value) != data.tobytes()]
+    if not changed:
+        return traced
+    now = trace(traced.net, traced.allow_inexact, traced.prefer)
+    if not _cut_alike(now, traced):
+        names = ", ".join(changed[:3])
+        raise BadInput(
+            f"{traced.net.name}: {names} changed since the network was traced, and with it what can be removed; trace "
+            "it again and make a new plan"
+        )
+    return now
+
+
+def _bytes(tensor: ir.TensorProtocol | None) -> bytes:
+    return b"" if tensor is None else np.asarray(tensor.numpy()).tobytes()
+
+
 def _cut_alike(a: Trace, b: Trace) -> bool:
     return np.array_equal(a._graph.unit_of_label, b._graph.unit_of_label)
 
@@ -243,7 +270,10 @@ class Tracer:
         """A weight gets labels of its own (shared by all uses from rank 2 on); other constants are known data."""
         shape = tuple(tensor.shape.numpy())
         if not _is_weight(tensor, shape):
-            return Traced(data=np.asarray(tensor.numpy()), parameter=True)
+            data = np.asarray(tensor.numpy())
+            if isinstance(tensor, ir.LazyTensor):
+                self.walk.read[value] = data = data.copy()
+            return Traced(data=data, parameter=True)
         self.walk.weights[value.name or ""] = shape
         if len(shape) == 1:
             self.vectors.add(value)

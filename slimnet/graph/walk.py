@@ -32,6 +32,7 @@ class Walk:
         zero_points: For each quantised tensor, its zero point and the axis the zero point runs along, or None.
         multiply_adds: The multiply-adds of nodes in parts, each the product of the lengths of some axes and a factor.
         values: What is known of each value.
+        read: The constants that follow a module although their values decide something, each with its values as read.
         weights: The shape of every weight, by name.
         statistics: The names of weights that are no parameters but running statistics.
     """
@@ -46,6 +47,7 @@ class Walk:
     zero_points: dict[str, tuple[npt.NDArray[Any], int | None]] = field(default_factory=dict)
     multiply_adds: list[tuple[ir.Node, tuple[Labels, ...], float]] = field(default_factory=list)
     values: dict[ir.Value, Traced] = field(default_factory=dict)
+    read: dict[ir.Value, npt.NDArray[Any]] = field(default_factory=dict)
     weights: dict[str, tuple[int, ...]] = field(default_factory=dict)
     statistics: set[str] = field(default_factory=set)
 

@@ -27,8 +27,8 @@ def load(
 
     Args:
         model: An .onnx file; a PyTorch checkpoint (.pt, .pth, .th, .ckpt, .bin, .tar, .safetensors, a slim.safetensors
-            among them); a .pt2 program; a `torch.nn.Module`, which is put into eval mode; or None for `arch` with
-            random weights.
+            among them); a .pt2 program; a `torch.nn.Module`, which is looked at in eval mode but not changed, or one
+            inside torch.compile, DataParallel and the like; or None for `arch` with random weights.
         arch: The architecture of a checkpoint: `torchvision:NAME`, `timm:NAME`, `models:NAME`, `FILE.py:CALLABLE` or
             `package.module:CALLABLE`, with keyword arguments as in `torchvision:resnet50?num_classes=10`. A module in
             memory needs it only to be written as slim.safetensors.
@@ -37,8 +37,9 @@ def load(
         unsafe_pickle: Whether to read pickles that may run code.
 
     Returns:
-        The network, whose graph is as in the file or as torch.export gives it, unoptimised. ONNX files never import
-        torch. Raises BadInput, one line that says what to do, for anything that cannot be used as given.
+        The network, whose graph is as in the file or as torch.export gives it, unoptimised. The weights of a module
+        follow it: trained, moved or replaced, they are read when they are needed. ONNX files never import torch.
+        Raises BadInput, one line that says what to do, for anything that cannot be used as given.
     """
     if model is not None and not isinstance(model, str | os.PathLike):
         return _from_module(model, arch, inputs)
@@ -80,8 +81,10 @@ def _from_module(module: Any, arch: str | None, inputs: Inputs) -> Net:
     from slimnet.common.inputs import parse_inputs
     from slimnet.graph.net import TorchSource
     from slimnet.io.torch_export import export_torch
+    from slimnet.io.torch_weights import unwrapped
 
     if not isinstance(module, nn.Module):
         raise BadInput(f"cannot load a {type(module).__name__}; pass a path or a torch.nn.Module")
-    source = TorchSource(module.eval(), arch, tuple(str(i) for i in parse_inputs(inputs)))
+    module = unwrapped(module)
+    source = TorchSource(module, arch, tuple(str(i) for i in parse_inputs(inputs)))
     return export_torch(source, type(module).__name__)

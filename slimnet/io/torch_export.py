@@ -15,14 +15,17 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import InlinePass
 from torch.export import ExportedProgram
+from torch.nn.parameter import is_lazy
 
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence, first_cause
 from slimnet.common.inputs import parse_inputs
 from slimnet.graph.net import Net, TorchSource
 from slimnet.io.torch_attention import attention_written_out, has_attention
-from slimnet.io.torch_forward import Arguments, ForwardFailed, example_arguments, forward
+from slimnet.io.torch_copy import twin
+from slimnet.io.torch_forward import Arguments, ForwardFailed, evaluating, example_arguments, forward
 from slimnet.io.torch_script import record, tidy
+from slimnet.io.torch_weights import follow_module, has_values
 
 ADVICE = "export it to ONNX your own way and pass the .onnx file"
 WRITTEN_OUT = "exported with attention written out as matrix products, for which torch.onnx has no operator here"
@@ -38,7 +41,8 @@ def export_torch(source: TorchSource, name: str, file: str | None = None, dynami
     """Export a module to a graph whose initializers are named like the module's parameters and buffers.
 
     Args:
-        source: The module and its inputs; its parameters are copied.
+        source: The module and its inputs. The module is not changed, and the graph's weights follow it (see
+            `torch_weights.follow_module`).
         name: The name that the network is given.
         file: The file that the module came from.
         dynamic_batch: Whether the first size of every input is left open. That takes up to twice as long and writes
@@ -51,21 +55,25 @@ def export_torch(source: TorchSource, name: str, file: str | None = None, dynami
         raise BadInput(f"{file or name}: the shape of its input is not known; give it, such as `inputs` 1x3x224x224")
     where = file or name
     inputs = [parse_inputs(spec)[0] for spec in source.inputs]
+    _check_values(source.module, where)
     # torch.export takes a size of 1 for a constant.
     arguments = example_arguments(source.module, inputs, batch=2 if dynamic_batch else None)
+    module = twin(source.module)
     notes: tuple[str, ...]
-    try:
-        program = _exported(source.module, arguments, dynamic_batch)
-        model, notes = to_onnx(program, _open_batch(arguments, "batch") if dynamic_batch else None)
-    except CannotExport as reason:
-        model, notes = _recorded(source.module, arguments, where, reason, "batch" if dynamic_batch else None)
+    with evaluating(module):
+        try:
+            program = _exported(module, arguments, dynamic_batch)
+            model, notes = to_onnx(program, _open_batch(arguments, "batch") if dynamic_batch else None)
+        except CannotExport as reason:
+            model, notes = _recorded(module, arguments, where, reason, "batch" if dynamic_batch else None)
+    follow_module(model, source.module)
     model.graph.name = name
     shapes = {str(v.name): i.shape for v, i in zip(model.graph.inputs, inputs, strict=True)}
     return Net(model, name, shapes, file, source, notes)
 
 
 def to_onnx(program: ExportedProgram, axis_names: Any = None) -> tuple[ir.Model, tuple[str, ...]]:
-    """Translate an exported program as it is, unoptimised; the weights are copied, notes on source lines dropped.
+    """Translate an exported program as it is, unoptimised; the weights are the program's, source lines are dropped.
 
     Args:
         program: The program, not to be used afterwards.
@@ -89,6 +97,14 @@ def not_exported(net: Net) -> list[str]:
     known = net.model.graph.initializers
     used = {id(p) for name, p in net.torch.module.named_parameters(remove_duplicate=False) if name in known}
     return [name for name, p in net.torch.module.named_parameters() if id(p) not in used]
+
+
+def _check_values(module: torch.nn.Module, where: str) -> None:
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(tensor):
+            raise BadInput(f"{where}: {name} is made at the first run; run the module once before it is loaded")
+        if not has_values(tensor):
+            raise BadInput(f"{where}: {name} has no values (it is a meta or fake tensor); load weights into it first")
 
 
 def _exported(module: torch.nn.Module, arguments: Arguments, dynamic_batch: bool) -> ExportedProgram:

@@ -1,7 +1,8 @@
 """Run a module on inputs given by name or position, and say which submodule an error came from."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,6 +62,18 @@ def forward(module: nn.Module, args: Sequence[torch.Tensor], kwargs: Mapping[str
         for handle in handles:
             handle.remove()
     return tensors_in(outputs)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Run a module in eval mode, and leave every part of it in the mode it was in."""
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
 
 
 def described(module: nn.Module, name: str) -> str:

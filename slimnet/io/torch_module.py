@@ -16,6 +16,7 @@ from torch import nn
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence, existing_file
 from slimnet.common.inputs import Inputs, parse_inputs, sizes
+from slimnet.common.names import without_wrappers
 from slimnet.common.python_file import importable
 from slimnet.graph.net import TorchSource
 from slimnet.io.torch_arch import FORMS, build, vet, zoo_inputs
@@ -168,21 +169,11 @@ def _inputs(given: Inputs, notes: Mapping[str, Any], arch: str) -> tuple[str, ..
 
 def _renamed(tensors: Mapping[str, torch.Tensor], expected: set[str]) -> dict[str, torch.Tensor]:
     """The tensors under the names the module uses: wrappers' prefixes off, pruning masks applied, counters dropped."""
-    state = {name if name in expected else name.replace("_orig_mod.", ""): t for name, t in tensors.items()}
-    if expected and not expected & state.keys():
-        prefix = _common_prefix(state, expected)
-        state = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    state = without_wrappers(tensors, expected)
     # The files published for torchvision's DenseNets are older than its names.
     state = {n if n in expected else re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", n): t for n, t in state.items()}
     _apply_masks(state, expected)
     return {n: t for n, t in state.items() if n in expected or not n.endswith(COUNTERS)}
-
-
-def _common_prefix(state: Mapping[str, torch.Tensor], expected: set[str]) -> str:
-    """The prefix under which most names are found: `module.` of DataParallel, `model.` of Lightning, or another."""
-    wanted = min(expected)
-    candidates = {name[: -len(wanted)] for name in state if name.endswith(f".{wanted}")}
-    return max(sorted(candidates), key=lambda p: sum(p + name in state for name in expected), default="")
 
 
 def _apply_masks(state: dict[str, torch.Tensor], expected: set[str]) -> None:

@@ -58,6 +58,9 @@ def record(module: nn.Module, arguments: Arguments, batch: str | None = None) ->
     model = ir.from_proto(onnx.load_from_string(file.getvalue()))
     _forget_the_caller(model.graph)
     tidy(model)
+    for value in model.graph.initializers.values():
+        if (tensor := value.const_value) is not None:  # of the file: read once, and not at every look
+            value.const_value = ir.Tensor(tensor.numpy().copy(), tensor.dtype, name=value.name)
     return model, _decisions(heard)
 
 
@@ -89,12 +92,10 @@ def _forget_the_caller(graph: ir.Graph) -> None:
 
 
 def tidy(model: ir.Model) -> None:
-    """Copy the weights of a graph that torch has written, and drop its notes on source lines."""
+    """Drop the notes on source lines from a graph that torch has written."""
     ClearMetadataAndDocStringPass()(model)
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
-        if (tensor := value.const_value) is not None:
-            value.const_value = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=value.name)
 
 
 def _input_names(module: nn.Module, arguments: Arguments) -> list[str]:

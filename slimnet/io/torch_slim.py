@@ -4,13 +4,12 @@ Parameters are cut by name, and the attributes that describe them follow. Where 
 widths, that is found by running it.
 """
 
-import copy
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -24,9 +23,11 @@ from slimnet.common.inputs import Inputs, parse_inputs, sizes
 from slimnet.graph.net import Net, TorchSource
 from slimnet.graph.plan import Plan
 from slimnet.io.torch_arch import build, vet
+from slimnet.io.torch_copy import copied
 from slimnet.io.torch_follow import ATTRIBUTES, Kept, follow
 from slimnet.io.torch_forward import ForwardFailed, forward
 from slimnet.io.torch_module import metadata
+from slimnet.io.torch_weights import Place, array_of, places_of_tensors
 from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
 
@@ -44,7 +45,7 @@ def slim_module(source: TorchSource, plan: Plan) -> tuple[nn.Module, Attributes]
     dense = _tensors(source.module)
     kept = _kept(plan, dense)
     # What is cut has its values copied by that; only the rest is copied whole.
-    module = copy.deepcopy(source.module, {id(p.tensor): p.tensor for p, *_ in dense if p.name in kept})
+    module = copied(source.module, shared=[places[0].tensor for places in dense if places[0].name in kept])
     tensors = _tensors(module)
     attributes = {name: dict(values) for name, values in source.attributes.items()}
     for name, child in module.named_modules():
@@ -60,7 +61,7 @@ def slim_module(source: TorchSource, plan: Plan) -> tuple[nn.Module, Attributes]
 def slim_module_survives(
     module: nn.Module, slim_model: ir.Model, inputs: Feeds, backend: Backend = DEFAULT
 ) -> tuple[bool, str]:
-    """Whether a slim module computes what the slim graph computes.
+    """Whether a slim module computes what a graph computes.
 
     Args:
         module: The slim module, from `slim_module` or `load_slim`.
@@ -73,7 +74,7 @@ def slim_module_survives(
         (half precision: 1e-2) of the largest value counts as rounding.
     """
     expected = backend.session(slim_model).run(inputs)
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
+    tensors = {name: _placed(array, module) for name, array in inputs.items()}
     # The exporter names a graph's inputs after the arguments of forward, except those of *args.
     by_name = tensors.keys() <= inspect.signature(module.forward).parameters.keys()
     try:
@@ -81,9 +82,9 @@ def slim_module_survives(
     except ForwardFailed as failure:
         return False, str(failure)
     if len(outputs) != len(expected):
-        return False, f"{type(module).__name__} gives {len(outputs)} outputs, the slim graph {len(expected)}"
+        return False, f"{type(module).__name__} gives {len(outputs)} outputs, the graph {len(expected)}"
     for output, wanted in zip(outputs, expected, strict=True):
-        if why := _difference(output.numpy(force=True), wanted):
+        if why := _difference(array_of(output), wanted):
             cause = "its forward depends on a width that has changed, or its weights are not those of the graph"
             return False, f"{type(module).__name__} {why}: {cause}"
     return True, ""
@@ -187,33 +188,15 @@ def is_slim(notes: Mapping[str, str]) -> bool:
     return "slimnet" in notes
 
 
-class _Place(NamedTuple):
-    """A place where a module holds a tensor."""
-
-    name: str
-    owner: nn.Module
-    key: str
-    tensor: torch.Tensor
-
-
-def _tensors(module: nn.Module) -> list[list[_Place]]:
+def _tensors(module: nn.Module) -> list[list[Place]]:
     """Every tensor that is a parameter, a buffer or a plain attribute, with all its places: weights may be tied."""
-    found: dict[int, list[_Place]] = {}
-    for prefix, child in module.named_modules(remove_duplicate=False):
-        for key, tensor in (*_own(child), *vars(child).items()):
-            if isinstance(tensor, torch.Tensor):
-                name = f"{prefix}.{key}" if prefix else key
-                found.setdefault(id(tensor), []).append(_Place(name, child, key, tensor))
+    found: dict[int, list[Place]] = {}
+    for place in places_of_tensors(module):
+        found.setdefault(id(place.tensor), []).append(place)
     return list(found.values())
 
 
-def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The parameters and buffers of a module without those of its children, by name."""
-    yield from module.named_parameters(recurse=False, remove_duplicate=False)
-    yield from module.named_buffers(recurse=False, remove_duplicate=False)
-
-
-def _put(places: list[_Place], tensor: torch.Tensor) -> None:
+def _put(places: list[Place], tensor: torch.Tensor) -> None:
     """Put a tensor in all places of another, as a parameter if that was one."""
     old = places[0].tensor
     new = nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor
@@ -234,7 +217,7 @@ def _same_kind(new: torch.Tensor, old: torch.Tensor, name: str) -> torch.Tensor:
     return new.to(old.dtype).contiguous()
 
 
-def _kept(plan: Plan, tensors: list[list[_Place]]) -> dict[str, dict[int, np.ndarray]]:
+def _kept(plan: Plan, tensors: list[list[Place]]) -> dict[str, dict[int, np.ndarray]]:
     """The kept indices of each tensor of a module, under all its names.
 
     A plan may speak of single uses of a vector, as "bias@node:2"; the module has one vector for all of them, and an
@@ -268,12 +251,19 @@ def _set(module: nn.Module, attributes: Attributes) -> None:
             setattr(child, key, tuple(value) if isinstance(value, list) else value)
 
 
+def _placed(array: np.ndarray, module: nn.Module) -> torch.Tensor:
+    """An input of the graph as the module takes it, which may have moved to another device or floating type."""
+    tensor = torch.from_numpy(np.array(array))
+    parameter = next((p for p in module.parameters() if p.is_floating_point()), tensor)
+    return tensor.to(parameter.device, parameter.dtype if tensor.dtype == torch.float32 else tensor.dtype)
+
+
 def _difference(output: np.ndarray, wanted: np.ndarray) -> str:
     """How an output differs from the graph's beyond rounding; empty if it does not."""
     if output.shape != wanted.shape:
-        return f"gives an output of shape {sizes(output.shape)}, the slim graph {sizes(wanted.shape)}"
+        return f"gives an output of shape {sizes(output.shape)}, the graph {sizes(wanted.shape)}"
     finite = np.isfinite(wanted.astype(np.float64))
     error = np.abs(output.astype(np.float64) - wanted)[finite].max(initial=0)
     largest = np.abs(wanted.astype(np.float64))[finite].max(initial=0)
-    tolerance = 1e-2 if wanted.dtype.itemsize < 4 else 1e-4
-    return "" if error <= tolerance * largest else f"differs from the slim graph by {error:.1e} of {largest:.1e}"
+    tolerance = 1e-2 if min(output.dtype.itemsize, wanted.dtype.itemsize) < 4 else 1e-4
+    return "" if error <= tolerance * largest else f"differs from the graph by {error:.1e} of {largest:.1e}"

@@ -33,6 +33,7 @@ class ElementWise(TrainingMethod):
     parameters: str = "all"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.parameters not in PARAMETERS:
             raise BadInput(f"parameters {self.parameters!r} is not known; choose one of: {', '.join(PARAMETERS)}")
         least = 2 if self.parameters == "weights" else 0

@@ -105,6 +105,7 @@ class GReg(TrainingMethod):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check()
         self._schedule = published = self._published()
         if self.steps is not None:

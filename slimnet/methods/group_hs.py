@@ -38,6 +38,7 @@ class GroupHS(TrainingMethod):
     refill: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.grouping not in GROUPINGS:
             raise BadInput(f"group-hs: grouping {self.grouping!r} is not known; choose units or layers")
         if self.grouping == "units":

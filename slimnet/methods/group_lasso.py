@@ -23,6 +23,7 @@ class GroupLasso(TrainingMethod):
     strength: float = 1e-4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._parameter_groups = ParameterGroups.of_units(self.groups, self.params, Role.OUT)
         self._value = torch.zeros(())
 

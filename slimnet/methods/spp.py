@@ -86,6 +86,7 @@ class RankedPruning(TrainingMethod):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check()
         filters = ParameterGroups.of_units(self.groups, self.params, Role.OUT)
         going = self.chosen(filters.mean_magnitudes())

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from slimnet.common.errors import BadInput
+from slimnet.common.names import without_wrappers
 from slimnet.methods.base import CONTEXT, Budget, Method, Params, Scores
 from slimnet.methods.criteria import L1
 
@@ -42,11 +44,13 @@ class TrainingMethod(Method, ABC):
             optimizer.step()
             method.after_step()
 
-    Then either whole units go, `removed()`, or single weights, `masks()`.
+    Gradients that a `torch.amp.GradScaler` has scaled are put back by `scaler.unscale_(optimizer)` before
+    `after_backward`. Then either whole units go, `removed()`, or single weights, `masks()`.
 
     Attributes:
         groups: The groups of units of the traced network.
-        params: The parameters of the module by name, those that share a tensor under any of its names.
+        params: The parameters of the module by name, those that share a tensor under any of its names; what
+            torch.compile and DataParallel put before the names is taken off.
         pick: The budget, which turns scores into what goes; nothing is removed without one.
         steps: The number of optimizer steps that the loop is going to take, for methods whose schedule is fitted to
             it; None leaves the schedule as published.
@@ -56,6 +60,15 @@ class TrainingMethod(Method, ABC):
     params: Mapping[str, Tensor] = field(metadata=CONTEXT, repr=False)
     pick: Pick = field(default=keep_all, metadata=CONTEXT, repr=False)
     steps: int | None = field(default=None, metadata=CONTEXT)
+
+    def __post_init__(self) -> None:
+        expected = {member.tensor.partition("@")[0] for group in self.groups for member in group.members}
+        given, self.params = self.params, without_wrappers(self.params, expected)
+        if expected and given and expected.isdisjoint(self.params):
+            raise BadInput(
+                f"`params`: none is a weight of the traced network, such as {min(expected)}; pass "
+                "dict(module.named_parameters()) of the module that was traced"
+            )
 
     def before_forward(self) -> None:
         """Change the weights for the forward and backward pass; `after_step` puts them back."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from slimnet.graph.net import Net, TorchSource
 from slimnet.graph.plan import Plan
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
+from slimnet.io.torch_copy import copied
 from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_follow import CannotSlim
 from slimnet.io.torch_slim import slim_module, slim_module_survives
@@ -109,12 +109,12 @@ def finetune_masked(
     """Set weights to zero and fine-tune the others; `dense` is the network to distil from."""
     assert net.torch is not None
     assert dense is not None
-    module = copy.deepcopy(net.torch.module)
+    module = copied(net.torch.module)
     with torch.no_grad():
         for name, p in module.named_parameters(remove_duplicate=False):
             if name in masks:
                 p.mul_(masks[name].to(p.dtype).cpu())
-    teacher = copy.deepcopy(dense.module)
+    teacher = copied(dense.module)
     record = _finetune(module, teacher, masks, training, {"network": net.name, "module": "masked"}, clock)
     return refreshed(net, module, training.backend), {"finetune": record | {"module": "masked"}}
 
@@ -162,7 +162,7 @@ def _tune_masked(
 ) -> FineTuned:
     net = traced.net
     assert net.torch is not None
-    module = copy.deepcopy(net.torch.module)
+    module = copied(net.torch.module)
     masks = masks_of(plan, module)
     settings = {"network": plan.model_hash, "plan": _digest(plan), "module": "masked"}
     record = _finetune(module, teacher, masks, training, settings, clock)
@@ -195,7 +195,7 @@ def trainable(net: Net, data: Data, what: str) -> nn.Module:
     """A copy of the module of a network whose parameters can be trained on the data. Raises as `check_trainable`."""
     check_trainable(net, data, what)
     assert net.torch is not None
-    module: nn.Module = copy.deepcopy(net.torch.module)
+    module: nn.Module = copied(net.torch.module)
     for p in module.parameters():
         p.requires_grad_(p.is_floating_point())
     return module

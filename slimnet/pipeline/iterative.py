@@ -7,7 +7,6 @@ smallest weights out of the mask.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from slimnet.common.files import check_writable
 from slimnet.data.load import Data
 from slimnet.graph.shrink import shrinkable
 from slimnet.io.load import load
+from slimnet.io.torch_copy import copied
 from slimnet.pipeline.config import REWOUND, IterativeConfig, RunConfig
 from slimnet.pipeline.decision import PruningDecision
 from slimnet.pipeline.export import CHECKPOINTS, carry_out, prepared
@@ -152,7 +152,7 @@ def prune_single(
     file = None if run.folder is None else run.folder / CHECKPOINTS / "search.pt"
     found = search(module, data, config, phase, config.device, file, config.resume, clock)
     sparse = refreshed(net, module, run.backend)
-    dense = copy.deepcopy(module)
+    dense = copied(module)
     dense.load_state_dict(found.dense)
     zero = shrinkable(sparse)
     notes = [f"{name}: {count} empty filters leave a constant (bias or batch norm) and stay" for name, count in

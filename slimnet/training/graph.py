@@ -13,6 +13,7 @@ from torch import nn
 from slimnet.graph.net import Net
 from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_slim import slim_module_survives
+from slimnet.io.torch_weights import following
 from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import random_inputs
 from slimnet.runtime.onnxruntime import DEFAULT
@@ -34,13 +35,13 @@ def with_weights(model: ir.Model, arrays: Mapping[str, Any]) -> ir.Model:
 
 
 def refreshed(net: Net, module: nn.Module, backend: Backend = DEFAULT) -> Net:
-    """A network with the weights its module has now.
+    """A network that follows another module of the same class, such as a trained copy.
 
-    They are written into the graph by name. Should that not give what the module computes, as `backend` runs it,
-    because the graph holds values that were computed from weights, the module is exported anew.
+    Its graph reads the weights by name. Should that not give what the module computes, as `backend` runs it, because
+    the graph holds values that were computed from weights, the module is exported anew.
     """
     assert net.torch is not None, "only networks from PyTorch are trained"
     source = replace(net.torch, module=module.cpu().eval())
-    model = with_weights(net.model, arrays_of(module))
+    model = following(net.model, module)
     same, _ = slim_module_survives(source.module, model, random_inputs(net, net.inputs), backend)
     return replace(net, model=model, torch=source) if same else export_torch(source, net.name, net.source)

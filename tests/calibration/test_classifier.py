@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.calibration.classifier import check_classes, evaluating
+from slimnet.calibration.classifier import check_classes
 from slimnet.common.errors import BadInput
 from slimnet.data.samples import Samples
+from slimnet.io.torch_forward import evaluating
 
 
 def samples(classes: int = 3) -> Samples:

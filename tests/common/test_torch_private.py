@@ -87,3 +87,11 @@ def test_the_graph_that_torchscript_prints_when_it_fails_goes_to_the_log(capfd, 
         torch.onnx.export(Odd(), (torch.ones(2, 2),), io.BytesIO(), dynamo=False)
     assert "graph(" not in "".join(capfd.readouterr())
     assert "aten::linalg_eigvals" in caplog.text
+
+
+def test_weights_without_values_are_told_from_others():
+    program = torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),))
+    stand_ins = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"]
+    assert stand_ins
+    assert all(isinstance(tensor, private.FAKE_TENSOR) for tensor in stand_ins)
+    assert not isinstance(nn.Linear(2, 2).weight, private.FAKE_TENSOR)

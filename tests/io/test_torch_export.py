@@ -51,12 +51,8 @@ def test_graph_computes_what_the_module_computes_under_its_names(capsys: pytest.
     assert not_exported(net) == ["unused.weight", "unused.bias"]
 
 
-def test_weights_are_copied_and_nothing_else_is_left() -> None:
-    module = nn.Linear(4, 3)
-    net = load(module, inputs=(1, 4))
-    before = net.params()["weight"].copy()
-    nn.init.zeros_(module.weight)
-    np.testing.assert_array_equal(net.params()["weight"], before)
+def test_nothing_but_the_weights_is_left_of_an_export() -> None:
+    net = load(nn.Linear(4, 3), inputs=(1, 4))
     assert not any(node.metadata_props for node in net.model.graph)
     assert logging.root.manager.disable == 0
 

@@ -381,7 +381,7 @@ def test_silent_disagreement_is_found() -> None:
     kept = {"fc.weight": {0: EVEN}, "fc.bias": {0: EVEN}}
     ok, why = survives(slimmed(module, kept), net, kept)
     assert not ok
-    assert "Mean differs from the slim graph by" in why
+    assert "Mean differs from the graph by" in why
 
 
 def test_number_of_outputs_is_compared() -> None:
@@ -391,7 +391,7 @@ def test_number_of_outputs_is_compared() -> None:
 
     graph = load(nn.ReLU(), inputs=(1, 4)).model
     inputs = {"input": np.ones((1, 4), np.float32)}
-    assert slim_module_survives(Pair(), graph, inputs) == (False, "Pair gives 2 outputs, the slim graph 1")
+    assert slim_module_survives(Pair(), graph, inputs) == (False, "Pair gives 2 outputs, the graph 1")
 
 
 def test_named_inputs_reach_their_arguments() -> None:
