@@ -141,8 +141,7 @@ def study(
     Raises:
         BadInput: Nothing can be removed, or the weights are not finite.
     """
-    if not trace.groups:
-        raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
+    trace.check_removable()
     found, skipped = _scored(trace, data, clock or Clock(), backend)
     names, scores = tuple(found), {name: scores for name, (_, scores) in found.items()}
     comparable = {name: method.normalise(trace.groups, _zeroed(values)) for name, (method, values) in found.items()}

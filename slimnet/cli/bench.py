@@ -14,7 +14,7 @@ from slimnet.pipeline.config import ModelConfig, RunConfig
 @o.configured
 def bench(
     dense: Annotated[Path, typer.Argument(help="An .onnx file; the candidate, if --baseline is given.")],
-    shapes: Annotated[ModelConfig, o.only("inputs", "batch")],
+    shapes: Annotated[ModelConfig, o.only("inputs", "constants", "batch")],
     run: Annotated[RunConfig, o.only("threads", "provider")],
     slim: Annotated[Path | None, typer.Argument(help="The .onnx file to compare with.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Seconds to spend on the comparison.")] = 10.0,

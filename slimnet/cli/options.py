@@ -284,6 +284,6 @@ def show_report(report: Report, json: bool, out: Path | None) -> None:
         console.print(translated(f"no slim.safetensors: {torch_side['why']}"), markup=False)
     timing_notes = report.content["bench"]["notes"] if report.content["bench"] else []
     for note in (*report.content["notes"], *timing_notes):
-        console.print(note, markup=False)
+        console.print(translated(note), markup=False)
     if out is not None:
         console.print(f"written to {out}", markup=False)

@@ -42,7 +42,7 @@ def profile(
     console.print(_layers(found, limit))
     console.print(_groups(found, limit))
     for note in found["notes"]:
-        console.print(note, markup=False)
+        console.print(o.translated(note), markup=False)
     error = found["model_error"]
     console.print(
         f"{found['model']}: {found['ms']:.3g} ms in nodes; on widths it had not seen, the model was off by "

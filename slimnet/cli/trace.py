@@ -45,7 +45,7 @@ def trace(
         markup=False,
     )
     for note in traced.net.notes:
-        console.print(note, markup=False)
+        console.print(o.translated(note), markup=False)
 
 
 def _groups(traced: Trace, limit: int | None) -> Table:

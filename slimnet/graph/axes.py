@@ -33,6 +33,9 @@ Bools = npt.NDArray[np.bool_]
 #: Bytes that are reckoned for one label: the vectors that are made of all of them.
 LABEL = 64
 
+#: Why labels are pinned that are the same as a fixed index.
+FIXED = "joins an axis that is fixed: of an input, or of positions"
+
 
 @lru_cache(maxsize=4096)
 def fixed(length: int) -> Labels:
@@ -110,8 +113,8 @@ class Constraints:
         first, self.count = self.count, self.count + length
         return np.arange(first, self.count, dtype=np.int64)
 
-    def same(self, a: Labels, b: Labels, op: str, node: str) -> None:
-        """Index i of `a` is removed together with index i of `b`; what meets a fixed index is pinned."""
+    def same(self, a: Labels, b: Labels, op: str, node: str, why: str = FIXED) -> None:
+        """Index i of `a` is removed together with index i of `b`; what meets a fixed one is pinned, for this reason."""
         if a is b:
             return
         live_a, live_b = is_live(a), is_live(b)
@@ -123,9 +126,9 @@ class Constraints:
                 return
             self.left.append(np.abs(a[both]))
             self.right.append(np.abs(b[both]))
-            self.pin(np.concatenate([a[b == 0], b[a == 0]]), op, node, "joins an axis that is fixed")
+            self.pin(np.concatenate([a[b == 0], b[a == 0]]), op, node, why)
         elif live_a or live_b:
-            self.pin(a if live_a else b, op, node, "joins an axis that is fixed")
+            self.pin(a if live_a else b, op, node, why)
 
     def pin(self, labels: Labels, op: str, node: str, why: str) -> None:
         """Pin these labels, for a reason that completes "this axis ..."."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from slimnet.graph.axes import Bools, GridConstraint, Labels, fixed, is_live, not_zero, signed
+from slimnet.graph.axes import FIXED, Bools, GridConstraint, Labels, fixed, is_live, not_zero, signed
 from slimnet.graph.edits import Freeze, Inexact, Recount, Renumber, Restep
 from slimnet.graph.evaluate import is_bounded, is_simple
 from slimnet.graph.parameters import NO_USE, Role, Use
@@ -39,6 +39,7 @@ class Traced:
     `dynamic` marks its elements that depend on a dynamic input size. `parameter` says that nothing but constants of
     the graph went into it, `computable` also that `computed` knows how. `items` holds the elements of a sequence.
     `zero` is what stands for zero in it where that is another number: the zero point with which it was quantised.
+    `source` is the name of the network's input whose elements it holds, moved or scaled.
     """
 
     axes: Axes | None = None
@@ -48,6 +49,7 @@ class Traced:
     computable: bool = False
     items: list[Traced] | None = None
     zero: npt.NDArray[Any] | None = None
+    source: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -222,7 +224,24 @@ class Op:
         """Index i of a and index i of b are removed together."""
         if len(a) != len(b):
             raise Unsupported(f"axes of lengths {len(a)} and {len(b)} do not fit together")
-        self._walk.constraints.same(a, b, self.kind, self.name)
+        self._walk.constraints.same(a, b, self.kind, self.name, self._meets)
+
+    @property
+    def _meets(self) -> str:
+        """Why an axis of this node is pinned that meets a fixed one."""
+        sources = {value.source for value in self.values if value is not None} - {None}
+        return f"joins an axis of input {sources.pop()}, which keeps its size" if len(sources) == 1 else FIXED
+
+    @property
+    def source(self) -> str | None:
+        """The network's input whose elements the node moves or scales, if they are those of one."""
+        traits = traits_of(self.node)
+        if not traits & (Trait.MOVES | Trait.POINTWISE | Trait.SCALES):
+            return None
+        sources = {value.source for value in self.values if value is not None and not value.parameter}
+        # What is laid beside an input is told apart by its labels, which are not fixed.
+        sources -= {None} if self.kind == "Concat" else set()
+        return sources.pop() if len(sources) == 1 else None
 
     def pin(self, labels: Labels, why: str) -> None:
         """What these labels belong to may not be removed, for a reason that completes "this axis ..."."""

@@ -88,6 +88,12 @@ def _bytes(tensor: ir.TensorProtocol | None) -> bytes:
     return b"" if tensor is None else np.asarray(tensor.numpy()).tobytes()
 
 
+def known_values(net: Net) -> dict[ir.Value, npt.NDArray[Any]]:
+    """The values that are known before the network runs, however large its inputs are."""
+    values = Tracer(net).run().values
+    return {v: t.data for v, t in values.items() if t.data is not None and t.dynamic is None}
+
+
 def _cut_alike(a: Trace, b: Trace) -> bool:
     return np.array_equal(a._graph.unit_of_label, b._graph.unit_of_label)
 
@@ -118,7 +124,7 @@ class Tracer:
         for value in self.graph.inputs:
             if value.name in self.net.inputs:
                 check_size(self.net.inputs[value.name], f"{self.where}: input {value.name}")
-                self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]])
+                self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]], source=value.name)
         for node in self.graph:
             self.visit(node)
         for output in self.graph.outputs:
@@ -153,8 +159,8 @@ class Tracer:
             if op.settled and traced.axes is not None:
                 traced.axes = self.settle(node, traced.axes)
             traced.parameter = traced.parameter or parameter
-            if traced.computable != op.computable:
-                traced = replace(traced, computable=op.computable)
+            if (traced.computable, traced.source) != (op.computable, op.source):
+                traced = replace(traced, computable=op.computable, source=op.source)
             if coded and traced.zero is None:
                 traced.zero = op.carried_zero
             self.walk.values[value] = traced

@@ -283,6 +283,12 @@ class Trace:
             out[node] = out.get(node, 0) + round(count.left(kept))
         return out
 
+    def check_removable(self) -> None:
+        """Raise BadInput where nothing can be removed."""
+        if not self.groups:
+            why = "; ".join(["`slimnet trace` prints the reasons", *self.net.notes])
+            raise BadInput(f"nothing can be removed: every channel is pinned; {why}")
+
     def parameters(self, removed: Bools | None = None) -> int:
         """Number of parameters: all float weights but the running statistics of batch norms."""
         kept = self._kept_units(removed)

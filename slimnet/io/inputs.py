@@ -22,7 +22,6 @@ def net_of(
     given: Sequence[Input],
     where: str,
     source: str | None = None,
-    notes: Sequence[str] = (),
 ) -> Net:
     """A network with a concrete shape for every input.
 
@@ -35,7 +34,6 @@ def net_of(
         given: What the user says of the inputs.
         where: What messages begin with, such as the path of the file.
         source: The file that the network was read from.
-        notes: What there is to say of the network besides.
 
     Raises:
         BadInput: A shape does not fit, nothing is known of an input, or the network runs at no size that was tried.
@@ -47,7 +45,7 @@ def net_of(
         _check_fits(values[key], spec, symbols, where)
     stated = {key: wanted[key].shape if key in wanted else _stated(value, where) for key, value in values.items()}
     shapes, note = OpenSizes(model, stated, symbols).found(where)
-    return Net(model, name, shapes, source, notes=(*notes, *([note] if note else ())))
+    return Net(model, name, shapes, source, notes=(note,) if note else ())
 
 
 def _stated(value: ir.Value, where: str) -> list[Dim]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from slimnet.common.inputs import Inputs
+    from slimnet.io.constants import Constants
 
 TORCH_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".safetensors")
 
@@ -22,6 +23,7 @@ def load(
     arch: str | None = None,
     inputs: Inputs = None,
     unsafe_pickle: bool = False,
+    constants: Constants | None = None,
 ) -> Net:
     """Load a network from a file, or from a module in memory.
 
@@ -35,12 +37,19 @@ def load(
         inputs: The shapes of the inputs: "1x3x224x224", ["ids=1x16:int64", "mask=1x16"], (1, 3, 224, 224) or
             {"ids": (1, 16)}; may be left out where the file says it.
         unsafe_pickle: Whether to read pickles that may run code.
+        constants: The inputs of an .onnx or .pt2 file that are bound to constants, such as {"rate": 16000}; branches
+            that they choose take the place of the choice.
 
     Returns:
         The network, whose graph is as in the file or as torch.export gives it, unoptimised. The weights of a module
         follow it: trained, moved or replaced, they are read when they are needed. ONNX files never import torch.
         Raises BadInput, one line that says what to do, for anything that cannot be used as given.
     """
+    if constants and Path(str(model)).suffix.lower() not in (".onnx", ".pt2"):
+        raise BadInput(
+            f"`constants` {', '.join(constants)}: only inputs of .onnx and .pt2 files are bound; let `arch` name a "
+            "class or function that fixes it in the module"
+        )
     if model is not None and not isinstance(model, str | os.PathLike):
         return _from_module(model, arch, inputs)
     suffix = Path(model).suffix.lower() if model is not None else ""
@@ -49,11 +58,11 @@ def load(
     if suffix == ".onnx":
         from slimnet.io.onnx_file import load_onnx
 
-        return load_onnx(str(model), inputs)
+        return load_onnx(str(model), inputs, constants)
     if suffix == ".pt2":
         from slimnet.io.torch_pt2 import load_pt2
 
-        return load_pt2(str(model), inputs, unsafe_pickle)
+        return load_pt2(str(model), inputs, unsafe_pickle, constants)
     if model is not None and suffix not in TORCH_SUFFIXES:
         if Path(model).is_dir():
             raise BadInput(f"{model}: is a folder; name a file in it")

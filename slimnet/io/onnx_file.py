@@ -16,23 +16,25 @@ from slimnet.common.inputs import Inputs, parse_inputs
 from slimnet.common.quiet import only_errors
 from slimnet.graph.evaluate import subgraphs
 from slimnet.graph.net import Net
-from slimnet.io.inputs import net_of
+from slimnet.io.constants import Constants, specialised
 
 OLDEST_OPSET = 9
 #: Initializers without their own file have to fit into one protobuf message, which ends at 2 GB.
 EMBEDDED_BYTES = 1_900_000_000
 
 
-def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None) -> Net:
+def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None, constants: Constants | None = None) -> Net:
     """Read an ONNX file.
 
-    Model-local functions are inlined, and initializers that are also listed as graph inputs (the custom of IR
-    version 3) stop being inputs; otherwise the graph is as in the file, dynamic axes and all.
+    Model-local functions are inlined, so are branches whose condition is known, and initializers that are also listed
+    as graph inputs (the custom of IR version 3) stop being inputs; otherwise the graph is as in the file, dynamic axes
+    and all.
 
     Args:
         path: The file; external data is looked for beside it and mapped, not read.
         inputs: The shapes of the inputs whose size is not fixed in the file (see `parse_inputs`); what nobody says is
             chosen (see `net_of`).
+        constants: The inputs that are bound to constants, and their values (see `bind`).
 
     Returns:
         The network. Raises BadInput for a file that is missing, truncated, not ONNX, older than opset 9, whose
@@ -42,7 +44,12 @@ def load_onnx(path: str | os.PathLike[str], inputs: Inputs = None) -> Net:
     model = _understood(_read(file), file)
     # Whatever writes the graph again needs a name, which some exporters leave out.
     model.graph.name = model.graph.name or file.stem
-    return net_of(model, file.stem, parse_inputs(inputs), str(file), source=str(file))
+    return specialised(model, file.stem, parse_inputs(inputs), str(file), constants)
+
+
+def input_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of the inputs that an ONNX file lists. Raises BadInput as `load_onnx` does."""
+    return [value.name for value in _read(existing_file(path)).graph.input]
 
 
 def save_onnx(model: ir.Model, path: str | os.PathLike[str]) -> None:

@@ -21,7 +21,7 @@ from slimnet.common.files import essence, existing_file
 from slimnet.common.inputs import Input, Inputs, parse_inputs
 from slimnet.common.torch_private import tensors_in
 from slimnet.graph.net import Net
-from slimnet.io.inputs import net_of
+from slimnet.io.constants import Constants, specialised
 from slimnet.io.torch_export import ADVICE, CannotExport, to_onnx
 
 _RECORDS = ("models/", "data/weights/", "data/constants/", "data/sample_inputs/", ".data/", "archive_", "byteorder")
@@ -39,13 +39,19 @@ _WORDS = re.compile(
 _SIZE = re.compile(r"[\w\s+\-*/(),]*")
 
 
-def load_pt2(path: str | os.PathLike[str], inputs: Inputs = None, unsafe_pickle: bool = False) -> Net:
+def load_pt2(
+    path: str | os.PathLike[str],
+    inputs: Inputs = None,
+    unsafe_pickle: bool = False,
+    constants: Constants | None = None,
+) -> Net:
     """Read a program saved by `torch.export.save`.
 
     Args:
         path: The .pt2 file.
         inputs: The shapes of its inputs (see `parse_inputs`); if None, those it was exported with.
         unsafe_pickle: Whether to read it even if that may run code from the file.
+        constants: The inputs that are bound to constants, and their values (see `bind`).
 
     Returns:
         The network, without a PyTorch side: a program has no class that could be built with fewer channels.
@@ -66,7 +72,8 @@ def load_pt2(path: str | os.PathLike[str], inputs: Inputs = None, unsafe_pickle:
         raise BadInput(f"{file}: {reason}; {ADVICE}") from reason
     model.graph.name = file.stem
     given = parse_inputs(inputs) or _exported_with(program, model.graph.inputs)
-    return net_of(model, file.stem, given, str(file), source=str(file), notes=notes)
+    given = [spec for spec in given if spec.name is None or spec.name not in (constants or {})]
+    return specialised(model, file.stem, given, str(file), constants, notes)
 
 
 def _exported_with(program: torch.export.ExportedProgram, values: Any) -> list[Input]:

@@ -9,8 +9,11 @@ from rich.table import Table
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.graph.layers import macs_by_layer
+from slimnet.graph.net import Net
 from slimnet.graph.optimise import optimise
 from slimnet.graph.trace import trace
+from slimnet.io.constants import Constants
+from slimnet.io.onnx_file import input_names, load_onnx
 from slimnet.pipeline.config import ModelConfig, RunConfig
 from slimnet.runtime.feeds import index_bounds
 from slimnet.timing.baseline import check, load
@@ -40,7 +43,7 @@ def bench_files(
     Args:
         dense: The first .onnx file; the candidate, where there is a baseline.
         slim: The .onnx file to compare it with; None compares the first file with itself.
-        shapes: The `inputs` and `batch` of the files.
+        shapes: The `inputs`, `constants` and `batch` of the files.
         run: The `threads` and `provider` that run the networks; those of the baseline where they are not given.
         clock: The clock that times the steps.
         seconds: The time to spend on the comparison, in seconds.
@@ -60,10 +63,13 @@ def bench_files(
         with clock("bench"):
             stored = load(baseline)
             name = run.provider if isinstance(run.provider, str) else None
-            return check(dense, stored, allowed, stored.backend(name, run.threads), seconds)
+            candidate = (
+                load_onnx(dense, stored.conditions.inputs, shapes.constants).model if shapes.constants else dense
+            )
+            return check(candidate, stored, allowed, stored.backend(name, run.threads), seconds)
     backend = run.backend
     with clock("bench"):
-        nets = [as_net(path, list(shapes.inputs) or None, shapes.batch) for path in (dense, slim or dense)]
+        nets = [_net(dense, shapes, shapes.constants), _net(slim or dense, shapes, _known(shapes.constants, slim))]
         check_alike(*nets)
         traces = [trace(net) for net in nets]
         before, after = (optimise(net.model) for net in nets)
@@ -80,6 +86,18 @@ def bench_files(
         if save is not None:
             save_baseline(save, after, result)
     return result
+
+
+def _net(path: Path, shapes: ModelConfig, constants: Constants) -> Net:
+    return as_net(path, list(shapes.inputs) or None, shapes.batch, constants)
+
+
+def _known(constants: Constants, slim: Path | None) -> Constants:
+    """The constants of inputs that a slim network still has: those that were bound before it was made are gone."""
+    if slim is None or not constants:
+        return constants
+    names = input_names(slim)
+    return {name: value for name, value in constants.items() if name in names}
 
 
 def shown(result: BenchResult | Verdict) -> Table | str:

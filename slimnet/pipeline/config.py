@@ -81,6 +81,10 @@ def _options(given: Sequence[str]) -> dict[str, Any]:
     return {name: plain(value) for name, value in pairs(given, "options")}
 
 
+def _constants(given: Sequence[str]) -> dict[str, Any]:
+    return dict(pairs(given, "constants"))
+
+
 def rounding(given: str | int) -> int | str | None:
     """The value of `round_to` from text: "auto", None for "none", or a positive number."""
     text = str(given)
@@ -118,6 +122,14 @@ class ModelConfig(Checked):
         "Input shape, 1x3x224x224, NAME=1x16:int64 or NAME=scalar; once per input.",
         kind=list[str],
         option=("--input",),
+    )
+    constants: Mapping[str, Any] = setting(
+        dict,
+        "NAME=VALUE: bind an input of an .onnx or .pt2 file to a constant, and take the branches that it chooses; "
+        "once per input.",
+        kind=list[str],
+        option=("--set",),
+        read=_constants,
     )
     unsafe_pickle: bool = setting(False, "Allow pickles that run code. Only for files you trust.", kind=bool)
     batch: int | None = setting(None, "Size of the first axis, where the model leaves it open.", kind=int, low=1)

@@ -133,8 +133,7 @@ def _ratios(
     coupled: bool,
 ) -> tuple[Floats, Bools]:
     """The ratio of each group, 0 where it stays dense; and whether it has one of its own."""
-    if not trace.groups:
-        raise BadInput("nothing can be removed: every channel is pinned; `slimnet trace` prints the reasons")
+    trace.check_removable()
     filters = [[group.name, *(m.tensor for m in group.members if m.role & Role.OUT)] for group in trace.groups]
     ratios = np.full(len(trace.groups), ratio)
     own = np.zeros(len(trace.groups), bool)

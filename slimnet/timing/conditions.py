@@ -12,6 +12,7 @@ import onnx_ir as ir
 from slimnet.common.errors import BadInput
 from slimnet.common.inputs import Inputs, parse_inputs
 from slimnet.graph.net import Net
+from slimnet.io.constants import Constants
 from slimnet.io.inputs import net_of, symbol_of
 from slimnet.io.onnx_file import load_onnx
 from slimnet.runtime.backend import Model, RuntimeInfo, title
@@ -74,7 +75,7 @@ class Conditions:
         )
 
 
-def as_net(model: Model, inputs: Inputs = None, batch: int | None = None) -> Net:
+def as_net(model: Model, inputs: Inputs = None, batch: int | None = None, constants: Constants | None = None) -> Net:
     """A model with concrete input shapes: what the model fixes, what `inputs` says, and `batch` for the first axis.
 
     Raises BadInput for a file that cannot be read, a shape that does not fit or is not known, and for a batch where the
@@ -83,7 +84,7 @@ def as_net(model: Model, inputs: Inputs = None, batch: int | None = None) -> Net
     if isinstance(model, ir.Model):
         net = net_of(model, title(model), parse_inputs(inputs), title(model))
     else:
-        net = load_onnx(model, inputs)
+        net = load_onnx(model, inputs, constants)
     if batch is not None:
         net.inputs = _batched(net, batch, title(model))
     return net

@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from slimnet.common.errors import BadInput, VerifyFailed
 from slimnet.graph.net import Net
 from slimnet.graph.shrink import shrinkable
 from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
+from slimnet.pipeline.config import RunConfig
+from slimnet.pipeline.shrink import shrink
 from tests.networks.graphs import exact, feeds, run
 from tests.networks.sketch import IMAGE, TOKENS, sketch
 
@@ -57,6 +60,19 @@ def test_shrinking_changes_no_output(steps, style, share):
     small, feed = slim(found.trace, found.trace.never_empty(found.removed)), feeds(net, style)
     for want, got in zip(run(net.model, feed), run(small, feed), strict=True):
         assert_allclose(got, want, atol=1e-4 * max(1.0, np.abs(want).max()))
+
+
+@settings(max_examples=25, derandomize=True, database=None)
+@given(STEPS, STYLES, st.sampled_from([{}, {"absorb": True}, {"assume_masked": True}, {"gather": True}]))
+def test_the_verb_shrink_ends_as_it_should(steps, style, how):
+    """With results that are the same, or with the one line that there is nothing to do."""
+    net = with_zeros(sketch(steps, style), style, 0.6)
+    try:
+        outcome = str(shrink(net, RunConfig(bench_seconds=0, prove=False), **how).content["verify"])
+    except (BadInput, VerifyFailed) as error:
+        outcome = str(error)
+    ends = ("'exact': True", "no channel is zero everywhere it matters", "every output is NaN or infinite")
+    assert any(end in outcome for end in ends), outcome
 
 
 @QUICK

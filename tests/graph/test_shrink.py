@@ -230,6 +230,15 @@ def test_weights_that_are_quantised_by_blocks_keep_everything():
     assert not shrinkable(net(text, opset=21)).removed.any()
 
 
+def test_copies_of_which_one_is_zero_are_cut_like_those_of_which_none_is():
+    """The second copy of channel 1 is multiplied by zero, which must not change how the groups of the norm are cut."""
+    text = """(float[2,3,2,2] x) => (y) <float[6,3,1,1] w, float[12,1,1] v, float[2] scale, float[2] b, float[4,12,1,1] u,
+            int64[4] twice = {1,2,1,1}, int64[3] groups = {0,2,-1}, int64[4] back = {0,12,2,2}>
+        { a = Conv(x, w)  c = Tile(a, twice)  d = Mul(c, v)  e = Reshape(d, groups)
+          f = InstanceNormalization(e, scale, b)  g = Reshape(f, back)  y = Conv(g, u) }"""
+    assert not shrinkable(net(text, v=weights(12, 1, 1, zero=(7,)))).removed.any()
+
+
 def test_no_layer_is_emptied():
     from slimnet.pipeline.config import RunConfig
     from slimnet.pipeline.shrink import shrink as job

@@ -177,6 +177,6 @@ def test_a_plan_of_another_network_is_refused(found):
 
 def test_pins_say_how_many_units_which_node_and_why(found):
     assert found.pins == [
-        Pin(3, "a", 1, "Conv", "h", "joins an axis that is fixed"),
+        Pin(3, "a", 1, "Conv", "h", "joins an axis of input x, which keeps its size"),
         Pin(5, "fc", 1, "output", "y", "is an output of the network"),
     ]

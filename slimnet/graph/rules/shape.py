@@ -146,10 +146,11 @@ def _split(op: Op, labels: Labels, shape: Sequence[int]) -> Axes:
         return []
     if len(shape) == 1 or not is_live(labels):
         return [labels] if len(shape) == 1 else [fixed(n) for n in shape]
-    grid = labels.reshape(tuple(shape))
+    grid = np.abs(labels).reshape(tuple(shape))
     varying = [k for k in range(grid.ndim) if not (grid == grid.take([0], k)).all()]
     if len(varying) == 1:
-        line = np.moveaxis(grid, varying[0], 0).reshape(shape[varying[0]], -1)[:, 0]
+        lines = np.moveaxis(labels.reshape(grid.shape), varying[0], 0).reshape(shape[varying[0]], -1)
+        line = signed(lines[:, 0], np.all(lines > 0, axis=1))
         return [line if k == varying[0] else fixed(n) for k, n in enumerate(shape)]
     return op.grid(labels, shape)
 

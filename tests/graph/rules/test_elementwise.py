@@ -102,7 +102,7 @@ def test_a_scalar_is_no_zero():
 def test_a_full_matrix_goes_along_and_its_other_axis_stays():
     found = exact(layered("c = Add(a, k)", ", float[2,6] k"))
     assert units(found) == {"w:1 k:1 u:0": 6}
-    assert pinned(found)["k:0"] == "joins an axis that is fixed"
+    assert pinned(found)["k:0"] == "joins an axis that is fixed: of an input, or of positions"
 
 
 def test_what_is_repeated_by_broadcasting_keeps_its_channels():
@@ -144,7 +144,7 @@ def test_an_input_of_full_length_pins():
           y = MatMul(c, u) }""")
     )
     assert units(found) == {}
-    assert pinned(found)["w:1"] == "joins an axis that is fixed"
+    assert pinned(found)["w:1"] == "joins an axis of input z, which keeps its size"
 
 
 @pytest.mark.parametrize(("low", "high", "keeps"), [(0, 6, True), (-1, 1, True), (1, 6, False), (-6, -1, False)])

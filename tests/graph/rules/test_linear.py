@@ -14,7 +14,10 @@ def test_conv_ties_filters_and_bias_to_the_next_convs_channels():
           y = Conv(r, v) }""")
     )
     assert units(found) == {"w:0 b:0 v:1": 8}
-    assert pinned(found) == {"w:1": "joins an axis that is fixed", "v:0": "is an output of the network"}
+    assert pinned(found) == {
+        "w:1": "joins an axis of input x, which keeps its size",
+        "v:0": "is an output of the network",
+    }
     assert roles(found, "w") == {0: Role.OUT}
     assert roles(found, "v") == {1: Role.IN}
 
@@ -202,7 +205,7 @@ def test_a_residual_with_the_input_is_pinned():
           y = Conv(s, v) }""")
     )
     assert units(found) == {"a:0 b:1": 6}
-    assert pinned(found)["b:0"] == "joins an axis that is fixed"
+    assert pinned(found)["b:0"] == "joins an axis of input x, which keeps its size"
 
 
 @pytest.mark.parametrize("trans_b", [0, 1])
@@ -450,3 +453,34 @@ def test_a_square_weight_used_twice():
     )
     assert units(found) == {"v:1 w:0 w:1 u:0": 6}
     assert roles(found, "w") == {0: Role.IN, 1: Role.OUT}
+
+
+def test_a_state_beside_features_is_named_where_it_pins():
+    """`cat([features, state])`: the layer's inputs that read the state stay, since the caller gives it whole."""
+    found = exact(
+        net("""(float[N,3] x, float[N,5] state) => (y, next) <float[3,6] w, float[11,8] u, float[8,2] v, float[8,5] s>
+        { a = MatMul(x, w)
+          r = Relu(a)
+          h = Tanh(state)
+          c = Concat<axis=1>(r, h)
+          b = MatMul(c, u)
+          y = MatMul(b, v)
+          next = MatMul(b, s) }""")
+    )
+    assert units(found) == {"w:1 u:0": 6, "u:1 v:0 s:0": 8}
+    assert pinned(found)["u:0"] == "joins an axis of input state, which keeps its size"
+
+
+def test_positions_are_pinned_as_such():
+    """The layers of an MLP-Mixer that mix tokens read as many as the image has patches."""
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[6,3,1] w, float[4,8] u, float[8,4] v, float[2,6,1] o>
+        { h = Conv(x, w)
+          a = MatMul(h, u)
+          g = Gelu(a)
+          b = MatMul(g, v)
+          r = Add(h, b)
+          y = Conv(r, o) }""")
+    )
+    assert units(found) == {"w:0 o:1": 6, "u:1 v:0": 8}
+    assert pinned(found)["u:0"] == pinned(found)["v:1"] == "joins an axis that is fixed: of an input, or of positions"

@@ -81,7 +81,7 @@ def test_initial_states_from_the_input_pin():
           y = MatMul(f, v) }""")
     )
     assert units(found) == {}
-    assert pinned(found)["w:1"] == "joins an axis that is fixed"
+    assert pinned(found)["w:1"] == "joins an axis that is fixed: of an input, or of positions"
 
 
 def test_peepholes():

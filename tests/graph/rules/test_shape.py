@@ -55,7 +55,7 @@ def test_concat_with_the_input_pins_only_the_inputs_part():
           y = Conv(c, v) }""")
     )
     assert units(found) == {"a:0 v:1": 6}
-    assert pinned(found)["v:1"] == "joins an axis that is fixed"
+    assert pinned(found)["v:1"] == "joins an axis of input x, which keeps its size"
 
 
 def test_concat_of_one_tensor_with_itself():
