@@ -83,11 +83,13 @@ class Restep:
 class Inexact:
     """A node whose result changes when zeros are removed: LayerNorm, Softmax or a mean over a live axis.
 
-    `gather` and `fill` list (input or output, axis) pairs; on all of them the axis has these `labels`.
+    `gather` and `fill` list (input or output, axis) pairs; on all that are gathered the axis has these `labels`, on all
+    that are filled it is `filled`.
     """
 
     node: ir.Node
     labels: Labels
+    filled: Labels
     gather: tuple[tuple[int, int], ...]
     fill: tuple[tuple[int, int], ...]
 
@@ -103,4 +105,23 @@ class Settle:
     axes: tuple[Labels, ...]
 
 
-Edit: TypeAlias = Recount | Renumber | Freeze | Restep | Inexact | Settle
+@dataclass(frozen=True)
+class Widen:
+    """A node that must see where on an axis a channel was: it is given zeros in place of those that are gone.
+
+    Attributes:
+        node: The node, whose first output has as many axes as its input.
+        place: The number of the input.
+        axis: The axis, of the input and of the output.
+        labels: The labels of the input's axis.
+        out: The labels of the output's axis, which is cut again.
+    """
+
+    node: ir.Node
+    place: int
+    axis: int
+    labels: Labels
+    out: Labels
+
+
+Edit: TypeAlias = Recount | Renumber | Freeze | Restep | Inexact | Settle | Widen

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import FIXED, Bools, GridConstraint, Labels, fixed, is_live, not_zero, signed
-from slimnet.graph.edits import Freeze, Inexact, Recount, Renumber, Restep
+from slimnet.graph.edits import Freeze, Inexact, Recount, Renumber, Restep, Widen
 from slimnet.graph.evaluate import is_bounded, is_simple
 from slimnet.graph.parameters import NO_USE, Role, Use
 from slimnet.graph.registry import Trait, opset_of, traits_of
@@ -367,9 +367,30 @@ class Op:
         if not is_live(labels) or self.settled:
             return
         if self._tracer.allow_inexact:
-            self._walk.edits.append(Inexact(self.node, labels, tuple(gather), tuple(fill)))
+            self._walk.edits.append(Inexact(self.node, labels, labels, tuple(gather), tuple(fill)))
         elif not self.settle():
             self.pin(labels, f"{why}; --allow-inexact would remove it")
+
+    def slide(self, i: int, k: int, centres: npt.NDArray[np.int64]) -> tuple[Labels, Labels]:
+        """A window slides over axis k of input i, and what comes out at its `centres` goes with what lies there.
+
+        The neighbours of what is removed are further apart than they would seem to be, so the node still sees zeros in
+        between; with inexact removal it sees those that are kept side by side.
+
+        Returns:
+            The labels of axis k of the output, and those of the windows that are computed.
+        """
+        labels = self.axis(i, k)
+        out = labels[centres]
+        if not is_live(labels):
+            return out, out
+        if not self._tracer.allow_inexact:
+            self.pin(labels[labels < 0], "is seen by its neighbours and does not become zero")
+            self._walk.edits.append(Widen(self.node, i, k, labels, out))
+            return not_zero(out), fixed(len(out))
+        self.pin(np.delete(labels, centres), "is the edge of what a window slides over")
+        self._walk.edits.append(Inexact(self.node, labels, out, ((i, k),), ((0, k),)))
+        return signed(out, True), out
 
     def restep(self, axis: int, positions: npt.NDArray[np.int64], labels: Labels) -> None:
         """The node, a strided Slice, takes these positions of an axis, and becomes a Gather when some are removed."""

@@ -145,8 +145,16 @@ def tensor_of(value: ir.Value) -> ir.TensorProtocol:
     return tensor
 
 
-def computed(value: ir.Value, values: Mapping[ir.Value, Traced]) -> npt.NDArray[Any]:
-    """What a value is that constants of the graph alone go into; `values` says what is known of each value."""
+def computed(
+    value: ir.Value, values: Mapping[ir.Value, Traced], weights: Mapping[str, npt.NDArray[Any]] | None = None
+) -> npt.NDArray[Any]:
+    """What a value is that constants of the graph alone go into.
+
+    Args:
+        value: The value.
+        values: What is known of each value.
+        weights: What stands in for initializers, by name.
+    """
     found: dict[ir.Value, npt.NDArray[Any]] = {}
     waiting = [value]
     while waiting:
@@ -155,7 +163,7 @@ def computed(value: ir.Value, values: Mapping[ir.Value, Traced]) -> npt.NDArray[
         if traced is not None and traced.data is not None:
             found[current] = traced.data
         elif (tensor := constant(current)) is not None:
-            found[current] = tensor.numpy()
+            found[current] = (weights or {}).get(current.name or "", tensor.numpy())
         if current in found:
             waiting.pop()
             continue

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from slimnet.graph.axes import Bools, Integers, Labels
-from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep, Settle
+from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep, Settle, Widen
 from slimnet.graph.op import Traced
 from slimnet.graph.parameters import ParameterAxis, Role, computed, tensor_of
 from slimnet.graph.trace import current
@@ -44,7 +44,7 @@ def mask(trace: Trace, removed: Bools, wrap: bool = True, weights: Weights = NO_
         _mask_tensors(copy, kept)
         for edit in trace._graph.walk.edits:
             if isinstance(edit, Inexact) and wrap:
-                _wrap(copy, edit, kept[np.abs(edit.labels)])
+                _wrap(copy, edit, kept[np.abs(edit.labels)], kept[np.abs(edit.filled)])
             elif isinstance(edit, Settle):
                 _settle(copy, edit, kept, cut=False)
     return copy.finished()
@@ -85,6 +85,8 @@ class _Copy:
         self.nodes = dict(zip(nodes, self.graph, strict=True))
         self.constants: dict[tuple[str, bytes], ir.Value] = {}
         self.taken = names_of(self.model)
+        #: What takes the place of the output of a node that sees a wider axis, see `_widen`.
+        self.widened: dict[ir.Value, ir.Value] = {}
         self.weights = weights
         for name, array in weights.items():
             value = self.graph.initializers[name]
@@ -311,34 +313,38 @@ def _dtype(copy: _Copy, value: ir.Value) -> ir.DataType:
     return next((d for d in floats if d.is_floating_point()), ir.DataType.FLOAT)
 
 
-def _wrap(copy: _Copy, edit: Inexact, kept: Bools) -> None:
+def _wrap(copy: _Copy, edit: Inexact, gathered: Bools, filled: Bools) -> None:
     """Gather(kept), the node, zero-fill: what the node computes when the removed channels are not there."""
-    if kept.all():
+    if gathered.all():
         return
     node = copy.nodes[edit.node]
-    indices = copy.constant("kept", np.flatnonzero(kept))
+    indices = copy.constant("kept", np.flatnonzero(gathered))
     for place, axis in edit.gather:
         value = node.inputs[place]
         assert value is not None
         node.replace_input_with(place, copy.insert(node, "Gather", [value, indices], axis=axis))
-    position = np.maximum(np.cumsum(kept) - 1, 0)
     for place, axis in edit.fill:
         value = node.outputs[place]
         users = list(value.uses())
         rank = len(copy.walk.values[edit.node.outputs[place]].axes or ())
-        dtype = _dtype(copy, value)
-        ones = kept.astype(dtype.numpy()).reshape([-1 if k == axis else 1 for k in range(rank)])
-        after = next(iter(_following(copy, value)), None)
-        wide = copy.insert(after, "Gather", [value, copy.constant("position", position)], axis=axis)
-        filled = copy.insert(after, "Mul", [wide, copy.constant("kept_mask", ones, dtype)])
+        wide = _filled(copy, next(iter(_following(copy, value)), None), value, axis, rank, filled)
         for user, at in users:
-            user.replace_input_with(at, filled)
+            user.replace_input_with(at, wide)
+
+
+def _filled(copy: _Copy, before: ir.Node | None, value: ir.Value, axis: int, rank: int, kept: Bools) -> ir.Value:
+    """A value that has only what is kept along an axis, with zeros put in for the rest."""
+    dtype = _dtype(copy, value)
+    position = copy.constant("position", np.maximum(np.cumsum(kept) - 1, 0))
+    ones = kept.astype(dtype.numpy()).reshape([-1 if k == axis else 1 for k in range(rank)])
+    wide = copy.insert(before, "Gather", [value, position], axis=axis)
+    return copy.insert(before, "Mul", [wide, copy.constant("kept_mask", ones, dtype)])
 
 
 def _settle(copy: _Copy, edit: Settle, kept: Bools, cut: bool) -> None:
     """Make a constant of what a node computes of the dense weights; what is removed is cut out, or set to zero."""
     value = copy.value(edit.node.outputs[0])
-    array = computed(edit.node.outputs[0], copy.walk.values)
+    array = computed(edit.node.outputs[0], copy.walk.values, copy.weights)
     for axis, labels in enumerate(edit.axes):
         part = kept[np.abs(labels)]
         if not part.all():
@@ -447,6 +453,8 @@ def _rewrite(copy: _Copy, edit: Edit, kept: Bools) -> None:
         _write_down(copy, edit)
     elif isinstance(edit, Settle):
         _settle(copy, edit, kept, cut=True)
+    elif isinstance(edit, Widen):
+        _widen(copy, edit, kept[np.abs(edit.labels)], kept[np.abs(edit.out)])
     elif isinstance(edit, Restep) and not kept[np.abs(edit.labels)].all():
         _to_gather(copy, node, edit.axis, edit.indices(kept))
 
@@ -514,6 +522,26 @@ def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Integers) -> None:
     ir.convenience.replace_all_uses_with(old, new)
 
 
+def _widen(copy: _Copy, edit: Widen, kept: Bools, out: Bools) -> None:
+    """Zero-fill, the node, Gather(kept): what the node computes when the removed channels are zero."""
+    if kept.all():
+        return
+    node = copy.nodes[edit.node]
+    value, result = node.inputs[edit.place], node.outputs[0]
+    assert value is not None
+    rank = len(copy.walk.values[edit.node.outputs[0]].axes or ())
+    node.replace_input_with(edit.place, _filled(copy, node, value, edit.axis, rank, kept))
+    users = list(result.uses())
+    after = next(iter(_following(copy, result)), None)
+    narrow = copy.insert(after, "Gather", [result, copy.constant("kept", np.flatnonzero(out))], axis=edit.axis)
+    for user, place in users:
+        user.replace_input_with(place, narrow)
+    # What the trace knows of the result is now true of what is gathered of it.
+    result.name, narrow.name = narrow.name, result.name
+    narrow.shape, result.shape = result.shape, None
+    copy.widened[edit.node.outputs[0]] = narrow
+
+
 def _annotate(copy: _Copy, kept: Bools) -> None:
     """Correct the stated shapes of intermediate values, and leave open what the file states wrongly of any value."""
     for value, traced in copy.walk.values.items():
@@ -521,7 +549,7 @@ def _annotate(copy: _Copy, kept: Bools) -> None:
             copy.value(value).shape = None
         if traced.axes is None or value.producer() is None or value.shape is None:
             continue
-        mine = copy.value(value)
+        mine = copy.widened[value] if value in copy.widened else copy.value(value)
         if mine.shape is None or mine.const_value is not None:
             continue
         stated = list(value.shape) if len(value.shape) == len(traced.axes) else [None] * len(traced.axes)

@@ -19,7 +19,7 @@ from slimnet.verification.verify import verify
 from tests.networks.graphs import draw, net
 
 DECLARATIONS = ("same", "contract", "vanish", "pin", "lengths", "grid", "renumber", "restep", "freeze", "inexact",
-                "untouched")  # fmt: skip
+                "slide", "untouched")  # fmt: skip
 SIGNS = ("not_zero", "signed")
 MODULES = {module.__name__.rpartition(".")[2]: module for module in FAMILIES}
 
@@ -147,7 +147,7 @@ MUTATIONS = [
     m("norm", "same", conv("m = GroupNormalization<num_groups=2>(h, scale, b)", ", float[6] scale, float[6] b"), 21),
     m("norm", "lengths", conv("m = GroupNormalization<num_groups=3>(h, scale, b)", ", float[6] scale, float[6] b"), 21),
     m("norm", "inexact", conv("m = Softmax<axis=1>(h)")),
-    m("norm", "inexact", conv("m = LRN<size=3>(h)")),
+    m("norm", "slide", conv("m = LRN<size=3>(h)")),
     m("norm", "vanish", conv("a = Sigmoid(h) m = LpNormalization<axis=1>(a)")),
     m("norm", "not_zero", summed("m = Softmax<axis=2>(h)")),
     m("norm", "signed", summed("k = Sigmoid(s) t = Reshape(k, six) m = InstanceNormalization(h, t, t)",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from slimnet.graph.axes import Labels, is_live, not_zero, signed
+from slimnet.graph.axes import Labels, fixed, is_live, not_zero, signed
 from slimnet.graph.op import KERNEL, Axes, Malformed, Op, Result, Role, Unsupported, broadcast
 from slimnet.graph.parameters import constant
 from slimnet.graph.registry import Trait, rule
@@ -51,13 +51,15 @@ def convolution(
         out = signed(out, (out > 0) & (bias > 0)) if is_live(out) else out
     for k in range(2, op.rank(w)):
         op.pin(op.axis(w, k), KERNEL)
-    rest = [batch, *slid_over(op, space, op.shape(w)[2:], x)]
+    spatial, windows = slid_over(op, space, op.shape(w)[2:], x)
+    if transposed:
+        windows = [labels if is_live(labels) else fixed(n) for n, labels in zip(op.shape(x)[2:], windows, strict=True)]
+    counted = [batch, *windows]
+    fixed_size = math.prod(len(labels) for labels in counted if not is_live(labels))
+    op.multiply_adds(first, second, *filter(is_live, counted), factor=float(math.prod(op.shape(w)[2:]) * fixed_size))
+    rest = [batch, *spatial]
     if op.has(b):
         rest = [not_zero(labels) for labels in rest]
-    kernel = math.prod(op.shape(w)[2:])
-    positions = op.shape(x)[2:] if transposed else space
-    fixed_size = math.prod(n for n, labels in zip([len(batch), *positions], rest, strict=True) if not is_live(labels))
-    op.multiply_adds(first, second, *filter(is_live, rest), factor=float(kernel * fixed_size))
     return [rest[0], out, *rest[1:]]
 
 

@@ -119,10 +119,10 @@ def lp_norm(op: Op) -> Result:
 
 @rule("LRN")
 def lrn(op: Op) -> Result:
-    """Every channel is divided by a sum over its neighbours, which would be others after removal."""
+    """Every channel is divided by a sum over its neighbours."""
     axes = op.axes(0)
-    op.inexact("is normalised over neighbouring channels", axes[1], [(0, 1)], [(0, 1)])
-    return [axes]
+    out, _ = op.slide(0, 1, np.arange(len(axes[1])))
+    return [[axes[0], signed(out, True) if is_live(out) else out, *axes[2:]]]
 
 
 @rule("LogSoftmax")

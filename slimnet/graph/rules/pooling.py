@@ -18,7 +18,7 @@ def pool(op: Op) -> Result:
         raise Unsupported("its indices are used, which count all channels")
     rest: list[Axes | None] = [None] * (len(op.node.outputs) - 1)
     kernel = op.attr("kernel_shape") or op.shape(0)[2:]
-    return [[op.axis(0, 0), op.axis(0, 1), *slid_over(op, shape[2:], kernel)], *rest]
+    return [[op.axis(0, 0), op.axis(0, 1), *slid_over(op, shape[2:], kernel)[0]], *rest]
 
 
 @rule("Resize", "Upsample")

@@ -4,16 +4,21 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from slimnet.graph.axes import Labels, fixed, is_live, signed
 from slimnet.graph.op import Axes, Op
 
+#: Operators on floats, for which zeros can be put in.
+_SLIDES = ("Conv", "AveragePool", "LpPool")
 
-def slid_over(op: Op, space: Sequence[int], kernel: Sequence[int], x: int = 0) -> Axes:
-    """The labels of the spatial axes that come out.
+
+def slid_over(op: Op, space: Sequence[int], kernel: Sequence[int], x: int = 0) -> tuple[Axes, Axes]:
+    """The labels of the spatial axes that come out, and for each axis those of the windows that are computed.
 
     Where windows lie side by side, as those of a maxout or of a kernel of one element do, a window is removed as a
-    whole with what is made of it. Any other axis is read as a whole.
+    whole with what is made of it. Where they overlap and follow each other without a gap, as those of a convolution
+    over channels do, what is removed is seen as zero by its neighbours. Any other axis is read as a whole.
 
     Args:
         op: The node, with attributes `strides`, `pads` and `dilations`, or their defaults.
@@ -21,20 +26,43 @@ def slid_over(op: Op, space: Sequence[int], kernel: Sequence[int], x: int = 0) -
         kernel: The sizes of the window.
         x: The place of the input that is slid over, whose spatial axes are the third and those behind.
     """
-    return [_slid_over(op, x, k, n, kernel[k]) for k, n in enumerate(space)]
+    pairs = [_slid_over(op, x, k, count, width) for k, (count, width) in enumerate(zip(space, kernel, strict=True))]
+    return [out for out, _ in pairs], [windows for _, windows in pairs]
 
 
-def _slid_over(op: Op, x: int, k: int, count: int, width: int) -> Labels:
-    rank, labels = op.rank(x) - 2, op.peek(x)[k + 2]
-    strides, dilations = (op.attr(name) or [1] * rank for name in ("strides", "dilations"))
-    pads = op.attr("pads") or [0] * (2 * rank)
-    dense = strides[k] == width and (width == 1 or dilations[k] == 1)
-    if not (is_live(labels) and dense and pads[k] == pads[k + rank] == 0 and count * width == len(labels)):
-        return fixed(count)
+def _slid_over(op: Op, x: int, k: int, count: int, width: int) -> tuple[Labels, Labels]:
+    if (labels := _side_by_side(op, x, k, count, width)) is not None:
+        return labels, labels
+    centres = _centres(op, x, k, count, width)
+    return (fixed(count), fixed(count)) if centres is None else op.slide(x, k + 2, centres)
+
+
+def _side_by_side(op: Op, x: int, k: int, count: int, width: int) -> Labels | None:
+    labels, stride, dilation, pads = _along(op, x, k)
+    dense = stride == width and (width == 1 or dilation == 1)
+    if not is_live(labels) or not dense or any(pads) or count * width != len(labels):
+        return None
     windows = op.axis(x, k + 2).reshape(count, width)
     for column in windows.T[1:]:
         op.same(windows[:, 0], column)
     return signed(windows[:, 0], np.logical_and.reduce(windows > 0, axis=1))
+
+
+def _centres(op: Op, x: int, k: int, count: int, width: int) -> npt.NDArray[np.int64] | None:
+    """The position of the middle of each window; None where nothing goes with it."""
+    labels, stride, dilation, pads = _along(op, x, k)
+    if not is_live(labels) or op.kind not in _SLIDES or stride != 1 or op.text("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    first = width // 2 * dilation - pads[0]
+    return None if first < 0 or first + count > len(labels) else np.arange(first, first + count)
+
+
+def _along(op: Op, x: int, k: int) -> tuple[Labels, int, int, tuple[int, int]]:
+    """Labels, stride, dilation and padding along a spatial axis."""
+    rank = op.rank(x) - 2
+    strides, dilations = (op.attr(name) or [1] * rank for name in ("strides", "dilations"))
+    pads = op.attr("pads") or [0] * (2 * rank)
+    return op.peek(x)[k + 2], strides[k], dilations[k], (pads[k], pads[k + rank])
 
 
 def windowed(op: Op, size: Sequence[int], kernel: Sequence[int]) -> list[int]:

@@ -1,8 +1,12 @@
 """Convolutions and matrix products."""
 
+import numpy as np
 import pytest
 
+from slimnet.common.errors import VerifyFailed
 from slimnet.graph.op import Role
+from slimnet.graph.trace import trace
+from slimnet.verification.verify import verify
 from tests.networks.graphs import exact, net, pinned, roles, units
 
 
@@ -172,7 +176,7 @@ def test_kernels_that_lie_side_by_side_lose_whole_windows():
 
 
 @pytest.mark.parametrize(
-    "how", ["", "<strides=[2], pads=[1,1]>", "<strides=[2], pads=[2,0]>", "<strides=[2], dilations=[2]>"]
+    "how", ["<strides=[3]>", "<strides=[2], pads=[1,1]>", "<strides=[2], pads=[2,0]>", "<strides=[2], dilations=[2]>"]
 )
 def test_kernels_that_overlap_or_are_padded_pin_what_they_slide_over(how):
     found = exact(
@@ -181,6 +185,56 @@ def test_kernels_that_overlap_or_are_padded_pin_what_they_slide_over(how):
            y = Conv{how}(h, v) }}""")
     )
     assert pinned(found)["w:1"] == "reads this axis as a whole"
+
+
+#: Efficient channel attention: a convolution slides over the means of all channels, and gates them.
+CHANNEL_ATTENTION = """(float[N,3,4,4] x) => (y) <float[8,3,1,1] w, float[1,1,3] k, float[2,8,1,1] v, int64[1] last = {{3}}>
+    {{ h = Conv(x, w)
+      r = {before}(h)
+      p = GlobalAveragePool(r)
+      s = Squeeze(p, last)
+      t = Transpose<perm=[0,2,1]>(s)
+      c = Conv<pads=[1,1]>(t, k)
+      g = Sigmoid(c)
+      b = Transpose<perm=[0,2,1]>(g)
+      u = Unsqueeze(b, last)
+      m = Mul(h, u)
+      y = Conv(m, v) }}"""
+
+
+@pytest.mark.parametrize("allow_inexact", [False, True])
+def test_a_convolution_over_channels_sees_zeros_where_they_were(allow_inexact):
+    """With inexact removal it sees the kept ones side by side, as a PyTorch module does."""
+    found = exact(net(CHANNEL_ATTENTION.format(before="Relu")), allow_inexact=allow_inexact)
+    assert units(found) == {"w:0 v:1": 8}
+    assert found.is_inexact == allow_inexact
+
+
+def test_a_convolution_over_channels_that_do_not_become_zero_pins_them():
+    found = exact(net(CHANNEL_ATTENTION.format(before="Sigmoid")))
+    assert pinned(found)["w:0"] == "is seen by its neighbours and does not become zero"
+
+
+@pytest.mark.parametrize("what", ["Widen", "Inexact"])
+def test_verification_notices_neighbours_that_moved_closer(what, monkeypatch):
+    """The slim network without the zeros, or the masked one with them."""
+    found = trace(net(CHANNEL_ATTENTION.format(before="Relu")), allow_inexact=what == "Inexact")
+    found._graph.walk.edits[:] = [edit for edit in found._graph.walk.edits if type(edit).__name__ != what]
+    removed = np.arange(found.n_units) == 3
+    with pytest.raises(VerifyFailed):
+        verify(found, removed, prove=False)
+
+
+def test_a_convolution_over_channels_without_padding():
+    """What comes out goes with the middle of its window; the channels at the edges have no output of their own."""
+    text = """(float[N,3] x) => (y) <float[3,8] w, float[5,1,4] k, float[5,2] v, int64[1] one = {1}, int64[1] last = {2}>
+        { h = MatMul(x, w)
+          u = Unsqueeze(h, one)
+          c = Conv<dilations=[2]>(u, k)
+          s = ReduceMax<keepdims=0>(c, last)
+          y = MatMul(s, v) }"""
+    found = exact(net(text), allow_inexact=True)
+    assert units(found) == {"w:1": 2, "k:0 v:0": 5}
 
 
 def test_a_residual_stream_is_one_group():

@@ -220,15 +220,18 @@ def test_softmax_of_opset_11_normalises_over_all_axes_behind():
     assert "goes through Softmax" in pinned(found)["w:1"]
 
 
-def test_lrn():
-    model = net("""(float[N,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,6,1,1] v>
-        { h = Conv(x, w)
+@pytest.mark.parametrize("allow_inexact", [False, True])
+def test_lrn_sees_zeros_where_neighbours_were(allow_inexact):
+    found = exact(
+        net("""(float[N,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,6,1,1] v>
+        { i = LRN<size=3>(x)
+          h = Conv(i, w)
           n = LRN<size=3>(h)
-          y = Conv(n, v) }""")
-    found = exact(model)
-    assert units(found) == {}
-    assert pinned(found)["w:0"] == "is normalised over neighbouring channels; --allow-inexact would remove it"
-    assert units(exact(model, allow_inexact=True)) == {"w:0 v:1": 6}
+          y = Conv(n, v) }"""),
+        allow_inexact=allow_inexact,
+    )
+    assert units(found) == {"w:0 v:1": 6}
+    assert found.is_inexact == allow_inexact
 
 
 def test_lp_norm_does_not_see_zeros():
@@ -286,3 +289,26 @@ def test_group_norm_of_one_group_as_exporters_write_it():
     assert units(found) == {}
     assert pinned(found)["w:0"] == "is normalised over; --allow-inexact would remove it"
     assert units(exact(network, allow_inexact=True)) == {"w:0 gamma:0 beta:0 v:1": 6}
+
+
+@pytest.mark.parametrize("allow_inexact", [False, True])
+def test_local_response_norm_as_the_exporter_writes_it(allow_inexact):
+    """The squares of neighbouring channels are averaged by a pooling over [N, 1, channel, positions]."""
+    found = exact(
+        net("""(float[N,3,4] x) => (y) <float[8,3,1] w, float[2,8,1] v, int64[4] wide = {0, 1, 8, 4},
+        int64[3] back = {0, 8, 4}, int64[8] pads = {0, 0, 2, 0, 0, 0, 2, 0}, float alpha = {0.5}, float one = {1}, float beta = {0.75}>
+        { h = Conv(x, w)
+          q = Mul(h, h)
+          u = Reshape(q, wide)
+          p = Pad(u, pads)
+          a = AveragePool<kernel_shape=[5,1], strides=[1,1]>(p)
+          r = Reshape(a, back)
+          s = Mul(r, alpha)
+          o = Add(s, one)
+          d = Pow(o, beta)
+          n = Div(h, d)
+          y = Conv(n, v) }"""),
+        allow_inexact=allow_inexact,
+    )
+    assert units(found) == {"w:0 v:1": 8}
+    assert found.is_inexact == allow_inexact
