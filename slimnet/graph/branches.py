@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from slimnet.graph.evaluate import CannotEvaluate, evaluate
 from slimnet.graph.net import Net
 from slimnet.graph.surgery import names_of
 from slimnet.graph.trace import known_values
+
+_COMPARISONS = frozenset("Equal Greater GreaterOrEqual Less LessOrEqual".split())
 
 
 def inline_branches(net: Net) -> None:
@@ -24,9 +31,69 @@ def inline_branches(net: Net) -> None:
         RemoveUnusedNodesPass()(net.model)
 
 
+def lift_initializers(model: ir.Model) -> None:
+    """Make the weights of inner graphs weights of the whole network, under names that nothing else has."""
+    inner = [graph for graph in model.graphs() if graph is not model.graph and graph.initializers]
+    if not inner:
+        return
+    every = Counter(name for graph in model.graphs() for name in _names(graph))
+    taken = set(every)
+    for graph in inner:
+        for value in list(graph.initializers.values()):
+            if value.is_graph_input() or value.is_graph_output():
+                continue
+            del graph.initializers[value.name or ""]
+            value.name = _free(value.name, taken) if every[value.name or ""] > 1 else value.name
+            model.graph.register_initializer(value)
+
+
 def undecided(model: ir.Model) -> dict[str, list[str]]:
-    """The Ifs that inputs decide, by the name of the node, and the names of these inputs."""
-    return {_name(node): names for node in _ifs(model.graph) if (names := _inputs_behind(node.inputs[0]))}
+    """The Ifs that single numbers decide which are inputs, by the name of the node, and the names of these inputs."""
+    found = {_name(node): _inputs_behind(node.inputs[0]) for node in _ifs(model.graph)}
+    return {
+        name: [value.name or "" for value in inputs]
+        for name, inputs in found.items()
+        if inputs and all(map(_is_number, inputs))
+    }
+
+
+def deciding_values(model: ir.Model) -> dict[str, list[float]]:
+    """Values of inputs that decide which branches are taken: the numbers they are compared with, and those beside."""
+    found: dict[str, set[float]] = {}
+    for node in _ifs(model.graph):
+        for condition in _behind(node.inputs[0]):
+            comparison = condition.producer()
+            if comparison is None:
+                numbers = [0.0, 1.0]
+                inputs = [condition] if condition.is_graph_input() and condition.dtype == ir.DataType.BOOL else []
+            elif comparison.op_type in _COMPARISONS:
+                numbers = [n for side in comparison.inputs if side is not None for n in _beside(side)]
+                inputs = [value for side in comparison.inputs for value in _inputs_behind(side)]
+            else:
+                continue
+            for value in filter(_is_number, inputs):
+                found.setdefault(value.name or "", set()).update(numbers)
+    return {name: sorted(numbers) for name, numbers in found.items() if numbers}
+
+
+def _beside(value: ir.Value) -> list[float]:
+    """The one number that a constant holds, and those beside it; none for any other value."""
+    producer, tensor = value.producer(), value.const_value
+    if producer is not None and producer.op_type == "Constant":
+        try:
+            (known,) = evaluate(producer, [])
+        except CannotEvaluate:
+            return []
+    elif tensor is not None and tensor.dtype != ir.DataType.STRING:
+        known = tensor.numpy()
+    else:
+        return []
+    return [float(known.item()) + step for step in (-1, 0, 1)] if known.size == 1 else []
+
+
+def _is_number(value: ir.Value) -> bool:
+    """Whether an input holds one number, or one of every sample."""
+    return value.shape is not None and all(not isinstance(size, int) or size == 1 for size in value.shape)
 
 
 def _ifs(graph: ir.Graph) -> list[ir.Node]:
@@ -72,7 +139,16 @@ def _inline(model: ir.Model, node: ir.Node, branch: ir.Graph) -> None:
     graph.remove(node, safe=True)
 
 
-def _free(name: str | None, taken: set[str | None]) -> str:
+def _names(graph: ir.Graph) -> Iterator[str]:
+    """The names of all values and nodes of a graph, without those of inner graphs."""
+    for value in (*graph.inputs, *graph.initializers.values()):
+        yield value.name or ""
+    for node in graph:
+        yield node.name or ""
+        yield from (value.name or "" for value in node.outputs)
+
+
+def _free(name: str | None, taken: set[Any]) -> str:
     """A name that nothing has, as much like this one as can be."""
     name = name or "value"
     while name in taken:
@@ -81,22 +157,24 @@ def _free(name: str | None, taken: set[str | None]) -> str:
     return name
 
 
-def _inputs_behind(value: ir.Value | None) -> list[str]:
-    """The names of the inputs that a value is computed from; none where their sizes alone decide it."""
-    names: dict[str, None] = {}
-    seen: set[ir.Value] = set()
+def _inputs_behind(value: ir.Value | None) -> list[ir.Value]:
+    """The inputs that a value is computed from; none where their sizes alone decide it."""
+    return [value for value in _behind(value) if value.producer() is None and value.is_graph_input()]
+
+
+def _behind(value: ir.Value | None) -> list[ir.Value]:
+    """A value and all that it is computed from, but for what only the size of decides it."""
+    seen: dict[ir.Value, None] = {}
     stack = [value]
     while stack:
         value = stack.pop()
         if value is None or value in seen:
             continue
-        seen.add(value)
+        seen[value] = None
         producer = value.producer()
-        if producer is None:
-            names |= {value.name: None} if value.is_graph_input() and value.name else {}
-        elif producer.op_type not in ("Shape", "Size"):
+        if producer is not None and producer.op_type not in ("Shape", "Size"):
             stack.extend(producer.inputs)
-    return list(names)
+    return list(seen)
 
 
 def _name(node: ir.Node) -> str:

@@ -6,7 +6,7 @@ rules have declared; everything it needs was collected by the trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from slimnet.graph.axes import Bools, Integers, Labels
 from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep, Settle, Widen
+from slimnet.graph.evaluate import subgraphs
 from slimnet.graph.op import Traced
 from slimnet.graph.parameters import ParameterAxis, Role, computed, tensor_of
 from slimnet.graph.trace import current
@@ -82,7 +83,8 @@ class _Copy:
         nodes = list(dense.graph) if computed else _running(trace)
         self.model = dense.clone() if len(nodes) == len(dense.graph) else _part(dense, nodes)
         self.graph = self.model.graph
-        self.nodes = dict(zip(nodes, self.graph, strict=True))
+        every = dense.graph.all_nodes() if len(nodes) == len(dense.graph) else nodes
+        self.nodes = dict(zip(every, self.graph.all_nodes(), strict=True))
         self.constants: dict[tuple[str, bytes], ir.Value] = {}
         self.taken = names_of(self.model)
         #: What takes the place of the output of a node that sees a wider axis, see `_widen`.
@@ -108,6 +110,12 @@ class _Copy:
         if producer is not None:
             return self.nodes[producer].outputs[value.index() or 0]
         return self.graph.initializers[value.name or ""]
+
+    def graphs(self) -> Iterator[tuple[ir.Graph, ir.Graph]]:
+        """The graph and the graphs that its nodes hold, each with its clone."""
+        yield self.trace.net.model.graph, self.graph
+        for node, mine in self.nodes.items():
+            yield from zip(subgraphs(node), subgraphs(mine), strict=True)
 
     def set_tensor(self, value: ir.Value, array: Array, dtype: ir.DataType) -> None:
         """Replace the weight behind an initializer or a Constant node."""
@@ -152,6 +160,15 @@ class _Copy:
             mine.resize_inputs(place + 1)
         mine.replace_input_with(place, value)
 
+    def rewire(self, old: ir.Value, new: ir.Value, users: Iterable[tuple[ir.Node, int]]) -> None:
+        """Let these users read another value, which an inner graph also puts out where it put out the old one."""
+        for user, place in users:
+            user.replace_input_with(place, new)
+        graph = old.graph
+        if isinstance(graph, ir.Graph) and graph is not self.graph and old.is_graph_output():
+            made = new if new.graph is graph else self.insert(graph, "Identity", [new])
+            graph.outputs[:] = [made if value is old else value for value in graph.outputs]
+
     def finished(self) -> ir.Model:
         """The clone, with copies of all weights that would follow a module."""
         for value in self.graph.initializers.values():
@@ -159,8 +176,8 @@ class _Copy:
                 value.const_value = ir.Tensor(np.array(tensor.numpy()), tensor.dtype, name=value.name)
         return self.model
 
-    def insert(self, before: ir.Node | None, op_type: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
-        """Add a node before another one (None: at the end) and return its output."""
+    def insert(self, before: ir.Node | ir.Graph, op_type: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
+        """Add a node before another one, or at the end of a graph, and return its output."""
         name = f"{inputs[0].name}_{op_type.lower()}"
         while name in self.taken:
             name += "_"
@@ -169,10 +186,12 @@ class _Copy:
         node.outputs[0].name = node.name = name
         if inputs[0].dtype is not None:
             node.outputs[0].dtype = inputs[0].dtype
-        if before is None:
-            self.graph.append(node)
+        if isinstance(before, ir.Node):
+            graph = before.graph
+            assert isinstance(graph, ir.Graph)
+            graph.insert_before(before, node)
         else:
-            self.graph.insert_before(before, node)
+            before.append(node)
         return node.outputs[0]
 
 
@@ -287,22 +306,22 @@ def _zero(trace: Trace, value: ir.Value, axis: int, index: Integers, rank: int) 
 def _mask_filler(copy: _Copy, filled: ParameterAxis, removed: Mapping[int, Integers]) -> None:
     """A ConstantOfShape has no elements to set to zero: multiply it by zeros and ones along each axis."""
     value = copy.value(filled.value)
-    after = next((n for n in _following(copy, value)), None)
+    after = _after(copy, value)
     users = list(value.uses())
     current, dtype = value, _dtype(copy, value)
     for axis, index in removed.items():
         ones = np.ones([n if k == axis else 1 for k, n in enumerate(filled.shape)], dtype.numpy())
         ones.reshape(-1)[index] = 0
         current = copy.insert(after, "Mul", [current, copy.constant(f"{filled.name}_mask{axis}", ones, dtype)])
-    for node, place in users:
-        node.replace_input_with(place, current)
+    copy.rewire(value, current, users)
 
 
-def _following(copy: _Copy, value: ir.Value) -> list[ir.Node]:
-    """The nodes after the producer of a value, in the order of the graph."""
-    nodes = list(copy.graph)
-    producer = value.producer()
-    return nodes[nodes.index(producer) + 1 :] if producer is not None else nodes
+def _after(copy: _Copy, value: ir.Value) -> ir.Node | ir.Graph:
+    """The node after the producer of a value, in the order of its graph; the graph itself where none follows."""
+    graph = value.graph or copy.graph
+    nodes, producer = list(graph), value.producer()
+    first = 0 if producer is None else nodes.index(producer) + 1
+    return nodes[first] if first < len(nodes) else graph
 
 
 def _dtype(copy: _Copy, value: ir.Value) -> ir.DataType:
@@ -327,12 +346,11 @@ def _wrap(copy: _Copy, edit: Inexact, gathered: Bools, filled: Bools) -> None:
         value = node.outputs[place]
         users = list(value.uses())
         rank = len(copy.walk.values[edit.node.outputs[place]].axes or ())
-        wide = _filled(copy, next(iter(_following(copy, value)), None), value, axis, rank, filled)
-        for user, at in users:
-            user.replace_input_with(at, wide)
+        wide = _filled(copy, _after(copy, value), value, axis, rank, filled)
+        copy.rewire(value, wide, users)
 
 
-def _filled(copy: _Copy, before: ir.Node | None, value: ir.Value, axis: int, rank: int, kept: Bools) -> ir.Value:
+def _filled(copy: _Copy, before: ir.Node | ir.Graph, value: ir.Value, axis: int, rank: int, kept: Bools) -> ir.Value:
     """A value that has only what is kept along an axis, with zeros put in for the rest."""
     dtype = _dtype(copy, value)
     position = copy.constant("position", np.maximum(np.cumsum(kept) - 1, 0))
@@ -354,8 +372,7 @@ def _settle(copy: _Copy, edit: Settle, kept: Bools, cut: bool) -> None:
     value.name = f"{name}_of_weights"
     copy.taken.discard(name)
     constant = copy.constant(name, array)
-    for user, place in list(value.uses()):
-        user.replace_input_with(place, constant)
+    copy.rewire(value, constant, list(value.uses()))
 
 
 # -- slim ----------------------------------------------------------------------------------------------------------
@@ -400,20 +417,24 @@ def _freeze_computed(copy: _Copy) -> None:
             for user, place in list(copy.value(value).uses()):
                 if user.graph is not copy.graph:
                     user.replace_input_with(place, frozen)
-    for k, output in enumerate(copy.trace.net.model.graph.outputs):
-        if output.producer() is not None and copy.walk.values[output].data is not None:
-            _freeze_output(copy, k, output)
+    for dense, clone in copy.graphs():
+        for k, output in enumerate(dense.outputs):
+            traced = copy.walk.values.get(output)
+            if output.producer() is not None and traced is not None and traced.data is not None:
+                _freeze_output(copy, clone, k, output)
 
 
-def _freeze_output(copy: _Copy, k: int, output: ir.Value) -> None:
-    old, frozen = copy.value(output), _frozen(copy, output, None)
-    new = copy.insert(None, "Identity", [frozen])
-    new.name, old.name = old.name, new.name
+def _freeze_output(copy: _Copy, graph: ir.Graph, k: int, output: ir.Value) -> None:
+    old, frozen = copy.value(output), _frozen(copy, output, graph)
+    new = copy.insert(graph, "Identity", [frozen])
+    if graph is copy.graph:
+        # The outputs of the network keep their names.
+        new.name, old.name = old.name, new.name
     new.shape, new.type = old.shape, old.type
-    copy.graph.outputs[k] = new
+    graph.outputs[k] = new
 
 
-def _frozen(copy: _Copy, value: ir.Value, before: ir.Node | None) -> ir.Value:
+def _frozen(copy: _Copy, value: ir.Value, before: ir.Node | ir.Graph) -> ir.Value:
     """A computed value with all written down that does not depend on a dynamic input size."""
     traced = copy.walk.values[value]
     assert traced.data is not None
@@ -486,7 +507,7 @@ def _set_integers(copy: _Copy, edit: Recount, place: int, new: npt.NDArray[np.in
     copy.nodes[node].attributes.pop("num_outputs", None)
 
 
-def _patch(copy: _Copy, value: ir.Value, elements: Mapping[int, Any], before: ir.Node | None) -> ir.Value:
+def _patch(copy: _Copy, value: ir.Value, elements: Mapping[int, Any], before: ir.Node | ir.Graph) -> ir.Value:
     """A computed integer vector with some elements replaced, following a Concat back to its constants."""
     traced = copy.walk.values[value]
     data = traced.data
@@ -519,7 +540,7 @@ def _to_gather(copy: _Copy, node: ir.Node, axis: int, index: Integers) -> None:
     data, old = node.inputs[0], node.outputs[0]
     assert data is not None
     new = copy.insert(node, "Gather", [data, copy.constant(f"{node.name}_indices", index)], axis=axis)
-    ir.convenience.replace_all_uses_with(old, new)
+    copy.rewire(old, new, list(old.uses()))
 
 
 def _widen(copy: _Copy, edit: Widen, kept: Bools, out: Bools) -> None:
@@ -532,10 +553,10 @@ def _widen(copy: _Copy, edit: Widen, kept: Bools, out: Bools) -> None:
     rank = len(copy.walk.values[edit.node.outputs[0]].axes or ())
     node.replace_input_with(edit.place, _filled(copy, node, value, edit.axis, rank, kept))
     users = list(result.uses())
-    after = next(iter(_following(copy, result)), None)
-    narrow = copy.insert(after, "Gather", [result, copy.constant("kept", np.flatnonzero(out))], axis=edit.axis)
-    for user, place in users:
-        user.replace_input_with(place, narrow)
+    narrow = copy.insert(
+        _after(copy, result), "Gather", [result, copy.constant("kept", np.flatnonzero(out))], axis=edit.axis
+    )
+    copy.rewire(result, narrow, users)
     # What the trace knows of the result is now true of what is gathered of it.
     result.name, narrow.name = narrow.name, result.name
     narrow.shape, result.shape = result.shape, None

@@ -22,6 +22,7 @@ from slimnet.graph.axes import Bools, Labels, fixed, is_live, signed
 from slimnet.graph.choice import PREFERENCES
 from slimnet.graph.edits import Settle
 from slimnet.graph.evaluate import CannotEvaluate, evaluate, moved, subgraphs
+from slimnet.graph.nested import follow
 from slimnet.graph.net import Net
 from slimnet.graph.op import Axes, Malformed, Op, Traced, Unsupported
 from slimnet.graph.parameters import ParameterAxis, Role, Use
@@ -142,6 +143,9 @@ class Tracer:
         if self.evaluate(node, inputs):
             return
         self.remember_computed(node, inputs)
+        if subgraphs(node):
+            self.visit_holder(node, inputs)
+            return
         op = Op(self, node, inputs, self.shapes.outputs(node, inputs))
         self.check_shapes(op)
         results, why = self.apply(op)
@@ -163,6 +167,19 @@ class Tracer:
                 traced = replace(traced, computable=op.computable, source=op.source)
             if coded and traced.zero is None:
                 traced.zero = op.carried_zero
+            self.walk.values[value] = traced
+        self.pin_rest(op, why)
+
+    def visit_holder(self, node: ir.Node, inputs: list[Traced | None]) -> None:
+        """Walk through the graphs that a node holds; where that is not possible, all that they read is pinned."""
+        op = Op(self, node, inputs, self.shapes.outputs(node, inputs))
+        results, why = follow(self, op), None
+        if results is None:
+            results, why = [Traced() for _ in node.outputs], "has a subgraph"
+            self.pin_captured(op)
+        for value, traced, shape in zip(node.outputs, results, op.out_shapes, strict=True):
+            if traced.shape is None and shape is not None:
+                traced.axes = [fixed(n) for n in shape]
             self.walk.values[value] = traced
         self.pin_rest(op, why)
 
@@ -192,9 +209,6 @@ class Tracer:
         nothing: list[Axes | Traced | None] = [None] * len(op.node.outputs)
         domain = op.node.domain
         entry = entry_of(op.node)
-        if subgraphs(op.node):
-            self.pin_captured(op)
-            return nothing, "has a subgraph"
         if entry is None or entry.rule is None:
             return nothing, f"has no rule{f' (domain {domain})' if domain else ''}"
         try:
@@ -246,12 +260,15 @@ class Tracer:
                     op.pin(labels, why or "reads this axis as a whole")
 
     def pin_captured(self, op: Op) -> None:
-        """Pin the values that a subgraph reads from outside."""
+        """Pin the values that a subgraph reads from outside, and all in it that was walked over already."""
         for graph in subgraphs(op.node):
             for inner in graph.all_nodes():
                 for i, value in enumerate(inner.inputs):
                     if value is not None and (value in self.walk.values or value.graph is self.graph):
                         self.pin_captured_value(op, inner, i, value)
+                for value in inner.outputs:
+                    for labels in traced.axes or () if (traced := self.walk.values.get(value)) else ():
+                        op.pin(labels, "is computed in a subgraph")
 
     def pin_captured_value(self, op: Op, inner: ir.Node, i: int, value: ir.Value) -> None:
         traced = self.value(value)
@@ -280,6 +297,8 @@ class Tracer:
             if isinstance(tensor, ir.LazyTensor):
                 self.walk.read[value] = data = data.copy()
             return Traced(data=data, parameter=True)
+        if value.producer() is None and value.graph is not self.graph:
+            return Traced([fixed(n) for n in shape], parameter=True)  # see `lift_initializers`
         self.walk.weights[value.name or ""] = shape
         if len(shape) == 1:
             self.vectors.add(value)

@@ -196,8 +196,8 @@ class Trace:
 
     @property
     def values(self) -> Iterator[ir.Value]:
-        """Everything the network reads or computes, in the order of the graph."""
-        return iter(self._graph.walk.values)
+        """What the network reads or computes, in the order of the graph; without what is inside the graphs of nodes."""
+        return (value for value in self._graph.walk.values if value.graph is self.net.model.graph)
 
     def units_in(self, value: ir.Value) -> tuple[Integers, ...] | None:
         """For each axis of a value, the unit of each index, -1 where it is pinned; None if its axes are not known."""

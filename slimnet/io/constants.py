@@ -64,10 +64,10 @@ def specialised(
 
 
 def _undecided(model: ir.Model) -> Iterator[str]:
-    """What stays as it is because inputs decide over it."""
+    """What inputs decide over."""
     for node, names in undecided(model).items():
         advice = " and ".join(f"`constants` {name}=VALUE" for name in names)
-        yield f"{node} chooses a branch by {' and '.join(names)}, so what is in its branches stays; {advice} settles it"
+        yield f"{node} chooses a branch by {' and '.join(names)}, and all branches stay; {advice} leaves one"
 
 
 def _array(value: ir.Value, given: Any, where: str) -> np.ndarray:

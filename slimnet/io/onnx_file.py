@@ -14,6 +14,7 @@ from slimnet.common.errors import BadInput, SlimnetError
 from slimnet.common.files import essence, existing_file, first_cause, replacing
 from slimnet.common.inputs import Inputs, parse_inputs
 from slimnet.common.quiet import only_errors
+from slimnet.graph.branches import lift_initializers
 from slimnet.graph.evaluate import subgraphs
 from slimnet.graph.net import Net
 from slimnet.io.constants import Constants, specialised
@@ -98,6 +99,7 @@ def _understood(proto: onnx.ModelProto, file: Path) -> ir.Model:
         ir.external_data.set_base_dir(model.graph, file.absolute().parent)
         _read_weights(model, file)
         RemoveInitializersFromInputsPass()(model)
+        lift_initializers(model)
         # Before IR version 4 every initializer had to be an input.
         model.ir_version = max(model.ir_version, 4)
     except BadInput:

@@ -118,10 +118,11 @@ class Comparison:
 
     @property
     def telling(self) -> list[int]:
-        """The numbers of two inputs that give finite numbers: the first, and the first normal ones."""
+        """The numbers of inputs that give finite numbers: the first, the first normal ones, and those of branches."""
         finite = [k for k, found in enumerate(self.expected) if _tells(found)]
         normal = [k for k in finite if self.draws[k].what == NORMAL]
-        return list(dict.fromkeys([finite[0], *normal[:1]]))
+        branches = [k for k in finite if self.draws[k].branch]
+        return list(dict.fromkeys([finite[0], *normal[:1], *branches]))
 
     def outputs_of(self, model: ir.Model, what: str, watched: bool = True, file: Path | None = None) -> list[Arrays]:
         """What another network computes for the inputs.

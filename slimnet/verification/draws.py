@@ -13,13 +13,17 @@ import numpy as np
 import onnx_ir as ir
 
 from slimnet.common.inputs import sizes
+from slimnet.graph.branches import deciding_values
 from slimnet.graph.units import Trace
+from slimnet.io.inputs import symbol_of
 from slimnet.runtime.feeds import Feeds, fed_inputs, index_bounds, random_inputs
 
 #: How the standard normal inputs are called.
 NORMAL = "normal"
 #: Ranges that floating inputs are drawn from besides the standard normal distribution: fractions, and pixels.
 RANGES = {"0 to 1": 1.0, "0 to 255": 255.0}
+#: Inputs for each value that may choose a branch: of one alone, the heaviest channels may all be behind a Relu.
+BRANCH_RUNS = 3
 #: The other batch size that is tried where the network leaves it open.
 BATCH = 3
 #: Sizes from here on are tried a step larger, so that what is a multiple of 32 stays one; smaller ones twice as large.
@@ -40,12 +44,14 @@ class Draw:
         feed: The inputs.
         optional: Whether it is left out where the dense network cannot be run on it, or gives no finite number.
         instead: Of several optional draws with this name, the first that runs is enough.
+        branch: Whether it may take branches that other draws do not, where groups show on it alone.
     """
 
     what: str
     feed: Feeds
     optional: bool = False
     instead: str = ""
+    branch: bool = False
 
 
 def draws(trace: Trace, given: Iterable[Feeds] | None, runs: int) -> list[Draw]:
@@ -65,6 +71,11 @@ def draws(trace: Trace, given: Iterable[Feeds] | None, runs: int) -> list[Draw]:
             found.append(
                 Draw(what, _evenly(random_inputs(net, net.inputs, next(seeds), bounds), top, next(seeds)), True)
             )
+    for name, values in deciding_values(net.model).items() if runs else ():
+        for value in values * BRANCH_RUNS:
+            feed = random_inputs(net, net.inputs, next(seeds), bounds)
+            chosen = np.full_like(feed[name], value)
+            found.append(Draw(f"{name}={value:g}", {**feed, name: chosen}, True, branch=True))
     if runs:
         for which, shapes in other_sizes(net.model, net.inputs):
             feed = random_inputs(net, shapes, next(seeds), bounds)
@@ -114,7 +125,7 @@ def _is_open(value: ir.Value, axis: int) -> bool:
 
 def _symbol(value: ir.Value, axis: int) -> str | None:
     size = value.shape[axis] if value.shape is not None else None
-    return size.value if isinstance(size, ir.SymbolicDim) else None
+    return symbol_of(size) if isinstance(size, ir.SymbolicDim) else None
 
 
 def _changed(

@@ -182,7 +182,7 @@ def _measure_distance(
 def _tolerance(trace: Trace) -> float:
     """The tolerance for what the network computes with: a half-precision number that is only stored does not count."""
     half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    for node in trace.net.model.graph:
+    for node in trace.net.model.graph.all_nodes():
         made = [value for value in node.outputs if not trace.is_constant(value)]
         read = [] if Trait.MOVES in traits_of(node) else [value for value in node.inputs if value is not None]
         if made and any(value.dtype in half for value in (*made, *read)):

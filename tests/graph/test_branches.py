@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from slimnet.graph.branches import inline_branches, undecided
+from slimnet.graph.branches import deciding_values, inline_branches, lift_initializers, undecided
 from slimnet.graph.net import Net
 from slimnet.runtime.onnxruntime import DEFAULT
 
@@ -115,3 +115,35 @@ def test_inputs_that_decide_are_named():
     )  # fmt: skip
     inline_branches(net)
     assert undecided(net.model) == {"y": ["mode", "rate"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "values"),
+    [
+        ("int64", "c = Equal(rate, k)", [15, 16, 17]),
+        ("int64[1]", "f = Cast<to=1>(rate) z = Constant<value_float=2.0>() c = Greater(f, z)", [1, 2, 3]),
+        ("bool", "c = Not(rate)", [0, 1]),
+        ("float[9]", "s = ReduceSum<keepdims=0>(rate) z = Constant<value_float=2.0>() c = Greater(s, z)", None),
+    ],
+)
+def test_numbers_that_decide_are_those_compared_with(kind, how, values):
+    net = network(
+        f"(float[1,8] x, {kind} rate) => (float[1,4] y) <int64 k = {{16}}> "
+        f"{{ {how} y = If(c) <then_branch = {branch(1)}, else_branch = {branch(2)}> }}",
+        x=(1, 8),
+    )
+    assert deciding_values(net.model) == ({} if values is None else {"rate": values})
+    assert undecided(net.model) == ({} if values is None else {"y": ["rate"]})
+
+
+def test_weights_of_inner_graphs_get_names_of_their_own():
+    net = network(
+        f"(float[1,8] x, bool c) => (float[1,4] y) "
+        f"{{ y = If(c) <then_branch = {branch(1)}, else_branch = {branch(2)}> }}",
+        x=(1, 8),
+    )
+    feeds = [X | {"c": np.array(taken)} for taken in (True, False)]
+    before = [DEFAULT.session(net.model).run(feed)[0].tolist() for feed in feeds]
+    lift_initializers(net.model)
+    assert len(net.params()) == 4
+    assert [DEFAULT.session(net.model).run(feed)[0].tolist() for feed in feeds] == before

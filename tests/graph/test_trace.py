@@ -339,7 +339,8 @@ def test_an_unknown_operator_of_the_standard_domain_pins():
     assert pinned(trace(model))["w:0"] == "has no rule"
 
 
-def test_values_read_by_an_if_are_pinned():
+def test_channels_go_on_into_branches():
+    """What only one branch puts out whole stays; what both read goes on."""
     found = exact(
         net("""(float[N,3,4] x, bool c) => (float[N,M,4] y) <float[6,3,1] w, float[5,3,1] u, float[2,6,1] v, float[5,5,1] t>
         { h = Conv(x, w)
@@ -350,9 +351,9 @@ def test_values_read_by_an_if_are_pinned():
             else_branch = b () => (float[N,M,4] q) { q = Relu(k) }
           > }""")
     )
-    assert units(found) == {"u:0 t:1": 5}
-    assert pinned(found)["w:0"] == "is read by a subgraph"
-    assert pinned(found)["t:0"] == "is read by a subgraph"
+    assert units(found) == {"w:0 v:1": 6, "u:0 t:1": 5}
+    assert pinned(found)["v:0"] == "comes out of one branch of an If and not of the other"
+    assert pinned(found)["t:0"] == "comes out of one branch of an If and not of the other"
 
 
 def test_a_loop_pins():
@@ -369,8 +370,8 @@ def test_a_loop_pins():
         )
     )
     assert units(found) == {}
-    assert pinned(found)["w:1"] == "has a subgraph"
-    assert pinned(found)["v:0"] == "is read by a subgraph"
+    assert pinned(found)["w:1"] == "reads this axis as a whole"
+    assert pinned(found)["v:1"] == "leaves the body of a loop"
 
 
 def test_a_shape_read_by_a_subgraph_keeps_its_dense_value():
@@ -406,7 +407,7 @@ def test_a_subgraph_inside_a_subgraph():
           > }""")
     )
     assert units(found) == {}
-    assert pinned(found)["w:0"] == "is read by a subgraph"
+    assert pinned(found)["w:0"] == "is an output of the network"
 
 
 def test_a_bias_captured_by_a_subgraph_and_used_outside():
@@ -421,7 +422,7 @@ def test_a_bias_captured_by_a_subgraph_and_used_outside():
           m = Mul(h, k)
           y = MatMul(m, v) }""")
     )
-    assert units(found) == {}
+    assert units(found) == {"w:1 b@h:2:0 b@p:0:0 b@q:0:0 v:0": 6}
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
