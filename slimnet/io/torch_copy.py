@@ -27,13 +27,13 @@ def copied(module: Module, shared: Iterable[torch.Tensor] = ()) -> Module:
         BadInput: The module holds something that cannot be copied.
     """
     memo: dict[int, Any] = {id(tensor): tensor for tensor in shared}
-    for tensor in _tensors(module):
+    for tensor in tensors_of(module):
         if id(tensor) in memo:
             continue
         if not has_values(tensor):
             memo[id(tensor)] = tensor
         elif not tensor.is_leaf:
-            memo[id(tensor)] = copy.deepcopy(tensor.detach(), memo)
+            memo[id(tensor)] = tensor.detach().clone()
     try:
         return copy.deepcopy(module, memo)
     except Exception as error:  # whatever an attribute's own class raises
@@ -45,14 +45,13 @@ def twin(module: Module) -> Module:
 
     A module that cannot be copied is returned itself.
     """
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in _tensors(module)}
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors_of(module)}
     try:
         return copy.deepcopy(module, memo)
     except Exception:  # whatever an attribute's own class raises
         return module
 
 
-def _tensors(module: nn.Module) -> list[torch.Tensor]:
+def tensors_of(module: nn.Module) -> list[torch.Tensor]:
     """The parameters, buffers and other tensors of a module, those in lists and dictionaries too."""
-    named = [*module.parameters(), *module.buffers()]
-    return named + [tensor for child in module.modules() for tensor in tensors_in(vars(child))]
+    return [tensor for child in module.modules() for tensor in tensors_in(vars(child))]

@@ -22,7 +22,7 @@ from slimnet.common.files import essence, first_cause
 from slimnet.common.inputs import parse_inputs
 from slimnet.graph.net import Net, TorchSource
 from slimnet.io.torch_attention import attention_written_out, has_attention
-from slimnet.io.torch_copy import twin
+from slimnet.io.torch_copy import tensors_of, twin
 from slimnet.io.torch_forward import Arguments, ForwardFailed, evaluating, example_arguments, forward
 from slimnet.io.torch_script import record, tidy
 from slimnet.io.torch_weights import follow_module, has_values
@@ -143,6 +143,9 @@ def _recorded(
     try:
         forward(module, *arguments)
     except ForwardFailed as failure:
+        if not all(map(has_values, tensors_of(module))):
+            fake = "it holds a fake tensor, as an export may leave behind; make that anew"
+            raise BadInput(f"{where}: does not run on the given `inputs`: {fake}") from failure
         raise BadInput(f"{where}: does not run on the given `inputs`: {failure}") from failure
     try:
         with _quiet():

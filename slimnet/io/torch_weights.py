@@ -28,14 +28,14 @@ def follow_module(model: ir.Model, module: nn.Module) -> None:
     Each becomes an `ir.LazyTensor` that reads the parameter, buffer or attribute of its name from the module, however
     that has been changed: in place, replaced by another tensor, moved to another device or to another floating type.
     What lies in no attribute of its own, such as a tensor in a list, follows changes in place. Reading raises BadInput
-    where the module can no longer be followed.
+    where the module can no longer be followed, and so does a tensor without values here.
     """
     named: dict[str, torch.Tensor] = {}
     names: dict[Any, list[str]] = {}
     for place in places_of_tensors(module):
         if (memory := _memory(place.tensor)) is not None:
             named[place.name] = place.tensor
-            names.setdefault(memory, []).append(place.name)
+            names.setdefault((memory, place.is_registered), []).append(place.name)
     initializers = model.graph.initializers
     for value in initializers.values():
         tensor = value.const_value
@@ -45,7 +45,12 @@ def follow_module(model: ir.Model, module: nn.Module) -> None:
             if tensor is None or exported is None or not _equal(array_of(exported), tensor.numpy()):
                 continue
         assert tensor is not None
-        found = names.get(_memory(exported), [])
+        if not has_values(exported):
+            raise BadInput(
+                f"{type(module).__name__}: {value.name} is a fake tensor, as an export may leave behind; make it anew"
+            )
+        memory = _memory(exported)
+        found = names.get((memory, True)) or names.get((memory, False), [])
         # One of several names of a tied weight stands in the graph; the others must stay tied to it.
         own = [name for name in found if name == value.name] or found[:1]
         tied = tuple(name for name in found if name not in own and name not in initializers)
@@ -91,6 +96,11 @@ class Place(NamedTuple):
     owner: nn.Module
     key: str
     tensor: torch.Tensor
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the tensor is a parameter or a buffer there, not a plain attribute."""
+        return self.key not in vars(self.owner)
 
 
 def places_of_tensors(module: nn.Module) -> Iterator[Place]:

@@ -25,13 +25,14 @@ def check_module(trace: Trace, backend: Backend) -> None:
     net = trace.net
     if net.torch is None:
         return
+    from slimnet.io.torch_copy import twin
     from slimnet.io.torch_export import export_torch
     from slimnet.io.torch_forward import evaluating
     from slimnet.io.torch_slim import slim_module_survives
 
     inputs = random_inputs(net, net.inputs, bounds=index_bounds(trace))
-    with evaluating(net.torch.module):
-        same, why = slim_module_survives(net.torch.module, net.model, inputs, backend)
+    with evaluating(module := twin(net.torch.module)):
+        same, why = slim_module_survives(module, net.model, inputs, backend)
     if not same and list(_content(export_torch(net.torch, net.name, net.source).model)) != list(_content(net.model)):
         raise VerifyFailed(f"{net.name}: the module is no longer what was traced ({why}); load and trace it again")
 
