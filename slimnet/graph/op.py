@@ -39,7 +39,8 @@ class Traced:
     `dynamic` marks its elements that depend on a dynamic input size. `parameter` says that nothing but constants of
     the graph went into it, `computable` also that `computed` knows how. `items` holds the elements of a sequence.
     `zero` is what stands for zero in it where that is another number: the zero point with which it was quantised.
-    `source` is the name of the network's input whose elements it holds, moved or scaled.
+    `source` is the name of the network's input whose elements it holds, moved or scaled. `positions` is the shape of
+    the tensor in which its elements are flat positions, if they are: they are others where channels are gone.
     """
 
     axes: Axes | None = None
@@ -50,6 +51,7 @@ class Traced:
     items: list[Traced] | None = None
     zero: npt.NDArray[Any] | None = None
     source: str | None = None
+    positions: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -154,6 +156,10 @@ class Op:
             # Whoever takes a zero point for a number does not see a zero.
             self.used[i] = axes if value.zero is None or self.carries else [not_zero(labels) for labels in axes]
         return self.used[i]
+
+    def positions_in(self, i: int) -> tuple[int, ...] | None:
+        """The shape of the tensor in which input i holds flat positions, if it does."""
+        return self.values[i].positions if self.has(i) else None  # type: ignore[union-attr]
 
     @property
     def carries(self) -> bool:

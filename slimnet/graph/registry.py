@@ -48,6 +48,8 @@ class Trait(enum.Flag):
     PICKS = enum.auto()
     #: Integers that come out are among those of the first input: indices pass as indices.
     PASSES_INDICES = enum.auto()
+    #: Its second input holds flat positions in a tensor of as many channels as its first, and moves with them.
+    READS_POSITIONS = enum.auto()
     #: Its second input holds positions on an axis of its first.
     LOOKS_UP = enum.auto()
     #: Not every change of its inputs shows in its output: it rounds, picks, saturates, or is undefined somewhere.

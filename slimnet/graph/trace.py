@@ -128,11 +128,15 @@ class Tracer:
                 self.walk.values[value] = Traced([fixed(n) for n in self.net.inputs[value.name]], source=value.name)
         for node in self.graph:
             self.visit(node)
+        count = len(self.graph.outputs)
+        why = "is an output of the network"
+        if count > 1:
+            why += f", one of {count}; what nothing reads need not be one"
         for output in self.graph.outputs:
             traced = self.value(output)
             for part in traced.items or [traced]:
                 for labels in part.axes or ():
-                    self.walk.constraints.pin(labels, "output", output.name or "", "is an output of the network")
+                    self.walk.constraints.pin(labels, "output", output.name or "", why)
         return self.walk
 
     def visit(self, node: ir.Node) -> None:
@@ -211,6 +215,9 @@ class Tracer:
         entry = entry_of(op.node)
         if entry is None or entry.rule is None:
             return nothing, f"has no rule{f' (domain {domain})' if domain else ''}"
+        counting = any(v is not None and v.positions is not None for v in op.values)
+        if counting and Trait.READS_POSITIONS not in entry.traits:
+            return nothing, "reads positions in all channels, such as where a pooling found its maxima"
         try:
             return entry.rule(op), None
         except Unsupported as reason:

@@ -152,6 +152,10 @@ MUTATIONS = [
     m("norm", "not_zero", summed("m = Softmax<axis=2>(h)")),
     m("norm", "signed", summed("k = Sigmoid(s) t = Reshape(k, six) m = InstanceNormalization(h, t, t)",
                                ", float[6,1] s, int64[1] six = {6}")),
+    m("pooling", "same", conv("""p, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(h)
+        q = Conv(x, u)
+        r = MaxPool<kernel_shape=[2,2], strides=[2,2]>(q)
+        m = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(r, i)""", ", float[6,3,1,1] u").replace("(y)", "(float[N,2,4,4] y)")),
     m("pooling", "lengths", conv("m = Resize(h, , , sizes)", ", int64[4] sizes = {2, 6, 8, 8}")),
     m("pooling", "not_zero", summed("""m = Resize<coordinate_transformation_mode="tf_crop_and_resize",
         extrapolation_value=2.0>(h, roi, scales)""", ", float[8] roi, float[4] scales"),

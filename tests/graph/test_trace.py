@@ -259,7 +259,7 @@ def test_a_weight_that_is_also_an_output_is_pinned():
           y = MatMul(h, v) }""")
     )
     assert units(found) == {}
-    assert pinned(found)["w:1"] == "is an output of the network"
+    assert pinned(found)["w:1"].startswith("is an output of the network, one of 2;")
 
 
 def test_a_bias_that_is_also_an_output_stays_there():
@@ -278,7 +278,7 @@ def test_a_value_that_is_an_output_and_goes_on_is_pinned():
           y = MatMul(h, v) }""")
     )
     assert units(found) == {}
-    assert pinned(found)["w:1"] == "is an output of the network"
+    assert pinned(found)["w:1"].startswith("is an output of the network, one of 2;")
 
 
 @pytest.mark.parametrize("opset", [9, 11, 12, 13, 17, 20, 23])

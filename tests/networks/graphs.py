@@ -227,7 +227,9 @@ def without_shapes(net: Net) -> Net:
 def _taps(trace: Trace, thin: ir.Model, masked: ir.Model) -> list[str]:
     """Names of the intermediate tensors that both models state the type of."""
     typed = [{v.name for n in m.graph for v in n.outputs if v.dtype and v.shape is not None} for m in (thin, masked)]
-    return [v.name for v, t in trace._graph.walk.values.items() if v.name in typed[0] & typed[1] and t.axes is not None]
+    known = {v.name: t for v, t in trace._graph.walk.values.items() if v.name in typed[0] & typed[1]}
+    # Positions in all channels are others where channels are gone.
+    return [name for name, t in known.items() if t.axes is not None and t.positions is None]
 
 
 def _tapped(model: ir.Model, taps: list[str]) -> ir.Model:

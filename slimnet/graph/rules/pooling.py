@@ -3,7 +3,7 @@
 import numpy as np
 
 from slimnet.graph.axes import fixed, not_zero
-from slimnet.graph.op import Axes, Op, Result, Unsupported
+from slimnet.graph.op import Op, Result, Traced, Unsupported
 from slimnet.graph.registry import Trait, rule
 from slimnet.graph.rules.window import slid_over
 
@@ -14,11 +14,25 @@ def pool(op: Op) -> Result:
     shape = op.out_shapes[0]
     if shape is None:
         raise Unsupported("the output shape is unknown")
-    if any(value.uses() or value.is_graph_output() for value in op.node.outputs[1:]):
-        raise Unsupported("its indices are used, which count all channels")
-    rest: list[Axes | None] = [None] * (len(op.node.outputs) - 1)
     kernel = op.attr("kernel_shape") or op.shape(0)[2:]
-    return [[op.axis(0, 0), op.axis(0, 1), *slid_over(op, shape[2:], kernel)[0]], *rest]
+    out = [op.axis(0, 0), op.axis(0, 1), *slid_over(op, shape[2:], kernel)[0]]
+    places = Traced([not_zero(labels) for labels in out], positions=op.shape(0))
+    return [out] if len(op.node.outputs) == 1 else [out, places]
+
+
+@rule("MaxUnpool", traits=Trait.READS_POSITIONS)
+def unpool(op: Op) -> Result:
+    """X[N, C, ...] to the positions that a pooling of as many channels has noted; zero everywhere else."""
+    given = op.ints(2)
+    shape = op.out_shapes[0] if given is None else tuple(given)
+    if shape is None or op.positions_in(1) != shape:
+        raise Unsupported("its positions are not known to be those of a pooling of what it puts out")
+    out = [op.axis(0, 0), op.axis(0, 1)]
+    for k, labels in enumerate(out):
+        op.same(labels, op.axis(1, k))
+    if op.has(2):
+        op.lengths(2, dict(enumerate(out)))
+    return [[*out, *(fixed(n) for n in shape[2:])]]
 
 
 @rule("Resize", "Upsample")

@@ -36,16 +36,41 @@ def test_indices_of_a_pooling_count_all_channels():
     assert units(found) == {"w:0 v:1": 6}
 
 
-def test_unpooling_with_indices_pins():
+UNPOOLED = """(float[2,3,4,4] x) => (float[2,2,4,4] y) <float[6,3,1,1] w, float[6,6,1,1] u, float[2,6,1,1] v,
+    int64[4] size = {2, 6, 4, 4}>
+    { h = Conv(x, w)
+      p, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(h)
+      r = Conv(p, u)
+      b = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(r, i)
+      y = Conv(b, v) }"""
+
+
+@pytest.mark.parametrize("size", ["", ", size"])
+def test_unpooling_goes_with_the_channels_of_the_pooling(size):
+    """As in SegNet: positions are counted in all channels, anew in the slim network."""
+    found = exact(net(UNPOOLED.replace("(r, i)", f"(r, i{size})")))
+    assert units(found) == {"w:0 u:0 u:1 v:1": 6}
+
+
+def test_unpooling_into_another_size_pins():
+    """Then positions would fall into other channels."""
+    text = UNPOOLED.replace("strides=[2,2]>(h)", "strides=[1,1]>(h)").replace("float[2,2,4,4] y", "float[2,2,6,6] y")
+    found = exact(net(text))
+    assert units(found) == {}
+    assert "positions are not known to be those" in pinned(found)["u:0"]
+
+
+def test_positions_that_anything_else_reads_pin():
     found = exact(
-        net("""(float[2,3,4,4] x) => (float[2,2,4,4] y) <float[6,3,1,1] w, float[2,6,1,1] v>
+        net("""(float[2,3,4,4] x) => (y) <float[6,3,1,1] w, float[2,6,1,1] v>
         { h = Conv(x, w)
           p, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(h)
-          u = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(p, i)
-          y = Conv(u, v) }""")
+          f = Cast<to=1>(i)
+          m = Add(p, f)
+          y = Conv(m, v) }""")
     )
     assert units(found) == {}
-    assert pinned(found)["w:0"] == "its indices are used, which count all channels"
+    assert pinned(found)["w:0"] == "reads positions in all channels, such as where a pooling found its maxima"
 
 
 def upsampled(resize: str, weights: str, opset: int = 20, width: int = 6, **values):
