@@ -204,7 +204,7 @@ class _Seen:
         yield pair[::-1] if first in self.fixed else pair
 
     def _reshaped(self) -> Iterator[Pair]:
-        """The number of elements of a Reshape, which must not become samples where there were none."""
+        """The number of elements of a Reshape; where a layer follows, pixels must not become samples."""
         node = self.node
         data, made = self.shape(node.inputs[0]), self.shape(node.outputs[0])
         tensor = constant(node.inputs[1]) if len(node.inputs) > 1 else None
@@ -216,10 +216,15 @@ class _Seen:
         known = math.prod(n for n in target if n > 0)
         if min(target) > 0:
             yield total, known
-        elif target[0] == -1 and len(data) > len(target) and data[-1] != target[-1]:
+        elif target[0] == -1 and len(target) < len(data) and self._flattens(data, known):
             yield total, known * data[0]
         elif total % known:
             yield total, known * max(1, total // known)
+
+    def _flattens(self, data: Shape, length: int) -> bool:
+        """Whether rows of this length are whole samples: all of their channels, which a matrix product reads."""
+        read = any(node.op_type in ("Gemm", "MatMul") for node in self.node.outputs[0].consumers())
+        return read and data[1] > 0 and length % data[1] == 0 and data[-1] != length
 
 
 _BROADCAST = frozenset("Add Sub Mul Div Pow Min Max Sum Mean Where PRelu And Or Equal Greater Less".split())

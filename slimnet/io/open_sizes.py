@@ -74,10 +74,12 @@ class OpenSizes:
         Raises:
             BadInput: It runs at none of those that were tried; the message begins with `where`.
         """
-        likeliest = self._usual[0]
-        if not self._kinds or (set(self._kinds.values()) == {"batch"} and self._misfit(likeliest) is None):
-            return self._shapes(likeliest), None
+        likeliest, only_batch = self._shapes(self._usual[0]), set(self._kinds.values()) <= {"batch"}
+        if not self._kinds or (only_batch and self._misfit(self._usual[0]) is None):
+            return likeliest, None
         shapes, remark = self._tried(where)
+        if only_batch and shapes == likeliest:
+            return shapes, None
         return shapes, f"the file leaves sizes of its inputs open; chosen were {self._said(shapes)}{remark}"
 
     def _tried(self, where: str) -> tuple[Shapes, str]:
@@ -124,7 +126,8 @@ class OpenSizes:
         kinds = sorted(set(self._kinds.values()), key=list(USUAL).index)
         alike = [[symbol for symbol, k in self._kinds.items() if k == kind] for kind in kinds]
         samples = [symbol for symbol, kind in self._kinds.items() if kind != "batch"]
-        repaired = fitted(self._misfit, self._usual[0], [*alike, samples, *([symbol] for symbol in self._kinds)])
+        ways = dict.fromkeys(map(tuple, [*alike, samples, *([symbol] for symbol in self._kinds)]))
+        repaired = fitted(self._misfit, self._usual[0], [way for way in ways if way])
         fitting = (found for found in self._usual if self._misfit(found) is None)
         seen: list[Shapes] = []
         for found in chain([repaired] if repaired else [], fitting, self._usual):

@@ -61,6 +61,21 @@ def test_a_reshape_must_not_make_samples_of_a_picture(target):
     assert inputs == {"x": (1, 3, 84, 84)}
 
 
+def test_pixels_may_become_rows_where_no_layer_follows():
+    """As in the head of a detector: one row for each box, however many there are."""
+    text = "(float[N,3,H,W] x) => (float[M,4] y) { a = Conv(x, w) b = Transpose<perm=[0,2,3,1]>(a) y = Reshape(b, t) }"
+    inputs, _ = found(text, w=(12, 3, 3, 3), t=np.array([-1, 4]))
+    assert inputs == {"x": (1, 3, 224, 224)}
+
+
+def test_channels_may_become_rows():
+    """A layer over all pixels of one channel."""
+    text = "(float[N,32,7,7] x) => (float[M,5] y) { a = Reshape(x, t) y = MatMul(a, w) }"
+    inputs, notes = found(text, w=(49, 5), t=np.array([-1, 49]))
+    assert inputs == {"x": (1, 32, 7, 7)}
+    assert notes == []
+
+
 def test_a_declared_output_says_how_large_the_picture_is():
     inputs, _ = found(
         "(float[1,3,H,W] x) => (float[1,8,46,190] y) { a = Conv(x, w) y = Conv(a, v) }",
