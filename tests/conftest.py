@@ -35,6 +35,14 @@ def planned_for(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache() -> Iterator[None]:
+    """Nothing that was exported before is used, and nothing is left in the folder of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLIMNET_CACHE", "")
+        yield
+
+
 @pytest.fixture(params=BLOCKS, ids="block{}".format)
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Channels in a block of the machine planned for: a test that depends on it runs with each there is."""

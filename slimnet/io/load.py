@@ -24,6 +24,7 @@ def load(
     inputs: Inputs = None,
     unsafe_pickle: bool = False,
     constants: Constants | None = None,
+    cache: bool = True,
 ) -> Net:
     """Load a network from a file, or from a module in memory.
 
@@ -39,6 +40,8 @@ def load(
         unsafe_pickle: Whether to read pickles that may run code.
         constants: The inputs of an .onnx or .pt2 file that are bound to constants, such as {"rate": 16000}; branches
             that they choose take the place of the choice.
+        cache: Whether the graph of a module may be one that was exported before, from the user's cache folder, and go
+            there; weights never do. It is used only if it computes what the module computes.
 
     Returns:
         The network, whose graph is as in the file or as torch.export gives it, unoptimised. The weights of a module
@@ -51,7 +54,7 @@ def load(
             "class or function that fixes it in the module"
         )
     if model is not None and not isinstance(model, str | os.PathLike):
-        return _from_module(model, arch, inputs)
+        return _from_module(model, arch, inputs, cache)
     suffix = Path(model).suffix.lower() if model is not None else ""
     if suffix in (".onnx", ".pt2") and arch is not None:
         raise BadInput(f"{model}: brings its own graph, so `arch` {arch} has no use; leave it out")
@@ -67,10 +70,12 @@ def load(
         if Path(model).is_dir():
             raise BadInput(f"{model}: is a folder; name a file in it")
         raise BadInput(f"{model}: its kind is not known; slimnet reads .onnx, .pt2, {', '.join(TORCH_SUFFIXES)}")
-    return _from_checkpoint(model, arch, inputs, unsafe_pickle)
+    return _from_checkpoint(model, arch, inputs, unsafe_pickle, cache)
 
 
-def _from_checkpoint(path: str | os.PathLike[str] | None, arch: str | None, inputs: Inputs, unsafe_pickle: bool) -> Net:
+def _from_checkpoint(
+    path: str | os.PathLike[str] | None, arch: str | None, inputs: Inputs, unsafe_pickle: bool, cache: bool
+) -> Net:
     from slimnet.common.files import existing_file
     from slimnet.io.torch_export import export_torch
     from slimnet.io.torch_module import load_torch, metadata
@@ -81,10 +86,10 @@ def _from_checkpoint(path: str | os.PathLike[str] | None, arch: str | None, inpu
     else:
         source = load_torch(path, arch, inputs, unsafe_pickle)
     name = Path(path).stem if path is not None else str(arch).partition("?")[0].rpartition(":")[2]
-    return export_torch(source, name, str(path) if path is not None else None)
+    return export_torch(source, name, str(path) if path is not None else None, cache=cache)
 
 
-def _from_module(module: Any, arch: str | None, inputs: Inputs) -> Net:
+def _from_module(module: Any, arch: str | None, inputs: Inputs, cache: bool) -> Net:
     from torch import nn
 
     from slimnet.common.inputs import parse_inputs
@@ -96,4 +101,4 @@ def _from_module(module: Any, arch: str | None, inputs: Inputs) -> Net:
         raise BadInput(f"cannot load a {type(module).__name__}; pass a path or a torch.nn.Module")
     module = unwrapped(module)
     source = TorchSource(module, arch, tuple(str(i) for i in parse_inputs(inputs)))
-    return export_torch(source, type(module).__name__)
+    return export_torch(source, type(module).__name__, cache=cache)

@@ -22,6 +22,7 @@ from slimnet.common.files import essence, first_cause
 from slimnet.common.inputs import parse_inputs
 from slimnet.graph.net import Net, TorchSource
 from slimnet.io.torch_attention import attention_written_out, has_attention
+from slimnet.io.torch_cache import CachedGraph
 from slimnet.io.torch_copy import tensors_of, twin
 from slimnet.io.torch_forward import Arguments, ForwardFailed, evaluating, example_arguments, forward
 from slimnet.io.torch_script import record, tidy
@@ -37,7 +38,9 @@ class CannotExport(Exception):
     """torch.export or torch.onnx cannot take a network; the message says which and why, in one line."""
 
 
-def export_torch(source: TorchSource, name: str, file: str | None = None, dynamic_batch: bool = False) -> Net:
+def export_torch(
+    source: TorchSource, name: str, file: str | None = None, dynamic_batch: bool = False, cache: bool = False
+) -> Net:
     """Export a module to a graph whose initializers are named like the module's parameters and buffers.
 
     Args:
@@ -47,6 +50,7 @@ def export_torch(source: TorchSource, name: str, file: str | None = None, dynami
         file: The file that the module came from.
         dynamic_batch: Whether the first size of every input is left open. That takes up to twice as long and writes
             more nodes, because shapes are then computed in the graph.
+        cache: Whether the graph may come from the user's cache folder, or go there (see `torch_cache`).
 
     Returns:
         The network. Raises BadInput when no inputs are given, the module cannot run on them, or torch cannot trace it.
@@ -59,17 +63,30 @@ def export_torch(source: TorchSource, name: str, file: str | None = None, dynami
     # torch.export takes a size of 1 for a constant.
     arguments = example_arguments(source.module, inputs, batch=2 if dynamic_batch else None)
     module = twin(source.module)
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     with evaluating(module):
-        try:
-            program = _exported(module, arguments, dynamic_batch)
-            model, notes = to_onnx(program, _open_batch(arguments, "batch") if dynamic_batch else None)
-        except CannotExport as reason:
-            model, notes = _recorded(module, arguments, where, reason, "batch" if dynamic_batch else None)
+        cached = CachedGraph(module, arguments) if cache and not dynamic_batch else None
+        model = None if cached is None else cached.read()
+        if model is None:
+            model, notes = _anew(module, arguments, where, dynamic_batch)
+            # What there is a note on may hold for these weights only.
+            if cached is not None and not notes:
+                cached.write(model)
     follow_module(model, source.module)
     model.graph.name = name
     shapes = {str(v.name): i.shape for v, i in zip(model.graph.inputs, inputs, strict=True)}
     return Net(model, name, shapes, file, source, notes)
+
+
+def _anew(
+    module: torch.nn.Module, arguments: Arguments, where: str, dynamic_batch: bool
+) -> tuple[ir.Model, tuple[str, ...]]:
+    """The graph of a module by the first way that can take it, and remarks on that way. Raises BadInput."""
+    try:
+        program = _exported(module, arguments, dynamic_batch)
+        return to_onnx(program, _open_batch(arguments, "batch") if dynamic_batch else None)
+    except CannotExport as reason:
+        return _recorded(module, arguments, where, reason, "batch" if dynamic_batch else None)
 
 
 def to_onnx(program: ExportedProgram, axis_names: Any = None) -> tuple[ir.Model, tuple[str, ...]]:

@@ -76,6 +76,17 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             m.training = mode
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread, for what is run once: its threads would wait for each other where others work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def described(module: nn.Module, name: str) -> str:
     """How a message names a submodule: `features.3 (Linear)`, or the network's own class."""
     child = type(module.get_submodule(name)).__name__

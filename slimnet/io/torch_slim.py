@@ -25,7 +25,7 @@ from slimnet.graph.plan import Plan
 from slimnet.io.torch_arch import build, vet
 from slimnet.io.torch_copy import copied
 from slimnet.io.torch_follow import ATTRIBUTES, Kept, follow
-from slimnet.io.torch_forward import ForwardFailed, forward
+from slimnet.io.torch_forward import ForwardFailed, forward, one_thread
 from slimnet.io.torch_module import metadata
 from slimnet.io.torch_weights import Place, array_of, places_of_tensors
 from slimnet.runtime.backend import Backend, Feeds
@@ -78,7 +78,8 @@ def slim_module_survives(
     # The exporter names a graph's inputs after the arguments of forward, except those of *args.
     by_name = tensors.keys() <= inspect.signature(module.forward).parameters.keys()
     try:
-        outputs = forward(module, () if by_name else list(tensors.values()), tensors if by_name else {})
+        with one_thread():
+            outputs = forward(module, () if by_name else list(tensors.values()), tensors if by_name else {})
     except ForwardFailed as failure:
         return False, str(failure)
     if len(outputs) != len(expected):

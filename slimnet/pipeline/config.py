@@ -132,6 +132,12 @@ class ModelConfig(Checked):
         read=_constants,
     )
     unsafe_pickle: bool = setting(False, "Allow pickles that run code. Only for files you trust.", kind=bool)
+    cache: bool = setting(
+        True,
+        "Take the graph of a PyTorch class from the cache folder where it was exported before, and keep it there.",
+        kind=bool,
+        option=("--cache/--no-cache",),
+    )
     batch: int | None = setting(None, "Size of the first axis, where the model leaves it open.", kind=int, low=1)
 
 

@@ -15,7 +15,8 @@ from slimnet.pipeline.config import ModelConfig, RunConfig
 def load_network(model: ModelConfig, clock: Clock) -> Net:
     """Load a network, with its inputs at the batch size that was asked for."""
     with clock("load"):
-        net = load(model.model, model.arch, list(model.inputs) or None, model.unsafe_pickle, model.constants)
+        inputs = list(model.inputs) or None
+        net = load(model.model, model.arch, inputs, model.unsafe_pickle, model.constants, model.cache)
     if model.batch is not None:
         from slimnet.timing.conditions import as_net
 
