@@ -38,11 +38,12 @@ def main() -> None:
     options.add_argument("--again", action="store_true", help="also networks that are in the table already")
     options.add_argument("--timeout", type=float, default=1200, help="seconds per network")
     given = options.parse_args()
-    names = networks.select(networks.catalogue(everything=True), given.only)
+    catalogue = networks.catalogue(everything=True)
+    names = networks.select(catalogue, given.only)
     for done, name in enumerate(names, 1):
         if name in harness.read(FILE) and not given.again:
             continue
-        row = harness.run(Path(__file__), ["--one", name], given.timeout)
+        row = {"kind": catalogue[name].kind, **harness.run(Path(__file__), ["--one", name], given.timeout)}
         harness.write(FILE, harness.read(FILE) | {name: row})
         print(f"{done}/{len(names)} {name}: {_line(row)}", flush=True)
     report(harness.read(FILE))
@@ -56,6 +57,7 @@ def examine(name: str, out: Path) -> None:
     started = time.perf_counter()
     net = networks.prepared(network)
     row: dict[str, Any] = {"kind": network.kind, "load_s": round(time.perf_counter() - started, 2)}
+    row["notes"] = list(net.notes)
     kinds = {node.op_type for node in net.model.graph}
     row["batch_norm"] = "BatchNormalization" in kinds
     row["layer_norm"] = bool(kinds & {"LayerNormalization", "GroupNormalization", "RMSNormalization"})
@@ -160,8 +162,8 @@ def _survives(net: Any, plan: Any, thin: Any) -> list[Any]:
 def report(table: dict[str, Any]) -> None:
     """Write results/coverage.md."""
     yardstick = harness.read(harness.RESULTS / "torch_pruning.json")
-    columns = ["network", "exact", "proven", "error", "left", "left, inexact", "torch-pruning", "torch module"]
-    columns += [*STEPS, "total s", "pinned"]
+    columns = ["network", "kind", "exact", "proven", "error", "left", "left, inexact", "torch-pruning", "torch module"]
+    columns += [*STEPS, "total s", "pinned", "exported otherwise"]
     rows = [_cells(name, row, yardstick.get(name, {})) for name, row in table.items()]
     used = harness.versions("torch", "torchvision", "onnx", "onnxruntime", "torch-pruning")
     text = f"# Coverage\n\n`python benchmarks/coverage.py` and `python benchmarks/torch_pruning_left.py`; {used}.\n\n"
@@ -174,11 +176,12 @@ def report(table: dict[str, Any]) -> None:
 def _cells(name: str, row: dict[str, Any], peer: dict[str, Any]) -> list[Any]:
     exact, inexact = row.get("exact", {}), row.get("inexact", {})
     if not exact:
-        return [name, False, row["failed"], *[""] * 10]
+        return [name, row.get("kind"), False, row["failed"], *[""] * 11]
     times = exact["times"]
     module = exact.get("module")
     return [
         name,
+        row["kind"],
         exact["exact"] and inexact.get("exact", True),
         _proven(exact) and (not inexact or _proven(inexact)),
         f"{exact.get('error', 0):.0e}",
@@ -189,6 +192,7 @@ def _cells(name: str, row: dict[str, Any], peer: dict[str, Any]) -> list[Any]:
         *(times[step] for step in STEPS),
         sum(times.values()),
         "; ".join(f"{units} {why}" for units, why in exact["pinned"][:3]),
+        "; ".join(note.partition(",")[0] for note in row.get("notes", ())),
     ]
 
 
@@ -219,6 +223,8 @@ def _summary(table: dict[str, Any], yardstick: dict[str, Any]) -> str:
     wrong = {name: found for name, row in table.items() if (found := misses(name, row, yardstick.get(name, {})))}
     totals = [sum(row["exact"]["times"].values()) for row in table.values() if "exact" in row]
     lines = [f"{len(table) - len(wrong)} of {len(table)} networks are exact, proven and small enough."]
+    kinds = Counter(row.get("kind", "failed") for row in table.values())
+    lines.append(f"Of each kind: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
     if totals:
         lines.append(f"Trace, score, plan and slim together: median {median(totals):.2f} s, worst {max(totals):.2f} s.")
     lines += [f"- {name}: {'; '.join(found)}" for name, found in wrong.items()]
