@@ -4,8 +4,8 @@
 
 Every network gets weights under which all its layers move the output, half of the channels of every group go by their
 l1 norm without rounding, and the result is compared with the masked network, with a proof for each group that a
-difference would have shown. Networks with layer norm are walked a second time with inexact removal. Needs the `bench`
-extra.
+difference would have shown. Where inexact removal lets more go, as with layer norm, networks are walked a second time
+with it. Needs the `bench` extra.
 Writes results/coverage.json, row by row, and the table results/coverage.md.
 """
 
@@ -60,9 +60,8 @@ def examine(name: str, out: Path) -> None:
     row["notes"] = list(net.notes)
     kinds = {node.op_type for node in net.model.graph}
     row["batch_norm"] = "BatchNormalization" in kinds
-    row["layer_norm"] = bool(kinds & {"LayerNormalization", "GroupNormalization", "RMSNormalization"})
     row["exact"] = pruned(net, allow_inexact=False)
-    if row["layer_norm"]:
+    if row["exact"]["more_if_inexact"]:
         gc.collect()
         row["inexact"] = pruned(net, allow_inexact=True)
     harness.write(out, row)
@@ -84,6 +83,7 @@ def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
         "left": round(count(net, thin) / count(net, net.model), 4),
         "params": count(net, net.model),
         "pinned": _reasons(traced),
+        "more_if_inexact": any("--allow-inexact" in pin.why for pin in traced.pins),
         "times": times,
     }
     started = time.perf_counter()
@@ -124,14 +124,18 @@ def prune(net: Any, allow_inexact: bool, repeats: int) -> tuple[Any, Any, dict[s
 
 
 def count(net: Any, model: Any) -> int:
-    """Parameters: of a network from torch what torch calls so, else all floats but the statistics of batch norms."""
+    """Parameters: of a network from torch what torch calls so, else all but the statistics of batch norms and integers.
+
+    Weights that are quantised, to eight bits, are parameters too.
+    """
     initializers = model.graph.initializers
     if net.torch is not None:
         names = {name for name, _ in net.torch.module.named_parameters()} & set(initializers)
     else:
         norms = [n for n in model.graph if n.op_type == "BatchNormalization"]
         statistics = {v.name for n in norms for v in n.inputs[3:]}
-        names = {name for name, v in initializers.items() if v.const_value.dtype.is_floating_point()} - statistics
+        types = {name: v.const_value.dtype for name, v in initializers.items()}
+        names = {name for name, t in types.items() if t.is_floating_point() or t.itemsize == 1} - statistics
     return sum(initializers[name].const_value.size for name in names)
 
 
