@@ -209,6 +209,8 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
                 seed += 1
             if isinstance(child, torchvision.ops.SqueezeExcitation):
                 squeezers.append(child.fc1)
+            if hasattr(child, "conv_reduce"):  # timm's
+                squeezers.append(child.conv_reduce)
         for layer in squeezers:
             # They see means of positive numbers: with weights of both signs all of their few units may be dead.
             layer.weight.abs_()
@@ -303,7 +305,10 @@ def _drawn_for(rng: np.random.Generator, shape: tuple[int, ...], gain: bool) -> 
 def calibrate(net: Net, masked: ir.Model, seeds: Iterable[int] = range(100, 104)) -> None:
     """Give every batch norm of a network the statistics of its own inputs in the masked network, on random inputs."""
     model = masked.clone()
-    norms = [node for node in model.graph if node.op_type == "BatchNormalization" and _keeps_statistics(node)]
+    known = net.model.graph.initializers
+    norms = [node for node in model.graph if node.op_type == "BatchNormalization"]
+    # One that standardises weights has no statistics of its own.
+    norms = [node for node in norms if all(value.name in known for value in node.inputs[3:])]
     wanted = [[value.name for value in node.inputs[3:]] for node in norms]
     for node in norms:
         _normalise_itself(model, node)
@@ -323,11 +328,6 @@ def calibrate(net: Net, masked: ir.Model, seeds: Iterable[int] = range(100, 104)
         variance[unused] = 1
         for name, array in zip(names, (mean, variance), strict=True):
             _set(net, name, array)
-
-
-def _keeps_statistics(node: ir.Node) -> bool:
-    """Whether a batch norm has statistics of its own: one that standardises weights has none."""
-    return all(value is not None and value.is_initializer() for value in node.inputs[3:])
 
 
 def _normalise_itself(model: ir.Model, node: ir.Node) -> None:
