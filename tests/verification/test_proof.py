@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from slimnet.common.errors import VerifyFailed
 from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
 from slimnet.runtime.onnxruntime import OnnxSession
@@ -100,3 +101,34 @@ def test_what_smaller_pictures_do_not_show_is_looked_for_in_those_of_the_network
     result = verify(found, np.arange(found.n_units) % 2 == 0)
     assert (result.proven, result.inside) == (["conv1", "conv2"], [])
     assert set(heights[-2:]) == {128}
+
+
+@pytest.mark.parametrize("point", [0, 7])
+def test_quantised_weights_are_set_to_their_zero_point(point):
+    """Weights that are codes are changed as codes: a removed channel is the zero point, and so is a zeroed one."""
+    text = f"""(float[4,6] x) => (y) <int8[6,8] w, int8[8,3] v, float step = {{0.1}}, int8 zero = {{{point}}}>
+        {{ wf = DequantizeLinear(w, step, zero) a = MatMul(x, wf) b = Relu(a) vf = DequantizeLinear(v, step, zero)
+           y = MatMul(b, vf) }}"""
+    codes = np.random.default_rng(0).integers(-90, 90, (6, 8))
+    found = trace(net(text, w=codes, v=codes.reshape(8, 6)[:, :3]))
+    result = verify(found, np.arange(found.n_units) % 2 == 0)
+    assert (result.proven, result.inside, result.perturbed, result.unproven) == (["w"], [], [], [])
+
+
+def test_a_group_of_which_nothing_is_kept_is_proven():
+    text = """(float[4,6] x) => (y) <float[6,8] w, float[8,3] v, float[6,8] s, float[8,3] t>
+        { a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) d = MatMul(x, s) e = MatMul(d, t) y = Add(c, e) }"""
+    found = trace(net(text))
+    removed = np.zeros(found.n_units, bool)
+    removed[found.groups[0].units[:-1]] = True
+    assert verify(found, removed).unproven == []
+
+
+def test_weights_that_are_nothing_are_perturbed_in_both_networks(monkeypatch):
+    """What surgery would get wrong with other weights is found."""
+    found = trace(net(ADDING, w=1.0, v=0.0, one=1.0))
+    removed = np.arange(found.n_units) % 2 == 0
+    assert verify(found, removed).perturbed == ["w"]
+    monkeypatch.setattr(proof, "slim", lambda trace, removed, weights: slim(trace, removed))
+    with pytest.raises(VerifyFailed, match="inside the network"):
+        verify(found, removed)
