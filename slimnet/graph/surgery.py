@@ -128,7 +128,7 @@ class _Copy:
         else:
             node = self.nodes[producer]
             node.attributes["value"] = ir.AttrTensor("value", tensor)
-            node.outputs[0].shape = ir.Shape(array.shape)
+            node.outputs[0].shape, node.outputs[0].type = ir.Shape(array.shape), ir.TensorType(dtype)
 
     def replace(self, axis: ParameterAxis, array: Array, dtype: ir.DataType) -> None:
         """Give a tensor, or the one use of it that the axis belongs to, a new content."""

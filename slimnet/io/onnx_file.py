@@ -18,6 +18,7 @@ from slimnet.graph.branches import lift_initializers
 from slimnet.graph.evaluate import subgraphs
 from slimnet.graph.net import Net
 from slimnet.io.constants import Constants, specialised
+from slimnet.io.functions import write_out
 
 OLDEST_OPSET = 9
 #: Initializers without their own file have to fit into one protobuf message, which ends at 2 GB.
@@ -89,9 +90,10 @@ def _read(file: Path) -> onnx.ModelProto:
 
 def _understood(proto: onnx.ModelProto, file: Path) -> ir.Model:
     try:
-        _check_structure(proto)
+        write_out(proto, _checked(proto), str(file))
         with only_errors("onnx_ir"):
             model = ir.from_proto(proto)
+            # What is left are functions of other operator set versions, which this says.
             InlinePass()(model)
             # Runtimes refuse versions of operator sets that they do not know, used or not.
             RemoveUnusedOpsetsPass()(model)
@@ -109,8 +111,11 @@ def _understood(proto: onnx.ModelProto, file: Path) -> ir.Model:
     return model
 
 
-def _check_structure(proto: onnx.ModelProto) -> None:
-    """Run onnx.checker on everything but the weights, which it would copy to read only their sizes."""
+def _checked(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Everything but the weights, which become inputs: onnx.checker would copy them to read only their sizes.
+
+    Raises what the checker raises.
+    """
     light = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
     light.opset_import.extend(proto.opset_import)
     light.functions.extend(proto.functions)
@@ -130,6 +135,7 @@ def _check_structure(proto: onnx.ModelProto) -> None:
         if not _runs_anyway(error):
             raise
         _check_nodes(light)
+    return light
 
 
 def _check_nodes(model: onnx.ModelProto) -> None:
@@ -143,12 +149,12 @@ def _check_nodes(model: onnx.ModelProto) -> None:
             onnx.checker.check_node(node, context)
 
 
-def _check_reads(graph: ir.Graph, outside: Set[ir.Value] = frozenset()) -> None:
+def _check_reads(graph: ir.Graph, outside: tuple[Set[ir.Value], ...] = ()) -> None:
     """Make sure that every node reads what has been made before it, and makes as much as it says."""
-    made = {*outside, *graph.inputs, *graph.initializers.values()}
+    made = {*graph.inputs, *graph.initializers.values()}
     for node in graph:
         for value in node.inputs:
-            if value is not None and value not in made:
+            if value is not None and value not in made and not any(value in scope for scope in outside):
                 raise ValueError(
                     f"node {node.name or node.op_type} reads {value.name}, which nothing has made before it"
                 )
@@ -156,7 +162,7 @@ def _check_reads(graph: ir.Graph, outside: Set[ir.Value] = frozenset()) -> None:
         if node.op_type == "Split" and node.attributes.get_int("num_outputs", len(node.outputs)) != len(node.outputs):
             raise ValueError(f"node {node.name or node.op_type} has {len(node.outputs)} outputs, but says otherwise")
         for inner in subgraphs(node):
-            _check_reads(inner, made)
+            _check_reads(inner, (*outside, made))
         made.update(node.outputs)
 
 

@@ -129,6 +129,35 @@ def test_functions_are_inlined(written: Callable[..., Path]) -> None:
     assert not net.model.functions
 
 
+DOUBLING = "g (float[1,4] x) => (float[1,4] y) { y = my.f20(x) }"
+
+
+def doubling(levels: int, last: str) -> str:
+    """Functions of which each calls the one before twice."""
+    head = '<opset_import: ["" : 17, "my" : 1], domain: "my"> '
+    calls = [f"{head} f{k} (a) => (c) {{ b = my.f{k - 1}(a)  c = my.f{k - 1}(b) }}" for k in range(1, levels + 1)]
+    return HEADER + DOUBLING.replace("f20", f"f{levels}") + head + f"f0 (a) => (b) {{ b = {last}(a) }}" + "".join(calls)
+
+
+def test_functions_in_functions_are_inlined_in_time_that_grows_with_their_nodes(written: Callable[..., Path]) -> None:
+    net = load_onnx(written(doubling(12, "Tanh")))
+    assert [n.op_type for n in net.model.graph] == ["Tanh"] * 4096
+
+
+def test_functions_that_would_make_too_many_nodes_are_refused_before_they_are_inlined(
+    written: Callable[..., Path],
+) -> None:
+    file = written(doubling(40, "Tanh"))
+    with pytest.raises(BadInput, match=r"they make 1,099,511,627,776 nodes, and slimnet takes up to 262,144; export"):
+        load_onnx(file)
+
+
+def test_a_function_that_calls_itself_is_refused(written: Callable[..., Path]) -> None:
+    file = written(doubling(3, "my.f3"))
+    with pytest.raises(BadInput, match=r"Cycle detected in model-local function"):
+        load_onnx(file)
+
+
 def test_initializers_among_the_inputs_are_no_inputs(written: Callable[..., Path], tmp_path: Path) -> None:
     def list_as_input(proto: onnx.ModelProto) -> None:
         proto.ir_version = 3
