@@ -286,9 +286,12 @@ class Op:
             return False
         return is_bounded(shape, *(math.prod(v.shape or ()) for v in given))
 
-    def role(self, i: int, k: int, role: Role, use: str = "", groups: int = 1) -> None:
-        """What axis k of input i, if it is a parameter, does here; `use` names the input of a layer of `groups`."""
-        if self.parameter(i):
+    def role(self, i: int, k: int, role: Role, use: str = "", groups: int = 1, made: bool = False) -> None:
+        """What axis k of input i, if it is a parameter, does here; `use` names the input of a layer of `groups`.
+
+        With `made`, also where the input is made while the network runs, of parameters that are weights all the same.
+        """
+        if self.parameter(i) or made:
             named = Use(self.kind, use, groups, self.node.domain) if use else NO_USE
             self._tracer.add_role(self.peek(i)[k], role, named)
 

@@ -33,8 +33,8 @@ def convolution(
     _check_groups(group, len(channels), len(first), len(second), transposed)
     if space is None:
         raise Unsupported("the output shape is unknown")
-    op.role(w, 0, Role.IN if transposed else Role.OUT, "W", group)
-    op.role(w, 1, Role.OUT if transposed else Role.IN, "W", group)
+    op.role(w, 0, Role.IN if transposed else Role.OUT, "W", group, made=True)
+    op.role(w, 1, Role.OUT if transposed else Role.IN, "W", group, made=True)
     if group == 1:
         inner, out = (first, second) if transposed else (second, first)
         op.contract(channels, inner)

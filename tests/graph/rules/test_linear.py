@@ -538,3 +538,28 @@ def test_positions_are_pinned_as_such():
     )
     assert units(found) == {"w:0 o:1": 6, "u:1 v:0": 8}
     assert pinned(found)["u:0"] == pinned(found)["v:1"] == "joins an axis that is fixed: of an input, or of positions"
+
+
+def test_a_weight_that_is_scaled_while_the_network_runs_is_still_a_weight():
+    """As where a style, or what a network sees of its input, modulates a convolution."""
+    found = exact(
+        net("""(float[1,3,4,4] x) => (y) <float[6,3,1,1] u, float[8,6,1,1] w, float[2,8,1,1] v>
+        { h = Conv(x, u)
+          g = GlobalAveragePool(h)
+          m = Mul(w, g)
+          c = Conv(h, m)
+          y = Conv(c, v) }""")
+    )
+    assert units(found) == {"u:0 w:1": 6, "w:0 v:1": 8}
+    assert roles(found, "w") == {0: Role.OUT, 1: Role.IN}
+
+
+def test_features_that_are_compared_with_others_by_a_convolution():
+    """A siamese tracker: the features of what is looked for are the kernel that slides over those of the picture."""
+    found = exact(
+        net("""(float[1,3,4,4] x, float[1,3,2,2] z) => (y) <float[6,3,1,1] u, float[6,3,1,1] w>
+        { h = Conv(x, u)
+          k = Conv(z, w)
+          y = Conv(h, k) }""")
+    )
+    assert units(found) == {"u:0 w:0": 6}
