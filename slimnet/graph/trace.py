@@ -155,6 +155,7 @@ class Tracer:
         results, why = self.apply(op)
         parameter = bool(inputs) and all(v is None or v.parameter for v in inputs)
         coded = any(v is not None and v.zero is not None for v in inputs)
+        computable, source = op.computable, op.source
         for i, (value, result, shape) in enumerate(zip(node.outputs, results, op.out_shapes, strict=False)):
             traced = result if isinstance(result, Traced) else Traced(result)
             # What the file states may be wrong; what follows from the operator is not.
@@ -167,8 +168,8 @@ class Tracer:
             if op.settled and traced.axes is not None:
                 traced.axes = self.settle(node, traced.axes)
             traced.parameter = traced.parameter or parameter
-            if (traced.computable, traced.source) != (op.computable, op.source):
-                traced = replace(traced, computable=op.computable, source=op.source)
+            if (traced.computable, traced.source) != (computable, source):
+                traced = replace(traced, computable=computable, source=source)
             if coded and traced.zero is None:
                 traced.zero = op.carried_zero
             self.walk.values[value] = traced
