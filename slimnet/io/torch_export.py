@@ -25,6 +25,7 @@ from slimnet.io.torch_attention import attention_written_out, has_attention
 from slimnet.io.torch_cache import CachedGraph
 from slimnet.io.torch_copy import tensors_of, twin
 from slimnet.io.torch_forward import Arguments, ForwardFailed, evaluating, example_arguments, forward
+from slimnet.io.torch_pretrained import without_cache
 from slimnet.io.torch_script import record, tidy
 from slimnet.io.torch_weights import follow_module, has_values
 
@@ -64,7 +65,7 @@ def export_torch(
     arguments = example_arguments(source.module, inputs, batch=2 if dynamic_batch else None)
     module = twin(source.module)
     notes: tuple[str, ...] = ()
-    with evaluating(module):
+    with evaluating(module), without_cache(module):
         cached = CachedGraph(module, arguments) if cache and not dynamic_batch else None
         model = None if cached is None else cached.read()
         if model is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 SLIM, PLAN, REPORT, TENSORS = "slim.onnx", "plan.json", "report.json", "slim.safetensors"
 PAGE = "report.html"
+#: The folder that the transformers library reads.
+PRETRAINED = "slim.pretrained"
 #: Where a run keeps the state of its training, inside the output folder.
 CHECKPOINTS = "checkpoints"
 #: Two measurements of a speedup that differ by more than this fraction were not taken under the same conditions.
@@ -246,12 +249,15 @@ def _save_torch(
 ) -> dict[str, Any] | None:
     """Write the slim module if the original class can carry the widths; else say which module cannot.
 
+    A network of the transformers library is also written as that library does, if its config can say the widths.
+
     Returns:
         {"survives", "why"}; None for a network that does not come from PyTorch.
     """
     if net.torch is None:
         return None
     from slimnet.io.torch_follow import CannotSlim
+    from slimnet.io.torch_pretrained import is_pretrained, save_pretrained
     from slimnet.io.torch_slim import load_tensors, save_slim, slim_module, slim_module_survives
 
     tensors = finetuned.tensors if finetuned is not None else None
@@ -260,8 +266,10 @@ def _save_torch(
         if tensors is not None:
             load_tensors(module, tensors)
         survives, why = slim_module_survives(module, slim, random_inputs(net, net.inputs), backend)
-        if survives:
+        if survives and (net.torch.arch is not None or not is_pretrained(module)):
             save_slim(net, plan, path, tensors, (module, attributes))
+        if survives and is_pretrained(module):
+            save_pretrained(module, path.with_name(PRETRAINED))
     except (CannotSlim, BadInput) as error:
         survives, why = False, essence(error)
     return {"survives": survives, "why": why}
@@ -278,6 +286,8 @@ def _all_or_nothing(out: Path | None) -> Iterator[Path]:
                 out.mkdir(parents=True, exist_ok=True)
                 for name in (TENSORS, f"{SLIM}.data"):
                     (out / name).unlink(missing_ok=True)
+                if (out / PRETRAINED).exists():
+                    shutil.rmtree(out / PRETRAINED)
                 for file in sorted(Path(folder).iterdir()):
                     os.replace(file, out / file.name)
             except OSError as error:

@@ -214,8 +214,19 @@ class _Job:
             ignore=config.ignore,
             round_to=config.round_to,
             coupled=config.coupled,
+            alike=self.has_one_width,
             normalise=normalise,
         )
+
+    @property
+    def has_one_width(self) -> bool:
+        """Whether whole heads go from a network whose class has one number of them for all layers."""
+        source = self.traced.net.torch
+        if source is None or self.config.prefer != "heads":
+            return False
+        from slimnet.io.torch_pretrained import is_pretrained
+
+        return is_pretrained(source.module)
 
     def problem(self, scores: Scores) -> Problem:
         """The problem of choosing widths, where a target has to be met."""

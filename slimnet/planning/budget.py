@@ -27,6 +27,7 @@ def choose(
     ignore: Sequence[str] = (),
     round_to: int | str | None = None,
     coupled: bool = True,
+    alike: bool = False,
     normalise: Normalise = by_mean,
 ) -> Bools:
     """Choose the units to remove: always those with the lowest scores of their group, never all of them.
@@ -44,6 +45,8 @@ def choose(
             round.
         coupled: Whether to prune groups with more than one producing layer (residual streams); False leaves them dense,
             as most papers do.
+        alike: Whether groups of the same structure and size keep equally many, unless a pattern names them: the layers
+            of a class that has one width for all of them.
         normalise: The function that makes scores comparable between groups: `Method.normalise` of the method that gave
             them.
 
@@ -71,6 +74,8 @@ def choose(
             kept[pool] = _by_threshold([comparable[g] for g in pool], float(ratio))
     if round_to is not None:
         kept = round_counts(trace, kept, ratios > 0, round_to)
+    if alike:
+        kept = _alike(trace.groups, kept, (ratios > 0) & ~own)
     removed = take(trace, scores, kept)
     if not removed.any():
         raise BadInput(_why_nothing(ratios, round_to))
@@ -105,6 +110,18 @@ def take(trace: Trace, scores: Sequence[Floats], kept: Counts) -> Bools:
     removed = _lowest(trace, scores, kept)
     _keep_every_axis(trace, scores, removed)
     return removed
+
+
+def _alike(groups: Sequence[Group], kept: Counts, free: Bools) -> Counts:
+    """One count for all free groups of the same structure and size: of those they have, the nearest to the mean."""
+    kept = kept.copy()
+    classes: dict[tuple[str, int], list[int]] = {}
+    for g in np.flatnonzero(free).tolist():
+        classes.setdefault((groups[g].kind, len(groups[g])), []).append(g)
+    for members in classes.values():
+        counts = kept[members]
+        kept[members] = counts[np.argmin(np.abs(counts - counts.mean()))]
+    return kept
 
 
 def _checked(ratio: float, option: str) -> float:

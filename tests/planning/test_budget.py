@@ -212,3 +212,25 @@ def test_no_layer_is_emptied_and_the_lowest_go(net: Any, ratio: float, scope: st
         sizes = np.array([len(group.units) for group in net.groups])
         expected = np.minimum(np.ceil(ratio * sizes - 1e-9), sizes - 1)
         assert removed_of(net, removed) == expected.tolist()
+
+
+def test_layers_of_one_width_keep_equally_many():
+    """By one threshold the first layer keeps more than the second; alike they keep what one of them would."""
+    text = """(float[1,8] x) => (float[1,8] y)
+        <float[8,16] a, float[16,8] b, float[8,16] c, float[16,8] d, float[8,16] e, float[16,8] f>
+        { p = MatMul(x, a) q = Relu(p) r = MatMul(q, b) s = MatMul(r, c) t = Relu(s) u = MatMul(t, d)
+          v = MatMul(u, e) w = Relu(v) y = MatMul(w, f) }"""
+    traced = trace(net(text))
+    inner = [k for k, group in enumerate(traced.groups) if len(group) == 16]
+    rng = np.random.default_rng(0)
+    scores = [rng.random(len(group)) * (k + 1) for k, group in enumerate(traced.groups)]
+
+    def kept(**more):
+        removed = choose(traced, scores, 0.5, scope="global", normalise=lambda _, s: s, **more)
+        return [int((~removed[traced.groups[k].units]).sum()) for k in inner]
+
+    different, alike = kept(), kept(alike=True)
+    assert len(set(different)) > 1
+    assert len(set(alike)) == 1
+    assert alike[0] in different
+    assert kept(alike=True, ignore=[traced.groups[inner[0]].name])[0] == 16
