@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from slimnet.common.errors import BadInput
 from slimnet.graph.parameters import Use
 from slimnet.graph.units import Axis, Group, Member, Role
 
@@ -44,6 +45,11 @@ class Net:
         goes as a whole. With `grouped` alone, units are the same offset in every conv group.
         """
         self.tensors.append((name, out, into, layout, kernel, repeat, grouped))
+
+    def check_removable(self) -> None:
+        """As a trace does."""
+        if not self.groups:
+            raise BadInput("nothing can be removed: every channel is pinned")
 
     def done(self) -> Any:
         """Lay out units, groups and axes."""
