@@ -27,8 +27,9 @@ def follow_module(model: ir.Model, module: nn.Module) -> None:
 
     Each becomes an `ir.LazyTensor` that reads the parameter, buffer or attribute of its name from the module, however
     that has been changed: in place, replaced by another tensor, moved to another device or to another floating type.
-    What lies in no attribute of its own, such as a tensor in a list, follows changes in place. Reading raises BadInput
-    where the module can no longer be followed, and so does a tensor without values here.
+    What lies in no attribute of its own, such as a tensor in a list, follows changes in place, and none where the graph
+    was read from a file or the cache; `verify` notices those. Reading raises BadInput where the module can no longer be
+    followed, and so does a tensor without values here.
     """
     named: dict[str, torch.Tensor] = {}
     names: dict[Any, list[str]] = {}
