@@ -1,15 +1,11 @@
 """Random networks of every family: slim equals mask, and nodes that do nothing change no group."""
 
-from dataclasses import replace
-
 import numpy as np
-import onnx_ir as ir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from slimnet.common.errors import BadInput, VerifyFailed
-from slimnet.graph.net import Net
 from slimnet.graph.shrink import shrinkable
 from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
@@ -17,7 +13,7 @@ from slimnet.graph.units import Trace
 from slimnet.pipeline.config import RunConfig
 from slimnet.pipeline.shrink import shrink
 from tests.networks.graphs import exact, feeds, run
-from tests.networks.sketch import IMAGE, TOKENS, sketch
+from tests.networks.sketch import IMAGE, TOKENS, sketch, with_zeros
 
 BLOCKS = sorted({*IMAGE, *TOKENS})
 STEPS = st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(0, 99)), min_size=1, max_size=7)
@@ -34,22 +30,6 @@ def partition(trace: Trace) -> set[frozenset[tuple[str, int, int]]]:
                 frozenset((m.tensor.partition("@")[0], m.axis, int(i)) for m in group.members for i in m.index[k])
             )
     return found
-
-
-def with_zeros(net: Net, seed: int, share: float) -> Net:
-    """The network with random slices of its float weights, along random axes, set to zero."""
-    random = np.random.default_rng(seed)
-    model = net.model.clone()
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is None or tensor.dtype != ir.DataType.FLOAT or "var" in name:
-            continue
-        array = np.array(tensor.numpy())
-        for axis in range(min(array.ndim, 2)):
-            gone = random.random(array.shape[axis]) < share
-            array[(slice(None),) * axis + (gone,)] = 0
-        value.const_value = ir.Tensor(array, name=name)
-    return replace(net, model=model)
 
 
 @QUICK

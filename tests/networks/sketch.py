@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
 
 from slimnet.graph.net import Net
 from tests.networks.graphs import net
@@ -66,6 +70,13 @@ class Sketch:
         self.values[name] = list(values)
         return name
 
+    def code(self, value: int) -> str:
+        """A number that stands for another one."""
+        name = f"c{len(self.weights)}"
+        self.weights.append(f"uint8 {name}")
+        self.values[name] = value
+        return name
+
     def goes_on(self, x: str, width: int | None = None) -> None:
         self.x = x
         self.width = self.width if width is None else width
@@ -124,7 +135,7 @@ def sketch(steps: Sequence[tuple[str, int]], style: int = 0, noise: int = 0) -> 
     s = Sketch(style, noise)
     s.goes_on(s.conv(6), 6)
     for name, seed in steps:
-        (IMAGE if s.image else TOKENS).get(name, _nothing)(s, random.Random(seed))
+        ((IMAGE if s.image else TOKENS) | CODED).get(name, _nothing)(s, random.Random(seed))
         s.disturb()
     if s.image and len(steps) % 2:
         flat = s.op(f"Flatten({s.x})")
@@ -133,6 +144,22 @@ def sketch(steps: Sequence[tuple[str, int]], style: int = 0, noise: int = 0) -> 
         last = s.project(2)
     s.lines.append(f"y = Identity({last})")
     return s.net()
+
+
+def with_zeros(net: Net, seed: int, share: float) -> Net:
+    """The network with random slices of its float weights, along random axes, set to zero."""
+    random = np.random.default_rng(seed)
+    model = net.model.clone()
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or "var" in name:
+            continue
+        array = np.array(tensor.numpy())
+        for axis in range(min(array.ndim, 2)):
+            gone = random.random(array.shape[axis]) < share
+            array[(slice(None),) * axis + (gone,)] = 0
+        value.const_value = ir.Tensor(array, name=name)
+    return replace(net, model=model)
 
 
 def _nothing(s: Sketch, r: random.Random) -> None:
@@ -464,3 +491,41 @@ def class_token(s: Sketch, r: random.Random) -> None:
     first = s.op(f"Expand({s.weight(1, 1, s.width)}, {s.ints(2, 1, 1)})")
     rest = s.op(f"Slice({s.x}, {s.ints(1)}, {s.ints(99)}, {s.ints(1)})")
     s.goes_on(s.op(f"Concat<axis=1>({first}, {rest})"))
+
+
+# -- subgraphs and quantised activations -----------------------------------------------------------------------------
+
+
+@_both
+def chosen(s: Sketch, r: random.Random) -> None:
+    """A branch that the values decide over; both read what is outside."""
+    total = s.op(f"ReduceSum<keepdims=0>({s.x})")
+    zero = s.op("Constant<value_float=0.0>()")
+    positive = s.op(f"Greater({total}, {zero})")
+    k = len(s.lines)
+    branches = [f"b{k}_{n} () => (o{k}_{n}) {{ o{k}_{n} = {op}({s.x}) }}" for n, op in enumerate(("Relu", "Tanh"))]
+    s.goes_on(s.op(f"If({positive})<then_branch={branches[0]}, else_branch={branches[1]}>"))
+
+
+def requantised(s: Sketch, r: random.Random) -> None:
+    """Codes of numbers, around a zero point, on which something may work as it is."""
+    scale, zero = s.op("Constant<value_float=0.05>()"), s.code(r.choice([0, 100, 128]))
+    codes = s.op(f"QuantizeLinear({s.x}, {scale}, {zero})")
+    if s.image and r.random() < 0.5:
+        codes = s.op(f"MaxPool<kernel_shape=[1,1]>({codes})")
+    s.goes_on(s.op(f"DequantizeLinear({codes}, {scale}, {zero})"))
+
+
+def quantised_layer(s: Sketch, r: random.Random) -> None:
+    """A convolution or product of codes."""
+    width = r.choice([4, 6])
+    scale, zero, out = s.op("Constant<value_float=0.05>()"), s.code(128), s.code(r.choice([0, 128]))
+    codes, w = s.op(f"QuantizeLinear({s.x}, {scale}, {zero})"), f"q{len(s.weights)}"
+    s.weights.append(f"uint8[{width},{s.width},1,1] {w}" if s.image else f"uint8[{s.width},{width}] {w}")
+    kind = "QLinearConv" if s.image else "QLinearMatMul"
+    y = s.op(f"{kind}({codes}, {scale}, {zero}, {w}, {scale}, {s.code(2)}, {scale}, {out})")
+    s.goes_on(s.op(f"DequantizeLinear({y}, {scale}, {out})"), width)
+
+
+#: Blocks in which the rounding of one number may move another by a whole step: two runs are alike only most often.
+CODED: dict[str, Block] = {block.__name__: block for block in (requantised, quantised_layer)}

@@ -1,0 +1,174 @@
+"""Random networks and random plans for as long as one likes: slim equals mask, and shrinking changes no output.
+
+    python benchmarks/fuzz.py [--graphs 10000] [--seed 0] [--processes 2] [--minutes 60]
+
+The networks are put together from the blocks of `tests/networks/sketch.py`, with quantised weights and activations and
+subgraphs among them. Every one is traced, exactly and with `--allow-inexact`; under a random plan each, every
+intermediate value of slim is compared with that of mask, and the labels, the counts and the shapes that are stated are
+checked (`tests/networks/graphs.py`). Then slices of its weights are set to zero and `slimnet shrink` has to end well.
+Writes results/fuzz.json; a mismatch stands there with the seed of its graph, which `--one SEED` runs again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import harness
+
+FILE = harness.RESULTS / "fuzz.json"
+#: Graphs that one task of a process takes.
+_BATCH = 20
+#: Differences in this many of the inputs that are tried count: rounding can move one code of a quantised value.
+_INPUTS, _ALIKE = 5, 3
+#: How `slimnet shrink` may end without a result.
+_ENDS = ("no channel is zero everywhere it matters", "every output is NaN or infinite", "is NaN or infinite")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--graphs", type=int, default=10_000)
+    options.add_argument("--seed", type=int, default=0, help="of the first graph")
+    options.add_argument("--processes", type=int, default=os.cpu_count())
+    options.add_argument("--minutes", type=float, default=float("inf"), help="begin no graph after this time")
+    options.add_argument("--one", type=int, help="only the graph of this seed, with what goes wrong")
+    given = options.parse_args()
+    if given.one is not None:
+        print(examine(given.one))
+        return
+    start = time.monotonic()
+    until = time.time() + 60 * given.minutes
+    counts: collections.Counter[str] = collections.Counter()
+    wrong: list[dict[str, Any]] = []
+    seeds = range(given.seed, given.seed + given.graphs, _BATCH)
+    with ProcessPoolExecutor(given.processes) as pool:
+        tasks = [pool.submit(batch, seed, min(_BATCH, given.seed + given.graphs - seed), until) for seed in seeds]
+        for task in tasks:
+            found, mismatches = task.result()
+            counts.update(found)
+            wrong += mismatches
+            if mismatches:
+                print(mismatches, flush=True)
+    harness.write(
+        FILE,
+        {
+            "command": "python benchmarks/" + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "seed": given.seed,
+            **counts,
+            "mismatches": wrong,
+            "minutes": round((time.monotonic() - start) / 60, 1),
+            "commit": subprocess.run(
+                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+            ).stdout.strip(),
+            "versions": harness.versions("onnx", "onnxruntime", "onnx-ir", "onnxscript", "numpy"),
+        },
+    )
+    print(FILE.read_text())
+
+
+def batch(first: int, count: int, until: float) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """What became of some graphs: how many of what was done, and what went wrong."""
+    counts: collections.Counter[str] = collections.Counter()
+    wrong = []
+    for seed in range(first, first + count):
+        if time.time() > until:
+            break
+        found, mismatches = examine(seed)
+        counts.update(found)
+        wrong += mismatches
+    return dict(counts), wrong
+
+
+def examine(seed: int) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """What was done with one graph, and what went wrong."""
+    from tests.networks.sketch import CODED, IMAGE, TOKENS, sketch
+
+    r = random.Random(seed)
+    blocks = sorted({*IMAGE, *TOKENS, *CODED})
+    steps = [(r.choice(blocks), r.randrange(100)) for _ in range(r.randint(1, 8))]
+    style, share = r.randrange(1000), r.choice([0.2, 0.4, 0.6])
+    prefer, how = r.choice([None, "heads", "head-dims"]), r.choice(["", "absorb", "assume_masked", "gather"])
+    counts: collections.Counter[str] = collections.Counter(graphs=1)
+    wrong = []
+    jobs = [
+        ("exact", lambda: planned(sketch(steps, style), seed, False, None)),
+        ("inexact", lambda: planned(sketch(steps, style), seed, True, prefer)),
+        ("shrink", lambda: shrunk(sketch(steps, style), seed, share, how)),
+    ]
+    for name, job in jobs:
+        try:
+            counts.update(job())
+        except Exception as error:
+            where = [line.strip() for line in traceback.format_exc().splitlines() if "slimnet/" in line]
+            message = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")[:300]
+            wrong.append(
+                {"graph": seed, "steps": steps, "style": style, "job": name, "error": message, "at": where[-1:]}
+            )
+    return dict(counts), wrong
+
+
+def planned(net: Any, seed: int, allow_inexact: bool, prefer: str | None) -> dict[str, int]:
+    """Trace a network and compare slim with mask under a random plan."""
+    import numpy as np
+
+    from slimnet.graph.trace import RULE_FAILED, trace
+    from slimnet.runtime.feeds import index_bounds
+    from tests.networks.graphs import assert_same, draw, feeds
+
+    found = trace(net, allow_inexact, prefer)
+    failed = [pin.why for pin in found.pins if RULE_FAILED in pin.why]
+    assert not failed, failed
+    removed = draw(found, np.random.default_rng(seed))
+    bounds = index_bounds(found)
+    differ = []
+    for k in range(_INPUTS):
+        try:
+            assert_same(found, removed, feeds(net, seed + k, bounds))
+        except AssertionError as difference:
+            differ.append(difference)
+        if not differ:
+            break
+    if len(differ) >= _ALIKE:
+        raise differ[0]
+    return {"plans": 1, "units": found.n_units, "units removed": int(removed.sum())}
+
+
+def shrunk(net: Any, seed: int, share: float, how: str) -> dict[str, int]:
+    """Set slices of the weights to zero, and run `slimnet shrink`."""
+    from slimnet.common.errors import BadInput, VerifyFailed
+    from slimnet.graph.shrink import shrinkable
+    from slimnet.graph.surgery import slim
+    from slimnet.pipeline.config import RunConfig
+    from slimnet.pipeline.shrink import shrink
+    from tests.networks.graphs import feeds, run
+    from tests.networks.sketch import with_zeros
+
+    masked = with_zeros(net, seed, share)
+    try:
+        report = shrink(masked, RunConfig(bench_seconds=0, prove=False), **({how: True} if how else {}))
+    except (BadInput, VerifyFailed) as error:
+        if "does not run" in str(error) or "cannot run it" in str(error):
+            found = shrinkable(masked, how == "assume_masked")
+            for model in (masked.model, slim(found.trace, found.trace.never_empty(found.removed))):
+                run(model, feeds(masked, seed))
+            return {"shrink where the runtime's own optimiser fails": 1}
+        if not any(end in str(error) for end in _ENDS):
+            raise
+        return {"shrink without a result": 1}
+    assert report.content["verify"]["exact"]
+    return {"shrunk": 1}
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    main()
