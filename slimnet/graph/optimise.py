@@ -1,16 +1,15 @@
 """Clean a graph up before it is shipped or timed: fold shape arithmetic, drop what is unused."""
 
 import onnx_ir as ir
-from onnx_ir.passes import PassManager
+from onnx_ir.passes import InPlacePass, PassManager, PassResult
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 
 from slimnet.common.quiet import only_errors
 
-#: From this opset on, everything that onnxscript's own list of rules writes is valid.
-_COMPLETE = 18
-#: For older files, its rules by the opset from which on what they read and write is valid.
+#: Rules of onnxscript by the opset from which on what they read and write is valid; without the one that makes a Split
+#: of two Slices, which looks at every pair of nodes.
 _SINCE = (
     (9, (rules.add_0_rule, rules.sub_0_rule, rules.mul_by_1_rule, rules.div_by_1_rule, rules.dropout_zero_rule)),
     (9, (rules.cast_cast_rule, rules.no_op_cast_rule, rules.no_op_expand_rule)),
@@ -34,6 +33,9 @@ _SINCE = (
     (13, (rules.unsqueeze_unsqueeze_rule, rules.squeeze_reshape_1d_rule)),
     # Reshape has `allowzero`.
     (14, (rules.materialize_reshape_shape_rule,)),
+    # ScatterND has `reduction`.
+    (18, (rules.no_op_dynamic_scatter_nd_rule, rules.no_op_static_scatter_nd_rule)),
+    (18, (rules.normalize_pad_format_conv_integer_rule, rules.fuse_pad_into_conv_integer_rule)),
 )
 
 
@@ -44,29 +46,31 @@ def optimise(model: ir.Model) -> ir.Model:
     """
     copy = model.clone()
     imports = copy.graph.opset_imports
-    opset = imports.get("", imports.get("ai.onnx", _COMPLETE))
+    opset = imports.get("", imports.get("ai.onnx", _SINCE[-1][0]))
+    valid = [rule for since, some in _SINCE if since <= opset for rule in some]
     with only_errors("onnxscript", "onnx_ir"):
-        if opset >= _COMPLETE:
-            optimizer.optimize_ir(copy)
-        else:
-            _optimise_old(copy, opset)
+        PassManager([_Fold(), rewriter.RewritePass(valid), *_dropped()], steps=2, early_stop=True)(copy)
+        PassManager(
+            [
+                *_dropped(),
+                passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+                passes.LiftSubgraphInitializersToMainGraphPass(),
+                passes.DeduplicateInitializersPass(),
+                passes.CommonSubexpressionEliminationPass(),
+                passes.OutputFixPass(),
+                passes.NameFixPass(),
+            ]
+        )(copy)
     return copy
 
 
-def _optimise_old(model: ir.Model, opset: int) -> None:
-    """What `optimize_ir` does, with the rules that are valid in an older opset."""
-    valid = [rule for since, some in _SINCE if since <= opset for rule in some]
-    for _ in range(2):
-        optimizer.fold_constants(model, onnx_shape_inference=True)
-        rewriter.rewrite(model, valid)
-    PassManager(
-        [
-            passes.RemoveUnusedNodesPass(),
-            passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-            passes.LiftSubgraphInitializersToMainGraphPass(),
-            passes.DeduplicateInitializersPass(),
-            passes.CommonSubexpressionEliminationPass(),
-            passes.OutputFixPass(),
-            passes.NameFixPass(),
-        ]
-    )(model)
+class _Fold(InPlacePass):
+    """Constants folded, with the shapes that onnx infers."""
+
+    def call(self, model: ir.Model) -> PassResult:
+        return PassResult(model, optimizer.fold_constants(model, onnx_shape_inference=True).modified)
+
+
+def _dropped() -> list[InPlacePass]:
+    """What drops all that is not used."""
+    return [passes.RemoveUnusedNodesPass(), passes.RemoveUnusedFunctionsPass(), passes.RemoveUnusedOpsetsPass()]
