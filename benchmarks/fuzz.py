@@ -16,7 +16,6 @@ import collections
 import os
 import random
 import re
-import subprocess
 import sys
 import time
 import traceback
@@ -67,9 +66,7 @@ def main() -> None:
             **counts,
             "mismatches": wrong,
             "minutes": round((time.monotonic() - start) / 60, 1),
-            "commit": subprocess.run(
-                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-            ).stdout.strip(),
+            "commit": harness.commit(),
             "versions": harness.versions("onnx", "onnxruntime", "onnx-ir", "onnxscript", "numpy"),
         },
     )

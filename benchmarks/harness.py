@@ -76,6 +76,12 @@ def write(file: Path, table: Row) -> None:
     temporary.replace(file)
 
 
+def commit() -> str:
+    """The commit that is checked out, shortened; nothing outside a repository."""
+    command = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def versions(*packages: str) -> str:
     """The versions that matter for a table, on one line."""
     found = [f"{package} {importlib.metadata.version(package)}" for package in packages]

@@ -94,7 +94,7 @@ def report(table: harness.Row) -> None:
         f"{len(files)} files of opsets {opsets[0]} to {opsets[-1]}, {files.count('exact')} of them exact and valid in "
         "their own opset, by `python benchmarks/opsets.py`. -: torch's exporter cannot write the network at this opset."
         "\n\n"
-        f"{harness.versions('torch', 'onnx', 'onnxscript', 'onnxruntime')}.\n\n"
+        f"Commit {harness.commit()}, {harness.versions('torch', 'onnx', 'onnxscript', 'onnxruntime')}.\n\n"
     )
     (harness.RESULTS / "opsets.md").write_text(text + harness.markdown(["network", *map(str, opsets)], rows))
 

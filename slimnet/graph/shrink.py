@@ -60,15 +60,24 @@ def shrinkable(net: Net, assume_masked: bool = False) -> Shrinkable:
 def _shrinkable(dense: Trace, assume_masked: bool) -> Shrinkable:
     removed = np.zeros(dense.n_units, bool)
     if assume_masked:
-        removed |= _zero_filters(dense)
+        removed = dense.never_empty(_zero_filters(dense))
     while True:
-        more = removed | _provable(dense, removed)
+        more = _joined(dense, removed, _provable(dense, removed))
         if np.array_equal(more, removed):
             break
         removed = more
     left = _zero_filters(dense) & ~removed
     constant = {g.name: int(left[g.units].sum()) for g in dense.groups}
     return Shrinkable(dense, removed, {name: n for name, n in constant.items() if n})
+
+
+def _joined(dense: Trace, removed: Bools, more: Bools) -> Bools:
+    """The units removed so far and more, but no axis as a whole: the one that stays is read, and must be right."""
+    joined = removed | more
+    for axis in dense.axes:
+        if (axis.units >= 0).all() and joined[axis.units].all():
+            joined[axis.units[~removed[axis.units]][:1]] = False
+    return joined
 
 
 def _provable(dense: Trace, removed: Bools) -> Bools:

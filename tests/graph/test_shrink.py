@@ -239,6 +239,14 @@ def test_copies_of_which_one_is_zero_are_cut_like_those_of_which_none_is():
     assert not shrinkable(net(text, v=weights(12, 1, 1, zero=(7,)))).removed.any()
 
 
+def test_a_channel_that_stays_alone_is_read_by_what_is_before_it():
+    """DepthToSpace makes one channel of the four filters of v: a unit that cannot go, although nothing else reads it."""
+    text = """(float[2,3,2,2] x) => (y) <float[6,3,1,1] w, float[4,6,1,1] v, float[16,2] u>
+        { a = Conv(x, w)  b = Relu(a)  c = Conv(b, v)  d = DepthToSpace<blocksize=2>(c)  e = Flatten(d)  y = MatMul(e, u) }"""
+    dense = net(text, w=weights(6, 3, 1, 1, zero=(2,)))
+    assert shrunk(dense)["w"] == (5, 3, 1, 1)
+
+
 def test_no_layer_is_emptied():
     from slimnet.pipeline.config import RunConfig
     from slimnet.pipeline.shrink import shrink as job
