@@ -159,6 +159,8 @@ def shrunk(net: Any, seed: int, share: float, how: str) -> dict[str, int]:
             for model in (masked.model, slim(found.trace, found.trace.never_empty(found.removed))):
                 run(model, feeds(masked, seed))
             return {"shrink where the runtime's own optimiser fails": 1}
+        if "Rounding alone moves this network" in str(error):
+            return {"shrink where rounding alone differs as much": 1}
         if not any(end in str(error) for end in _ENDS):
             raise
         return {"shrink without a result": 1}

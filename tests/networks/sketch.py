@@ -190,7 +190,7 @@ def activation(s: Sketch, r: random.Random) -> None:
 
 @_both
 def affine(s: Sketch, r: random.Random) -> None:
-    op, kind = r.choice([("Add", "w"), ("Mul", "w"), ("Div", "scale"), ("PRelu", "w"), ("Max", "w"), ("Sub", "w")])
+    op, kind = r.choice([("Add", "w"), ("Mul", "w"), ("Div", "var"), ("PRelu", "w"), ("Max", "w"), ("Sub", "w")])
     s.goes_on(s.op(f"{op}({s.x}, {s.vector(kind)})"))
 
 
