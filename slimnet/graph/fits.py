@@ -214,7 +214,7 @@ class _Seen:
         if target is None or 0 in target:
             return
         known = math.prod(n for n in target if n > 0)
-        if min(target) > 0:
+        if min(target, default=1) > 0:
             yield total, known
         elif target[0] == -1 and len(target) < len(data) and self._flattens(data, known):
             yield total, known * data[0]

@@ -86,6 +86,8 @@ def _turned(
 
 def _walked(tracer: Tracer, graph: ir.Graph) -> list[Traced] | None:
     """What is known of the outputs of an inner graph; None where it does not fit, as a branch that is not taken may."""
+    # A file says once for all graphs which versions of operators it means; rules look for it where the node is.
+    graph.opset_imports.update(tracer.graph.opset_imports)
     try:
         for node in graph:
             tracer.visit(node)

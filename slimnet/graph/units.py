@@ -135,7 +135,7 @@ class Trace:
         graph = self.net.model.graph
         for value in (*graph.inputs, *graph.initializers.values()):
             digest.update(f"{value.name}{value.shape};".encode())
-        for node in graph:
+        for node in graph.all_nodes():
             inputs = ",".join("" if v is None else v.name or "" for v in node.inputs)
             outputs = ",".join(v.name or "" for v in node.outputs)
             digest.update(f"{node.domain}:{node.op_type}({inputs})->{outputs};".encode())
@@ -319,7 +319,7 @@ class Trace:
         if plan.model_hash != self.model_hash:
             raise BadInput(
                 f"{plan.source}: made for another network (hash {plan.model_hash}, this one has {self.model_hash}); "
-                "use the model the plan was made from"
+                "use the model the plan was made from, with the `constants` that were set then"
             )
         removed = np.zeros(self.n_units, bool)
         for tensor, axes in plan.kept.items():

@@ -37,6 +37,10 @@ def test_a_trace_says_what_was_chosen(slimnet, file):
     assert json.loads(slimnet("trace", file, "--json").out)["notes"] == [CHOSEN]
 
 
+def test_a_picture_smaller_than_a_kernel_is_refused(slimnet, file):
+    assert "give larger --input" in slimnet("prune", file, "--input", "1x3x3x3").line
+
+
 def test_data_of_another_size_name_the_input(slimnet, file):
     line = slimnet("eval", file, "--data", "digits").line
     assert "samples of shape 1x8x8 do not fit open, which takes x=1x3x224x224" in line

@@ -172,6 +172,19 @@ def test_a_branch_may_end_where_surgery_adds_nodes(ends, inexact):
     assert sum(count for name, count in units(found).items() if "v:0" in name) == 8
 
 
+@pytest.mark.parametrize("opset", [11, 17, 20])
+def test_operators_in_a_branch_have_the_version_of_the_file(opset):
+    """Where the sizes of a Split stand depends on it."""
+    split = {11: "s, r = Split<axis=1>(h)", 17: "s, r = Split<axis=1>(h)", 20: "s, r = Split<axis=1, num_outputs=2>(h)"}
+    model = net(f"""(float[2,6] x, bool c) => (float[2,6] y) <float[6,8] w, float[4,6] v, float[8,6] u>
+        {{ h = MatMul(x, w)
+          y = If (c) <
+            then_branch = a () => (float[2,6] p) {{ {split[opset]} m = Mul(s, r) p = MatMul(m, v) }},
+            else_branch = o () => (float[2,6] q) {{ q = MatMul(h, u) }}
+          > }}""", opset)  # fmt: skip
+    assert sum(units(exact(model)).values()) == 4
+
+
 def test_a_weight_inside_a_branch_that_was_not_lifted_stays():
     model = net("""(float[2,6] x, bool c) => (float[2,3] y) <float[6,4] w, float[4,3] v>
         { y = If (c) <

@@ -12,7 +12,7 @@ from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.pipeline.config import RunConfig
 from slimnet.pipeline.shrink import shrink
-from tests.networks.graphs import exact, feeds, run
+from tests.networks.graphs import branched, exact, feeds, run
 from tests.networks.sketch import IMAGE, TOKENS, sketch, with_zeros
 
 BLOCKS = sorted({*IMAGE, *TOKENS})
@@ -73,3 +73,12 @@ def test_slim_is_mask_with_inexact_removal(steps, style, prefer):
 @given(STEPS, st.integers(1, 99))
 def test_nodes_that_do_nothing_change_no_unit(steps, noise):
     assert partition(trace(sketch(steps, noise=noise))) == partition(trace(sketch(steps)))
+
+
+@settings(max_examples=40, derandomize=True, database=None)
+@given(STEPS, STYLES, st.integers(0, 99))
+def test_slim_is_mask_where_the_end_of_a_network_stands_in_branches(steps, style, cut):
+    """Both branches compute the same, so that no more can go than without an If."""
+    net = sketch(steps, style)
+    found = exact(branched(net, cut), plans=1)
+    assert found.n_units <= trace(net).n_units

@@ -156,6 +156,8 @@ def assert_same(trace: Trace, removed: npt.NDArray[np.bool_], feed: Feeds) -> No
     for name, a, b in zip(names, want, got, strict=True):
         assert_close(name, a, b)
     taps = _taps(trace, thin, masked)
+    if not taps:  # everything is inside of a node
+        return
     want, got = run(_tapped(masked, taps), feed), run(_tapped(thin, taps), feed)
     for name, a, b in zip(taps, want, got, strict=True):
         _assert_cut(trace, removed, name, a, b)
@@ -262,3 +264,44 @@ def _assert_cut(
 def roles(trace: Trace, tensor: str) -> dict[int, Role]:
     """Role of each live axis of a tensor."""
     return {m.axis: m.role for g in trace.groups for m in g.members if m.tensor == tensor}
+
+
+def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Give values other names, where graphs inside of the node read them too."""
+    for given in (node.input, node.output):
+        given[:] = [names.get(name, name) for name in given]
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            _rename(inner, names)
+
+
+def branched(net: Net, cut: int) -> Net:
+    """A network whose last nodes stand in both branches of an If, which a new input chooses; `cut` says how many."""
+    proto = ir.to_proto(net.model)
+    graph, first = proto.graph, cut % len(proto.graph.node)
+    last = list(graph.node[first:])
+    made = {name for node in last for name in node.output}
+    outputs = [value for value in graph.output if value.name in made]
+    branches = {}
+    for branch in ("then", "else"):
+        nodes = []
+        for node in last:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = node.name and f"{node.name}_{branch}"
+            _rename(copy, {name: f"{name}_{branch}" for name in made})
+            nodes.append(copy)
+        values = []
+        for value in outputs:
+            copy = onnx.ValueInfoProto()
+            copy.CopyFrom(value)
+            copy.name = f"{value.name}_{branch}"
+            values.append(copy)
+        branches[f"{branch}_branch"] = onnx.helper.make_graph(nodes, branch, [], values)
+    del graph.node[first:]
+    graph.node.append(onnx.helper.make_node("If", ["chosen"], [value.name for value in outputs], **branches))
+    graph.input.append(onnx.helper.make_tensor_value_info("chosen", onnx.TensorProto.BOOL, []))
+    kept = [value for value in graph.value_info if value.name not in made]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    return Net(ir.from_proto(proto), net.name, {**net.inputs, "chosen": ()})
