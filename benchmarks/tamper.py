@@ -32,6 +32,7 @@ from slimnet.graph.optimise import optimise
 from slimnet.graph.surgery import slim
 from slimnet.graph.trace import trace
 from slimnet.runtime.feeds import index_bounds
+from slimnet.verification.draws import THOROUGH
 from slimnet.verification.verify import verify
 from tests.networks.graphs import net
 from tests.networks.tampered import Truth, tamperings
@@ -79,14 +80,14 @@ def tampered_with(dense: Net, each: int, seed: int) -> dict[str, Any]:
         score["changes"] += 1
         matters, noticed = truth.changes(changed), False
         try:
-            verify(found, removed, changed, prove=False)
+            verify(found, removed, changed, runs=THOROUGH, prove=False)
         except SlimnetError:
             noticed = True
         score["that matter"] += matters
         score["noticed"] += matters and noticed
         if matters and not noticed:
             missed.append(what)
-    if not verify(found, removed, model, prove=False).exact:
+    if not verify(found, removed, model, runs=THOROUGH, prove=False).exact:
         score["false alarms"] += 1
     return {**score, "missed": missed}
 

@@ -23,6 +23,7 @@ from slimnet.methods.registry import canonical
 from slimnet.planning.budget import choose
 from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
+from slimnet.verification.draws import THOROUGH
 from slimnet.verification.module import check_module
 from slimnet.verification.verify import Verification
 from slimnet.verification.verify import verify as verify_units
@@ -140,7 +141,7 @@ def verify(
     model: ir.Model | str | os.PathLike[str] | None = None,
     inputs: Iterable[Feeds] | None = None,
     *,
-    runs: int = 3,
+    runs: int = THOROUGH,
     backend: Backend = DEFAULT,
     prove: bool = True,
 ) -> Verification:
@@ -151,7 +152,7 @@ def verify(
         plan: The plan that says what was removed.
         model: The slim network or its file; None takes what `slim` makes of the plan.
         inputs: Real inputs, each a mapping from input names to arrays; None draws random ones.
-        runs: The number of random inputs, where no real ones are given.
+        runs: The number of standard normal inputs; other ranges and sizes follow them.
         backend: The backend that runs both networks; onnxruntime on the CPU if not given.
         prove: Whether to show, group by group, that zeroing a kept unit would have been noticed.
 

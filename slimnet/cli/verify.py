@@ -19,7 +19,7 @@ def verify(
     plan: Annotated[Path, typer.Option(help="plan.json that led from one to the other.")],
     model: Annotated[ModelConfig, o.without("model", "batch")],
     run: Annotated[RunConfig, o.without("out", "bench_seconds")],
-    runs: Annotated[int, typer.Option(min=1, help="Number of random inputs.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="Number of standard normal inputs.")] = 12,
     json: o.Json = False,
 ) -> None:
     """Check that the slim network computes what the masked dense one computes; exit code 3 if it does not."""

@@ -11,10 +11,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from slimnet.graph.evaluate import CannotEvaluate, evaluate
 from slimnet.graph.net import Net
+from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.surgery import names_of
 from slimnet.graph.trace import known_values
-
-_COMPARISONS = frozenset("Equal Greater GreaterOrEqual Less LessOrEqual".split())
 
 
 def inline_branches(net: Net) -> None:
@@ -66,7 +65,7 @@ def deciding_values(model: ir.Model) -> dict[str, list[float]]:
             if comparison is None:
                 numbers = [0.0, 1.0]
                 inputs = [condition] if condition.is_graph_input() and condition.dtype == ir.DataType.BOOL else []
-            elif comparison.op_type in _COMPARISONS:
+            elif Trait.COMPARES in traits_of(comparison):
                 numbers = [n for side in comparison.inputs if side is not None for n in _beside(side)]
                 inputs = [value for side in comparison.inputs for value in _inputs_behind(side)]
             else:
@@ -172,7 +171,7 @@ def _behind(value: ir.Value | None) -> list[ir.Value]:
             continue
         seen[value] = None
         producer = value.producer()
-        if producer is not None and producer.op_type not in ("Shape", "Size"):
+        if producer is not None and Trait.MEASURES not in traits_of(producer):
             stack.extend(producer.inputs)
     return list(seen)
 

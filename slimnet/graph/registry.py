@@ -52,6 +52,10 @@ class Trait(enum.Flag):
     READS_POSITIONS = enum.auto()
     #: Its second input holds positions on an axis of its first.
     LOOKS_UP = enum.auto()
+    #: Says of two numbers which is larger, or whether they are equal.
+    COMPARES = enum.auto()
+    #: Only the sizes of its input decide what it puts out.
+    MEASURES = enum.auto()
     #: Not every change of its inputs shows in its output: it rounds, picks, saturates, or is undefined somewhere.
     HIDES = enum.auto()
 

@@ -174,7 +174,7 @@ def _recorded(
     how = f"recorded by TorchScript, because {reason}"
     if decisions:
         listed = ", ".join(decisions[:3]) + (f" and {len(decisions) - 3} more" if len(decisions) > 3 else "")
-        how += f"; what `forward` decides there by values of tensors stays as it was for one random input: {listed}"
+        how += f"; what `forward()` decides there by values of tensors stays as it was for one random input: {listed}"
     return model, (how,)
 
 

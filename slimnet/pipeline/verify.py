@@ -23,7 +23,7 @@ def verify_files(model: ModelConfig, slim: Path, plan: Path, run: RunConfig, run
         slim: The .onnx file to check.
         plan: The plan.json that led from the dense network to the file.
         run: The `data` to compare on, `prove`, and the `threads` and `provider` that run the networks.
-        runs: The number of random inputs, where there are no data.
+        runs: The number of standard normal inputs.
         clock: The clock that times the steps.
 
     Raises:

@@ -18,6 +18,10 @@ from slimnet.graph.units import Trace
 from slimnet.io.inputs import symbol_of
 from slimnet.runtime.feeds import Feeds, fed_inputs, index_bounds, random_inputs
 
+#: So many standard normal inputs are enough for what slimnet has made, and draw one of every other range.
+RUNS = 3
+#: As many tell whether somebody changed a file: what one weight moves shows on few inputs.
+THOROUGH = 12
 #: How the standard normal inputs are called.
 NORMAL = "normal"
 #: Ranges that floating inputs are drawn from besides the standard normal distribution: fractions, and pixels.
@@ -68,9 +72,9 @@ def draws(trace: Trace, given: Iterable[Feeds] | None, runs: int) -> list[Draw]:
     found += [Draw(NORMAL, random_inputs(net, net.inputs, next(seeds), bounds), optional) for _ in range(runs)]
     if runs and any(array.dtype.kind not in "biu" for array in found[-1].feed.values()):
         for what, top in RANGES.items():
-            found.append(
-                Draw(what, _evenly(random_inputs(net, net.inputs, next(seeds), bounds), top, next(seeds)), True)
-            )
+            for _ in range(max(1, runs // RUNS)):
+                feed = random_inputs(net, net.inputs, next(seeds), bounds)
+                found.append(Draw(what, _evenly(feed, top, next(seeds)), True))
     for name, values in deciding_values(net.model).items() if runs else ():
         for value in values * BRANCH_RUNS:
             feed = random_inputs(net, net.inputs, next(seeds), bounds)

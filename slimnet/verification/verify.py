@@ -19,7 +19,7 @@ from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.verification.comparison import ROUNDING_FACTOR, Comparison, Difference
 from slimnet.verification.distance import distance
-from slimnet.verification.draws import draws
+from slimnet.verification.draws import RUNS, draws
 from slimnet.verification.observe import Arrays, watched
 from slimnet.verification.proof import PROOF_FACTOR
 from slimnet.verification.proof import prove as prove_groups
@@ -78,7 +78,7 @@ def verify(
     removed: Bools,
     candidate: ir.Model | Path | None = None,
     inputs: Iterable[Feeds] | None = None,
-    runs: int = 3,
+    runs: int = RUNS,
     backend: Backend = DEFAULT,
     prove: bool = True,
     original: ir.Model | None = None,
@@ -93,7 +93,8 @@ def verify(
         candidate: The network to check, such as the file that is shipped; the result of `slim` if None.
         inputs: Real inputs, which come first; the random ones (integers below the row count of the table they index)
             follow.
-        runs: The number of standard normal inputs; other ranges and sizes follow them unless it is 0.
+        runs: The number of standard normal inputs; other ranges, a third as many of each, and other sizes follow them
+            unless it is 0. `THOROUGH` ones are for a candidate that somebody else may have changed.
         backend: What runs the networks.
         prove: Also show, group by group, that zeroing a kept unit would have been noticed.
         original: Also measure the distance to this network, as it was before anybody masked it.

@@ -17,7 +17,9 @@ from slimnet.pipeline.config import ModelConfig, PruneConfig, RunConfig, TrainCo
 from tests.networks.files import ROOT
 
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-FILES = [path for path in sorted((ROOT / "slimnet" / "cli").glob("*.py")) if path.stem not in ("__init__", "options")]
+#: What all verbs share.
+SHARED = ("__init__", "crash", "options")
+FILES = [path for path in sorted((ROOT / "slimnet" / "cli").glob("*.py")) if path.stem not in SHARED]
 #: Verbs that load a network into a runtime.
 RUNNING = ("prune", "shrink", "slim", "verify", "bench", "eval", "profile", "analyze", "sap", "run")
 

@@ -21,8 +21,9 @@ from slimnet.graph.trace import trace
 from tests.networks.graphs import Feeds, assert_close, draw, feeds, net, pinned, run, units
 
 SOURCES = sorted((Path(__file__).parents[2] / "slimnet").rglob("*.py"))
-#: Where operators are listed: their rules, and the functions that compute them.
-LISTS = ("graph/rules/", "graph/evaluate.py")
+#: Where operators are listed: their rules, those that walk through inner graphs, the sizes they ask for, and the
+#: functions that compute them.
+LISTS = ("graph/rules/", "graph/nested.py", "graph/fits.py", "graph/evaluate.py")
 #: Names of sympy's classes, which some operators share.
 SYMPY = {"Add", "Mul", "Pow", "Min", "Max", "Mod"}
 

@@ -104,7 +104,7 @@ def prelu(op: Op) -> Result:
     return [broadcast(op, _operands(op), zero="first")]
 
 
-@rule("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", traits=Trait.HIDES)
+@rule("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", traits=Trait.COMPARES | Trait.HIDES)
 @rule("And", "Or", "Xor")
 def logic(op: Op) -> Result:
     return [broadcast(op, _operands(op), zero="none")]

@@ -36,6 +36,7 @@ def _reduced(op: Op, axes: Axes, reduced: set[int]) -> Axes:
     return [not_zero(labels) for labels in rest] if op.kind in _LOSE_ZERO else rest
 
 
+describe("Shape", "Size", traits=Trait.MEASURES)
 describe("TopK", "NonZero", "NonMaxSuppression", "Unique", "Compress", traits=Trait.HIDES)
 
 
