@@ -51,6 +51,12 @@ def subgraphs(node: ir.Node) -> list[ir.Graph]:
     return found
 
 
+def read_by(node: ir.Node) -> list[ir.Value]:
+    """What a node reads: its inputs, and what the nodes of the graphs that it holds read."""
+    nodes = [node, *(inner for graph in subgraphs(node) for inner in graph.all_nodes())]
+    return [value for reader in nodes for value in reader.inputs if value is not None]
+
+
 def _constant(node: ir.Node, _: Sequence[Array | None]) -> Array:
     for name, attr in node.attributes.items():
         if name == "value":

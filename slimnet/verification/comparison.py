@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from slimnet.verification.observe import Arrays, Watched, watching
 
 #: A difference may be so many times what rounding alone was seen to move the masked network by.
 ROUNDING_FACTOR = 10
+#: A zeroed kept unit is noticed when it shows at least this many times the tolerance.
+PROOF_FACTOR = 10
 #: So many times weights and inputs are moved within their precision, to see what rounding does.
 JITTERS = 2
 
@@ -78,6 +81,9 @@ class Comparison:
         # A sequence is one output of many arrays.
         self.names += ["a sequence"] * (len(self.expected[0]) - len(self.names) - len(watch.masked))
         self.names += watch.masked
+        self._numbers: dict[str, list[int]] = defaultdict(list)
+        for k, name in enumerate(self.names):
+            self._numbers[name].append(k)
         self.scales = [Scale(arrays) for arrays in zip(*self.expected, strict=True)]
         #: The floor of rounding, where it was measured.
         self.rounding: float | None = None
@@ -117,6 +123,12 @@ class Comparison:
         return [f"{node.op_type} {node.name}".strip() for node in self._masked.graph if _is_random(node)]
 
     @property
+    def finite(self) -> list[str]:
+        """The names of the outputs and inner values that hold finite numbers only in the masked network."""
+        of_name = zip(self.names, zip(*self.expected, strict=True), strict=True)
+        return [name for name, found in of_name if all(x.dtype.kind != "f" or np.isfinite(x).all() for x in found)]
+
+    @property
     def telling(self) -> list[int]:
         """The numbers of inputs that give finite numbers: the first, the first normal ones, and those of branches."""
         finite = [k for k, found in enumerate(self.expected) if _tells(found)]
@@ -147,42 +159,45 @@ class Comparison:
                 raise VerifyFailed(f"{what} does not run{at}: {failure.reason}") from failure
         return found
 
-    def difference(self, actual: Sequence[Arrays]) -> Difference:
+    def difference(self, actual: Sequence[Arrays], places: Collection[str] | None = None) -> Difference:
         """How far outputs are apart from the masked network's, above the floor of rounding where that was measured."""
         worst = Difference(0.0, 0.0)
         absolute = 0.0
         for draw, want, got in zip(self.draws, self.expected, actual, strict=True):
-            apart = self._of_one(want, got)
+            apart = self._of_one(want, got, places)
             absolute = max(absolute, apart.absolute)
             if apart.relative > worst.relative:
                 worst = Difference(apart.absolute, apart.relative, apart.where, draw.what)
         return Difference(absolute, worst.relative, worst.where, worst.what)
 
-    def judged(self, actual: Sequence[Arrays]) -> Difference:
+    def judged(self, actual: Sequence[Arrays], places: Collection[str] | None = None) -> Difference:
         """How far outputs are apart from the masked network's; rounding is measured where that is in question."""
-        apart = self.difference(actual)
+        apart = self.difference(actual, places)
         if apart.relative <= self.tolerance:
             return apart
         self.learn_rounding()
-        return self.difference(actual)
+        return self.difference(actual, places)
 
-    def notices(self, found: Arrays, factor: float, on: int, places: Collection[str] | None = None) -> bool:
-        """Whether outputs, or those at these places, differ by so many times the tolerance."""
-        return self._of_one(self.expected[on], found, places).relative > factor * self.tolerance
+    def notices(self, found: Arrays, on: int, places: Collection[str] | None = None) -> bool:
+        """Whether outputs, or those at these places, differ by so much that a zeroed kept unit counts as noticed."""
+        return self._of_one(self.expected[on], found, places).relative > PROOF_FACTOR * self.tolerance
+
+    def inner(self, on: int) -> Feeds:
+        """The watched values of the masked network on one of the inputs, by their names in the slim network."""
+        slim = self.watch.slim
+        return dict(zip(slim, self.expected[on][-len(slim) :], strict=True)) if slim else {}
 
     def _of_one(self, want: Arrays, got: Arrays, places: Collection[str] | None = None) -> Difference:
         if len(want) != len(got):
             return Difference(np.inf, np.inf, "the number of outputs")
         allowance = ROUNDING_FACTOR / self.tolerance if self.rounding is not None else 0.0
         absolute, relative, where = 0.0, 0.0, ""
-        for name, scale, a, b in zip(self.names, self.scales, want, got, strict=True):
-            if places is not None and name not in places:
-                continue
-            apart = difference(a, b)
+        for k in range(len(want)) if places is None else (k for name in places for k in self._numbers.get(name, ())):
+            apart = difference(want[k], got[k])
             absolute = max(absolute, np.inf if apart is None else float(apart.max(initial=0)))
-            share = scale.relative(a, b, allowance)
+            share = self.scales[k].relative(want[k], got[k], allowance)
             if share > relative:
-                relative, where = share, name
+                relative, where = share, self.names[k]
         return Difference(absolute, relative, where)
 
     def learn_rounding(self) -> float:

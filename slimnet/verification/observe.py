@@ -7,7 +7,7 @@ stands before it. What decides them is looked at as well: the last values before
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from slimnet.graph.axes import Bools
+from slimnet.graph.evaluate import read_by
 from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.units import Group, Trace
 from slimnet.runtime.backend import Backend, Session
@@ -93,6 +94,10 @@ class Watched:
         first = len(found) - len(self.kept)
         return [*found[:first], *map(_part, found[first:], self.kept)]
 
+    def computed_as(self, names: Mapping[str, str]) -> Watched:
+        """The same values, some of which the slim network computes under other names."""
+        return replace(self, slim=tuple(names.get(name, name) for name in self.slim))
+
     def and_inside(self, trace: Trace, removed: Bools, values: Mapping[str, ir.Value]) -> Watched:
         """These values, and after them more of the dense network that the slim one has under the same names."""
         known = {*self.masked, *(value.name for value in trace.net.model.graph.outputs)}
@@ -151,7 +156,7 @@ def frontiers(trace: Trace, groups: Sequence[Group], slim: ir.Model) -> list[dic
         node = value.producer()
         if node is None or value.name not in there or trace.is_constant(value) or trace.units_in(value) is None:
             continue
-        read = {k for source in node.inputs if source is not None for k in carried.get(source, ())}
+        read = {k for source in read_by(node) for k in carried.get(source, ())}
         for k in read - carried[value]:
             if len(found[k]) < PLACES_INSIDE:
                 found[k][str(value.name)] = value

@@ -20,9 +20,8 @@ from slimnet.verification.comparison import Comparison
 from slimnet.verification.draws import NORMAL, Draw, small_pictures
 from slimnet.verification.observe import frontiers
 from slimnet.verification.perturbed import SIZES, perturbed
+from slimnet.verification.pieces import read_in_pieces
 
-#: A zeroed kept unit must show at least this many times the tolerance.
-PROOF_FACTOR = 10
 #: So many different kept units of a group are tried; on smaller pictures, where the next stage follows, fewer.
 TRIES, TRIES_SMALLER = 16, 4
 #: So many inputs are compared on inside the network, and on smaller pictures: the scale of single numbers is read off
@@ -30,6 +29,8 @@ TRIES, TRIES_SMALLER = 16, 4
 INPUTS_INSIDE, INPUTS_SMALLER = 3, 4
 #: From so many multiply-adds on, one run for each group, smaller pictures are worth their own comparison.
 COSTLY = 2_000_000_000
+#: From so many nodes on, one run for each group, groups are looked at in pieces of the network, where they are read.
+DEEP = 500_000
 
 
 @dataclass
@@ -94,7 +95,7 @@ def prove(
         if hidden:
             weights = perturbed(trace, removed, list(hidden.values()), size)
             networks = mask(trace, removed, weights=weights), slim(trace, removed, weights=weights)
-            note(prover.shown(*networks, list(hidden.values())), PERTURBED)
+            note(prover.shown(*networks, list(hidden.values()), finite=True), PERTURBED)
     if progress is not None:
         progress(1.0)
     by_place = {place: [g.name for g in trace.groups if where.get(g.name) == place] for place in (INSIDE, PERTURBED)}
@@ -128,10 +129,18 @@ class _Prover:
             apart = smaller.judged(smaller.outputs_of(pruned, "the slim network"))
             if apart.relative <= smaller.tolerance:
                 changeable = Changeable(trace, self._removed, pruned, watch, self._backend)
-                yield from self._noticed(changeable, smaller, groups, [()] * len(groups), TRIES_SMALLER)
+                yield from self._noticed(changeable, smaller, groups, [()] * len(groups), outer.names, TRIES_SMALLER)
 
-    def shown(self, masked: ir.Model, pruned: ir.Model, groups: Sequence[Group]) -> Iterator[tuple[str, str]]:
+    def shown(
+        self, masked: ir.Model, pruned: ir.Model, groups: Sequence[Group], finite: bool = False
+    ) -> Iterator[tuple[str, str]]:
         """The groups that show, and where it is noticed that a kept unit of them is zeroed.
+
+        Args:
+            masked: The masked network.
+            pruned: The slim network.
+            groups: The groups to look at.
+            finite: Values that hold infinite numbers are not looked at: larger weights may overflow.
 
         Raises:
             VerifyFailed: The two networks differ.
@@ -142,17 +151,31 @@ class _Prover:
         places = frontiers(trace, groups, pruned)
         inside = {name: value for found in places for name, value in found.items()}
         watch = outer.watch.and_inside(trace, self._removed, inside)
-        inner = Comparison(trace, masked, watch, self._usual_draws(), outer.tolerance, self._backend)
+        try:
+            inner = Comparison(trace, masked, watch, self._usual_draws(), outer.tolerance, self._backend)
+        except VerifyFailed:
+            if finite:  # there is nothing but infinite numbers
+                return
+            raise
         if outer.rounding is not None:
             inner.learn_rounding()
-        apart = inner.judged(inner.outputs_of(pruned, "the slim network"))
+        compared = inner.finite if finite else None
+        apart = inner.judged(inner.outputs_of(pruned, "the slim network"), compared)
         if apart.relative > inner.tolerance:
             raise VerifyFailed(
                 f"{inner.title}: the slim network differs from the masked one by {apart.relative:.2e} at "
                 f"{apart.where}, inside the network (tolerance {inner.tolerance:.0e}, rounding {inner.rounding:.0e})"
             )
-        changeable = Changeable(trace, self._removed, pruned, watch, self._backend)
-        yield from self._noticed(changeable, inner, groups, places, TRIES)
+        outputs = outer.names
+        if compared is not None:
+            outputs = [name for name in outputs if name in compared]
+            places = [{name: at[name] for name in compared if name in at} for at in places]
+        if len(groups) * len(pruned.graph) >= DEEP:
+            read = read_in_pieces(trace, self._removed, pruned, inner, groups, places, TRIES, self._backend)
+            yield from ((name, INSIDE) for name in read)
+        else:
+            changeable = Changeable(trace, self._removed, pruned, watch, self._backend)
+            yield from self._noticed(changeable, inner, groups, places, outputs, TRIES)
 
     def _usual_draws(self) -> list[Draw]:
         """Some inputs of the sizes of the trace, for which it is known which channels of a value are kept."""
@@ -166,10 +189,10 @@ class _Prover:
         comparison: Comparison,
         groups: Sequence[Group],
         places: Sequence[Collection[str]],
+        outputs: Collection[str],
         tries: int,
     ) -> Iterator[tuple[str, str]]:
         """The groups of which a kept unit shows when it is zeroed, at the outputs or at the group's own places."""
-        outputs = self._outer.names
         for group, inside in zip(groups, places, strict=True):
             runs = (
                 (changeable.run(comparison.feeds[on], change), on)
@@ -177,9 +200,9 @@ class _Prover:
                 for on in comparison.telling
             )
             for found, on in runs:
-                if comparison.notices(found, PROOF_FACTOR, on, outputs):
+                if comparison.notices(found, on, outputs):
                     yield group.name, AT_OUTPUTS
                     break
-                if comparison.notices(found, PROOF_FACTOR, on, inside):
+                if comparison.notices(found, on, inside):
                     yield group.name, INSIDE
                     break

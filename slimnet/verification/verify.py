@@ -17,11 +17,10 @@ from slimnet.graph.surgery import mask, slim
 from slimnet.graph.units import Trace
 from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
-from slimnet.verification.comparison import ROUNDING_FACTOR, Comparison, Difference
+from slimnet.verification.comparison import PROOF_FACTOR, ROUNDING_FACTOR, Comparison, Difference
 from slimnet.verification.distance import distance
 from slimnet.verification.draws import RUNS, draws
 from slimnet.verification.observe import Arrays, watched
-from slimnet.verification.proof import PROOF_FACTOR
 from slimnet.verification.proof import prove as prove_groups
 
 #: Largest deviation accepted, relative to the slice of the masked network's output that it is found in.
