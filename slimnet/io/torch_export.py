@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import InlinePass
+from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
 from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
@@ -151,7 +151,32 @@ def _translated(
     model = exported.model
     InlinePass()(model)
     tidy(model)
+    _drop_zero_biases(model)
     return model
+
+
+def _drop_zero_biases(model: ir.Model) -> None:
+    """Drop the zeros that torch writes as the bias of a convolution without one.
+
+    What onnxscript (0.7.0 at least) writes for a `Conv3d` has a size too many, and no runtime takes it.
+    """
+    biased = [node for node in model.graph if node.op_type == "Conv" and len(node.inputs) == 3]
+    for node in biased:
+        made = _producer(node, 2)
+        if made is not None and made.op_type == "Expand":
+            filled = _producer(made, 0)
+            if filled is not None and filled.op_type == "CastLike":
+                filled = _producer(filled, 0)
+            value = filled.attributes.get("value") if filled is not None and filled.op_type == "Constant" else None
+            if value is not None and not value.as_tensor().numpy().any():
+                node.resize_inputs(2)
+    if any(len(node.inputs) == 2 for node in biased):
+        RemoveUnusedNodesPass()(model)
+
+
+def _producer(node: ir.Node, place: int) -> ir.Node | None:
+    value = node.inputs[place]
+    return None if value is None else value.producer()
 
 
 def _recorded(

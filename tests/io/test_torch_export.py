@@ -108,3 +108,13 @@ def test_bad_input(inputs: str | list[str] | None, complaint: str) -> None:
 def test_only_modules_and_paths_are_loaded() -> None:
     with pytest.raises(BadInput, match="cannot load a int"):
         load(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_a_convolution_without_bias_gets_none(kind: type[nn.Module]) -> None:
+    module = nn.Sequential(kind(3, 8, 3, padding=1, bias=False), nn.ReLU(), kind(8, 4, 3, bias=False)).eval()
+    x = torch.randn(1, 3, *[6] * int(kind.__name__[4]))
+    net = load(module, inputs=tuple(x.shape))
+    assert [(node.op_type, len(node.inputs)) for node in net.model.graph] == [("Conv", 2), ("Relu", 1), ("Conv", 2)]
+    (found,) = DEFAULT.session(net.model).run({"input": x.numpy()})
+    np.testing.assert_allclose(found, module(x).detach().numpy(), atol=1e-5)
