@@ -2,8 +2,8 @@
 
 Where an axis is reshaped into a grid, what is removed must be a product, so one axis of the grid is cut and the others
 are kept whole (see `GridConstraint`). Grids that share labels must agree; each such cluster takes the choice that lets
-most weight be removed, and of those that let about as much go the one with most units: a table that all layers share,
-such as that of rotary positions, is too light to decide that the same part is cut out of every layer.
+most weight be removed, and of equal ones the choice with most units. A table that several nodes read, such as that of
+rotary positions, does not count: all layers may share it, and it must not decide that the same part is cut out of each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +18,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from slimnet.graph.axes import Bools, Constraints, Frozen, GridConstraint, Integers, choose, components
-
-if TYPE_CHECKING:
-    from slimnet.graph.parameters import ParameterAxis
+from slimnet.graph.parameters import ParameterAxis, Role
 
 #: What a user may prefer to cut: whole heads and conv groups, or a part of each.
 PREFERENCES = ("heads", "head-dims")
 #: More combinations than this are not tried for one cluster.
 MAX_COMBINATIONS = 64
-#: A choice lets about as much weight go as another if it lets at least this fraction of it go.
-_ABOUT = 0.95
 #: A half of what is removable is taken as removed when two choices are compared.
 _TYPICAL_RATIO = 0.5
 
@@ -81,8 +76,7 @@ def _best(
         agree = {i: sum(a == n + wanted for a, n in zip(options[i], ranks, strict=True)) for i in useful}
         if useful:
             return max(useful, key=lambda i: (agree[i], scores[i]))
-    least = _ABOUT * max(weight for weight, _ in scores)
-    return max((i for i in every if scores[i][0] >= least), key=lambda i: scores[i][::-1])
+    return max(every, key=lambda i: scores[i])
 
 
 def _clusters(grids: Sequence[GridConstraint], component: Integers) -> list[list[int]]:
@@ -156,7 +150,8 @@ class _Table:
         names = {name: k for k, name in enumerate(dict.fromkeys(axis.name for axis in parameters))}
         sizes = np.zeros(len(names))
         for axis in parameters:
-            sizes[names[axis.name]] = np.prod(axis.shape, dtype=float)
+            if axis.role & (Role.IN | Role.OUT) or len(axis.value.uses()) < 2:
+                sizes[names[axis.name]] = np.prod(axis.shape, dtype=float)
         return _Table(
             pairs=pairs,
             blocked=status(

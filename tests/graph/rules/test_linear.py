@@ -89,6 +89,15 @@ def test_grouped_conv_loses_whole_groups_or_the_same_offsets_in_each(prefer, exp
     assert units(found) == expected
 
 
+def test_a_grouped_conv_is_cut_the_way_that_takes_most_weight_even_if_it_is_little_more():
+    """A ResNeXt block: wide layers around a light grouped one. Channels of each group take a quarter of that besides."""
+    found = trace(
+        net("""(float[1,256,4,4] x) => (y) <float[128,256,1,1] w, float[128,4,3,3] g, float[256,128,1,1] v>
+        { h = Conv(x, w) k = Conv<group=32, pads=[1,1,1,1]>(h, g) y = Conv(k, v) }""")
+    )
+    assert units(found) == {"w:0x32 g:1": 4, "g:0x32 v:1x32": 4}
+
+
 @pytest.mark.parametrize(
     ("prefer", "expected"),
     [
