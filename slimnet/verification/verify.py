@@ -117,7 +117,7 @@ def verify(
         inputs=list(dict.fromkeys(draw.what for draw in comparison.draws)),
         behind=list(watch.masked),
     )
-    _judge(comparison, actual, result)
+    _judge(comparison, shipped, actual, result)
     if prove:
         proof = prove_groups(trace, removed, masked, pruned, comparison, backend, progress)
         result.proven, result.unproven = proof.proven, proof.unproven
@@ -138,13 +138,13 @@ def _loaded(candidate: ir.Model | Path | None, pruned: ir.Model) -> ir.Model:
     return ir.load(existing_file(candidate))
 
 
-def _judge(comparison: Comparison, actual: list[Arrays], result: Verification) -> None:
+def _judge(comparison: Comparison, slim: ir.Model, actual: list[Arrays], result: Verification) -> None:
     """Decide whether outputs are equal; only where that is in question is the floor of rounding measured."""
-    apart = comparison.difference(actual)
-    result.max_abs_error, result.max_rel_error = apart.absolute, apart.relative
-    if apart.relative > result.tolerance:
-        result.rounding = comparison.learn_rounding()
-        apart = comparison.difference(actual)
+    measured = comparison.difference(actual)
+    result.max_abs_error, result.max_rel_error = measured.absolute, measured.relative
+    apart = comparison.judged(slim, actual)
+    if comparison.rounding is not None:
+        result.rounding = comparison.rounding
         result.tolerance += ROUNDING_FACTOR * result.rounding
     result.exact = apart.relative <= comparison.tolerance
     if not result.exact:
