@@ -38,5 +38,7 @@ def verify(
         print(f"compared as well, as the outputs do not show all of it: {', '.join(found.behind)}")
     if found.rounding is not None:
         print(f"rounding alone moves the masked network by {found.rounding:.0e}")
+    if found.unsettled:
+        print(f"not compared where rounding alone decides: {', '.join(found.unsettled)}")
     for name in found.unproven:
         print(f"unproven: {name}: no kept channel of it changes anything enough to tell")

@@ -245,6 +245,8 @@ class Verify:
         behind: The inner values that were compared as well, because an output does not show every change of them.
         rounding: The part of its slice by which rounding alone moves the masked network, where it moves it most; null
             where the difference was small enough without asking.
+        unsettled: The outputs and inner values that rounding alone decides for some of the inputs, such as boxes of
+            which two are as likely; for those inputs they are not compared.
         proven: The groups of which a kept unit that is set to zero is noticed.
         inside: Those of them where it shows only inside the network, where the group is read.
         perturbed: Those of them where it shows only with larger random weights in one kept unit.
@@ -261,6 +263,7 @@ class Verify:
     inputs: list[str]
     behind: list[str]
     rounding: float | None
+    unsettled: list[str]
     proven: list[str]
     inside: list[str]
     perturbed: list[str]

@@ -16,7 +16,7 @@ from slimnet.common.errors import VerifyFailed
 from slimnet.graph.evaluate import RANDOM
 from slimnet.graph.units import Trace
 from slimnet.runtime.backend import Backend, Feeds, RunFailed, Session
-from slimnet.verification.distance import Scale, difference
+from slimnet.verification.distance import TINY, Scale, difference, magnitude
 from slimnet.verification.draws import NORMAL, Draw
 from slimnet.verification.observe import Arrays, Watched, watching
 
@@ -24,6 +24,8 @@ from slimnet.verification.observe import Arrays, Watched, watching
 ROUNDING_FACTOR = 10
 #: A zeroed kept unit is noticed when it shows at least this many times the tolerance.
 PROOF_FACTOR = 10
+#: What rounding alone moves by this part of its largest number, for one of the inputs, is decided by rounding there.
+UNSETTLED = 0.1
 #: So many times weights and inputs are moved within their precision, to see what rounding does.
 JITTERS = 2
 
@@ -87,6 +89,8 @@ class Comparison:
         self.scales = [Scale(arrays) for arrays in zip(*self.expected, strict=True)]
         #: The floor of rounding, where it was measured.
         self.rounding: float | None = None
+        #: The inputs and the values that rounding decides for them, by their numbers: they are not compared.
+        self._unsettled: set[tuple[int, int]] = set()
 
     def _run(self, inputs: Iterable[Draw]) -> None:
         """Run the inputs; of those that may be left out, the ones that show nothing are."""
@@ -129,6 +133,11 @@ class Comparison:
         return [name for name, found in of_name if all(x.dtype.kind != "f" or np.isfinite(x).all() for x in found)]
 
     @property
+    def unsettled(self) -> list[str]:
+        """The names of the outputs and inner values that rounding decides for some of the inputs."""
+        return list(dict.fromkeys(self.names[k] for _, k in sorted(self._unsettled, key=lambda at: at[1])))
+
+    @property
     def telling(self) -> list[int]:
         """The numbers of inputs that give finite numbers: the first, the first normal ones, and those of branches."""
         finite = [k for k, found in enumerate(self.expected) if _tells(found)]
@@ -166,8 +175,8 @@ class Comparison:
         """How far outputs are apart from the masked network's, above the floor of rounding where that was measured."""
         worst = Difference(0.0, 0.0)
         absolute = 0.0
-        for draw, want, got in zip(self.draws, self.expected, actual, strict=True):
-            apart = self._of_one(want, got, places)
+        for on, (draw, got) in enumerate(zip(self.draws, actual, strict=True)):
+            apart = self._of_one(on, got, places)
             absolute = max(absolute, apart.absolute)
             if apart.relative > worst.relative:
                 worst = Difference(apart.absolute, apart.relative, apart.where, draw.what)
@@ -191,8 +200,8 @@ class Comparison:
             apart = self.difference(actual, places)
         if apart.relative > self.tolerance:
             plain = self.outputs_of(slim, "the slim network", optimise=False)
-            pairs = zip(self.expected, actual, plain, strict=True)
-            closer = [min(both, key=lambda got: self._of_one(want, got, places).relative) for want, *both in pairs]
+            pairs = enumerate(zip(actual, plain, strict=True))
+            closer = [min(both, key=lambda got: self._of_one(on, got, places).relative) for on, both in pairs]
             apart = self.difference(closer, places)
             if apart.relative <= self.tolerance:
                 self.rounding = max(self.rounding or 0.0, first.relative)
@@ -200,19 +209,22 @@ class Comparison:
 
     def notices(self, found: Arrays, on: int, places: Collection[str] | None = None) -> bool:
         """Whether outputs, or those at these places, differ by so much that a zeroed kept unit counts as noticed."""
-        return self._of_one(self.expected[on], found, places).relative > PROOF_FACTOR * self.tolerance
+        return self._of_one(on, found, places).relative > PROOF_FACTOR * self.tolerance
 
     def inner(self, on: int) -> Feeds:
         """The watched values of the masked network on one of the inputs, by their names in the slim network."""
         slim = self.watch.slim
         return dict(zip(slim, self.expected[on][-len(slim) :], strict=True)) if slim else {}
 
-    def _of_one(self, want: Arrays, got: Arrays, places: Collection[str] | None = None) -> Difference:
+    def _of_one(self, on: int, got: Arrays, places: Collection[str] | None = None) -> Difference:
+        want = self.expected[on]
         if len(want) != len(got):
             return Difference(np.inf, np.inf, "the number of outputs")
         allowance = ROUNDING_FACTOR / self.tolerance if self.rounding is not None else 0.0
         absolute, relative, where = 0.0, 0.0, ""
         for k in range(len(want)) if places is None else (k for name in places for k in self._numbers.get(name, ())):
+            if (on, k) in self._unsettled:
+                continue
             apart = difference(want[k], got[k])
             absolute = max(absolute, np.inf if apart is None else float(apart.max(initial=0)))
             share = self.scales[k].relative(want[k], got[k], allowance)
@@ -236,22 +248,32 @@ class Comparison:
                 session = watching(model, self.watch.masked, self._backend, optimise=seed is not None)
                 self._add_noise(session, seed)
             self.rounding = max((scale.noise for scale in self.scales), default=0.0)
+            if len(self._unsettled) == len(self.draws) * len(self.scales):
+                self._unsettled.clear()  # then nothing would be compared
         return self.rounding
 
     def _add_noise(self, session: Session, seed: int | None) -> None:
-        for draw, wanted in zip(self.draws, self.expected, strict=True):
+        for on, (draw, wanted) in enumerate(zip(self.draws, self.expected, strict=True)):
             try:
                 feed = draw.feed if seed is None else _moved_all(draw.feed, seed)
                 found = self.watch.of_masked(session.run(feed))
             except RunFailed:
                 continue  # an input moved out of its range, such as 1 for Acos
-            for scale, want, got in zip(self.scales, wanted, found, strict=True):
-                scale.add_noise(want, difference(want, got))
+            for k, (scale, want, got) in enumerate(zip(self.scales, wanted, found, strict=True)):
+                noise = difference(want, got)
+                scale.add_noise(want, noise)
+                if not scale.discrete and _decides(noise, want):
+                    self._unsettled.add((on, k))
 
 
 def _tells(found: Arrays) -> bool:
     """Whether there is any finite number among outputs."""
     return any(x.dtype.kind in "OSU" or np.isfinite(x.astype(np.float64)).any() for x in found)
+
+
+def _decides(noise: npt.NDArray[Any] | None, want: npt.NDArray[Any]) -> bool:
+    """Whether rounding has moved a value by so much, or given it another shape, that it says nothing."""
+    return noise is None or float(noise.max(initial=0)) > max(TINY, UNSETTLED * float(magnitude(want).max(initial=0)))
 
 
 def _is_random(node: ir.Node) -> bool:

@@ -43,6 +43,8 @@ class Verification:
         behind: The inner values that were compared besides the outputs, because an output does not show all of them.
         rounding: By how much rounding alone moves the masked network, relative to the slice that it moves most;
             None where the difference stayed within the tolerance without asking.
+        unsettled: The outputs and inner values that rounding alone decides for some of the inputs, such as boxes of
+            which two are as likely; for those inputs they are not compared.
         proven: The groups whose kept units change the outputs visibly.
         inside: Those of them whose kept units show where they are read, and are lost in rounding at the outputs.
         perturbed: Those of them that show only with larger random weights in one kept unit, with which masked and slim
@@ -60,6 +62,7 @@ class Verification:
     inputs: list[str] = field(default_factory=list)
     behind: list[str] = field(default_factory=list)
     rounding: float | None = None
+    unsettled: list[str] = field(default_factory=list)
     proven: list[str] = field(default_factory=list)
     inside: list[str] = field(default_factory=list)
     perturbed: list[str] = field(default_factory=list)
@@ -145,6 +148,7 @@ def _judge(comparison: Comparison, slim: ir.Model, actual: list[Arrays], result:
     apart = comparison.judged(slim, actual)
     if comparison.rounding is not None:
         result.rounding = comparison.rounding
+        result.unsettled = comparison.unsettled
         result.tolerance += ROUNDING_FACTOR * result.rounding
     result.exact = apart.relative <= comparison.tolerance
     if not result.exact:

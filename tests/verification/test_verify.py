@@ -354,3 +354,34 @@ def test_what_only_an_optimised_network_shows_is_rounding():
     wrong = changed(slim(found, halved(found)), "v", 0.1)
     with pytest.raises(VerifyFailed, match="differs from the masked one"):
         verify(found, halved(found), wrong, backend=Unsettled())
+
+
+class Tied(Simulated):
+    """One output of a network is a tie: optimised networks with all weights take one side, others the other."""
+
+    def __init__(self, output):
+        super().__init__()
+        object.__setattr__(self, "output", output)
+
+    def session(self, model, optimise=True):
+        made = super().session(model, optimise)
+        run, side = made.run, 1 if optimise and elements(list(made.model.graph.initializers.values())) > 60 else -1
+        made.run = lambda feed: [y * (side if k == self.output else 1) for k, y in enumerate(run(feed))]
+        return made
+
+
+def test_what_rounding_decides_is_not_compared_and_named():
+    text = "(float[4,6] x) => (z, y) <float[6,8] w, float[8,5] v> {a = MatMul(x, w) z = MatMul(a, v) y = Neg(z)}"
+    found = trace(net(text))
+    result = verify(found, halved(found), backend=Tied(1))
+    assert result.exact
+    assert result.unsettled == ["y"]
+    with pytest.raises(VerifyFailed, match="at z"):
+        verify(found, halved(found), changed(slim(found, halved(found)), "v", 1.0), backend=Tied(1))
+
+
+def test_where_rounding_decides_everything_nothing_is_proven():
+    found = trace(net("(float[4,6] x) => (y) <float[6,8] w, float[8,5] v> {a = MatMul(x, w) y = MatMul(a, v)}"))
+    result = verify(found, halved(found), backend=Tied(0))
+    assert (result.unproven, result.unsettled) == (["w"], [])
+    assert result.rounding > 1
