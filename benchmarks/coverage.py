@@ -73,8 +73,13 @@ def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
 
     from slimnet.common.errors import SlimnetError
     from slimnet.graph.surgery import mask, slim
+    from slimnet.graph.trace import trace
     from slimnet.verification.verify import verify
 
+    if not (alone := trace(net, allow_inexact)).groups:
+        nothing = {"groups": 0, "left": 1.0, "params": count(net, net.model), "pinned": _reasons(alone)}
+        nothing |= {"more_if_inexact": _more(alone), "times": dict.fromkeys(STEPS, 0.0)}
+        return nothing | {"exact": True, "error": 0.0, "unproven": []}
     traced, removed, times = prune(net, allow_inexact, REPEATS)
     networks.calibrate(net, mask(traced, removed))
     thin = slim(traced, removed)
@@ -83,7 +88,7 @@ def pruned(net: Any, allow_inexact: bool) -> dict[str, Any]:
         "left": round(count(net, thin) / count(net, net.model), 4),
         "params": count(net, net.model),
         "pinned": _reasons(traced),
-        "more_if_inexact": any("--allow-inexact" in pin.why for pin in traced.pins),
+        "more_if_inexact": _more(traced),
         "times": times,
     }
     started = time.perf_counter()
@@ -137,6 +142,11 @@ def count(net: Any, model: Any) -> int:
         types = {name: v.const_value.dtype for name, v in initializers.items()}
         names = {name for name, t in types.items() if t.is_floating_point() or t.itemsize == 1} - statistics
     return sum(initializers[name].const_value.size for name in names)
+
+
+def _more(traced: Any) -> bool:
+    """Whether inexact removal lets more go."""
+    return any("--allow-inexact" in pin.why for pin in traced.pins)
 
 
 def _reasons(traced: Any) -> list[list[Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -26,6 +27,7 @@ from torchvision.models import detection, optical_flow, segmentation, video
 
 from slimnet.graph.net import Net
 from slimnet.io.load import load
+from slimnet.runtime.backend import RunFailed
 from slimnet.runtime.feeds import random_inputs
 from slimnet.runtime.onnxruntime import DEFAULT
 
@@ -119,7 +121,7 @@ def _torchvision_others() -> Iterator[Network]:
         yield Network(name, "detection", build, (1, 3, size, size))
     for name in torchvision.models.list_models(module=video):
         build = partial(torchvision.models.get_model, name, weights=None)
-        size = 224 if "swin" in name or "mvit" in name else 112
+        size = 224 if name.startswith(("swin", "mvit", "s3d")) else 112
         yield Network(name, "video", build, (1, 3, 16, size, size))
     for name in torchvision.models.list_models(module=optical_flow):
         build = partial(torchvision.models.get_model, name, weights=None)
@@ -315,7 +317,12 @@ def calibrate(net: Net, masked: ir.Model, seeds: Iterable[int] = range(100, 104)
     if not norms:
         return
     session = DEFAULT.session(model)
-    samples = [session.run(random_inputs(net, net.inputs, seed))[-2 * len(norms) :] for seed in seeds]
+    samples = []
+    for seed in seeds:
+        with suppress(RunFailed):  # a detector that finds nothing there
+            samples.append(session.run(random_inputs(net, net.inputs, seed))[-2 * len(norms) :])
+    if not samples:
+        return
     for k, names in enumerate(wanted):
         means = np.stack([sample[2 * k] for sample in samples])
         variances = np.stack([sample[2 * k + 1] for sample in samples])
