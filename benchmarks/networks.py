@@ -223,10 +223,12 @@ def _drawn(rng: np.random.Generator, shape: tuple[int, ...], owner: nn.Module, n
     if name == "logit_scale":  # Swin v2 takes its exponential
         return np.asarray(np.log(rng.uniform(5, 15, shape)), np.float32)
     if len(shape) <= 1 or name.startswith(("layer_scale", "gamma")):
-        around_one = name.startswith(("weight", "layer_scale", "gamma"))
+        around_one = name.startswith(("weight", "layer_scale", "gamma", "scale"))
         # Evenly spaced in random order, so that no value occurs twice.
         values = (rng.permutation(math.prod(shape)).reshape(shape) + 0.5) / math.prod(shape) - 0.5
-        return (1 + values if around_one else 0.7 * values).astype(np.float32)
+        # A single number is its own mean, which must not be zero: nothing would go through.
+        centre = 1.0 if around_one else 0.35 * (math.prod(shape) == 1)
+        return (centre + (values if around_one else 0.7 * values)).astype(np.float32)
     if "weight" not in name or isinstance(owner, nn.Embedding):
         return 0.5 * _heavy_tailed(rng, shape)
     transposed = isinstance(owner, nn.modules.conv._ConvTransposeNd)
