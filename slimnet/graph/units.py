@@ -226,11 +226,15 @@ class Trace:
     @cached_property
     def param_sizes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor that a group touches."""
-        return {axis.name: axis.shape for axis in self.parameter_axes}
+        return {name: axis.shape for name, axis in self._axis_of.items()}
+
+    @cached_property
+    def _axis_of(self) -> dict[str, ParameterAxis]:
+        return {axis.name: axis for axis in self.parameter_axes}
 
     def params(self) -> Mapping[str, npt.NDArray[Any]]:
         """Value of every tensor that a group touches, by name, each read when it is asked for."""
-        return Parameters({axis.name: axis for axis in self.parameter_axes})
+        return Parameters(self._axis_of)
 
     # -- removals ------------------------------------------------------------------------------------------------
 
