@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Callable[[Simulated], object], int, int]] = {
     "assert_latency, saved": (asserted, 2, 0),
     "verify": (verified, 7, 0),
     "verify without proof": (lambda b: verified(b, prove=False), 4, 0),
-    "verify, failing": (failed, 5, 0),
+    "verify, failing": (failed, 6, 0),
     "slimnet.verify": (by_the_api, 5, 0),
     "accuracy": (lambda b: accuracy_of(net(CLASSIFIER).model, net(CLASSIFIER), samples(), b), 1, 0),
     "activations": (lambda b: activation_statistics(trace(net(CLASSIFIER)), samples(), backend=b), 1, 0),
