@@ -182,7 +182,9 @@ class Comparison:
                 worst = Difference(apart.absolute, apart.relative, apart.where, draw.what)
         return Difference(absolute, worst.relative, worst.where, worst.what)
 
-    def judged(self, slim: ir.Model, actual: Sequence[Arrays], places: Collection[str] | None = None) -> Difference:
+    def judged(
+        self, slim: ir.Model, actual: Sequence[Arrays], places: Collection[str] | None = None
+    ) -> tuple[Difference, Difference]:
         """How far the slim network is apart from the masked one; rounding is measured where that is in question.
 
         Rounding decides where large numbers nearly tie, as in the softmax of an input that is far from what the network
@@ -193,8 +195,11 @@ class Comparison:
             slim: The slim network.
             actual: What it has computed for the inputs.
             places: The outputs and inner values that are looked at; None takes all.
+
+        Returns:
+            The difference as it was measured, and what is left of it beyond rounding.
         """
-        first = apart = self.difference(actual, places)
+        measured = apart = self.difference(actual, places)
         if apart.relative > self.tolerance:
             self.learn_rounding()
             apart = self.difference(actual, places)
@@ -204,8 +209,8 @@ class Comparison:
             closer = [min(both, key=lambda got: self._of_one(on, got, places).relative) for on, both in pairs]
             apart = self.difference(closer, places)
             if apart.relative <= self.tolerance:
-                self.rounding = max(self.rounding or 0.0, first.relative)
-        return apart
+                self.rounding = max(self.rounding or 0.0, measured.relative)
+        return measured, apart
 
     def notices(self, found: Arrays, on: int, places: Collection[str] | None = None) -> bool:
         """Whether outputs, or those at these places, differ by so much that a zeroed kept unit counts as noticed."""

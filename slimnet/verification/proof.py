@@ -126,7 +126,7 @@ class _Prover:
         with suppress(VerifyFailed, BadInput):  # a Reshape to fixed sizes, for example
             watch = outer.watch.and_inside(trace, self._removed, {})
             smaller = Comparison(trace, masked, watch, draws, outer.tolerance, self._backend)
-            apart = smaller.judged(pruned, smaller.outputs_of(pruned, "the slim network"))
+            _, apart = smaller.judged(pruned, smaller.outputs_of(pruned, "the slim network"))
             if apart.relative <= smaller.tolerance:
                 changeable = Changeable(trace, self._removed, pruned, watch, self._backend)
                 yield from self._noticed(changeable, smaller, groups, [()] * len(groups), outer.names, TRIES_SMALLER)
@@ -160,7 +160,7 @@ class _Prover:
         if outer.rounding is not None:
             inner.learn_rounding()
         compared = inner.finite if finite else None
-        apart = inner.judged(pruned, inner.outputs_of(pruned, "the slim network"), compared)
+        _, apart = inner.judged(pruned, inner.outputs_of(pruned, "the slim network"), compared)
         if apart.relative > inner.tolerance:
             raise VerifyFailed(
                 f"{inner.title}: the slim network differs from the masked one by {apart.relative:.2e} at "

@@ -143,16 +143,20 @@ def _loaded(candidate: ir.Model | Path | None, pruned: ir.Model) -> ir.Model:
 
 def _judge(comparison: Comparison, slim: ir.Model, actual: list[Arrays], result: Verification) -> None:
     """Decide whether outputs are equal; only where that is in question is the floor of rounding measured."""
-    measured = comparison.difference(actual)
+    measured, apart = comparison.judged(slim, actual)
     result.max_abs_error, result.max_rel_error = measured.absolute, measured.relative
-    apart = comparison.judged(slim, actual)
+    result.unsettled = comparison.unsettled
     if comparison.rounding is not None:
-        result.rounding = comparison.rounding
-        result.unsettled = comparison.unsettled
-        result.tolerance += ROUNDING_FACTOR * result.rounding
+        _allow(comparison.rounding, result)
     result.exact = apart.relative <= comparison.tolerance
     if not result.exact:
         raise VerifyFailed(_failure(comparison, apart, result))
+
+
+def _allow(rounding: float, result: Verification) -> None:
+    """Accept what rounding alone may do."""
+    result.rounding = rounding
+    result.tolerance += ROUNDING_FACTOR * rounding
 
 
 def _failure(comparison: Comparison, apart: Difference, result: Verification) -> str:
@@ -177,8 +181,7 @@ def _measure_distance(
     before = comparison.outputs_of(original, comparison.title, watched=False)
     result.dense_error = max(distance(b, a[: len(b)])[1] for b, a in zip(before, actual, strict=True))
     if unchanged and result.dense_error > result.tolerance and comparison.rounding is None:
-        result.rounding = comparison.learn_rounding()
-        result.tolerance += ROUNDING_FACTOR * result.rounding
+        _allow(comparison.learn_rounding(), result)
     if unchanged and result.dense_error > result.tolerance:
         raise VerifyFailed(
             f"{comparison.title}: removing what is zero changed the outputs by {result.dense_error:.2e} "

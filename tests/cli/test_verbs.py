@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import typer
 
+import slimnet
 from slimnet.cli import app
 from slimnet.cli.options import translated
 from slimnet.common.errors import BadInput
 from slimnet.common.settings import settings_of
 from slimnet.pipeline.config import ModelConfig, PruneConfig, RunConfig, TrainConfig
+from slimnet.verification.draws import THOROUGH
 from tests.networks.files import ROOT
 
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -36,6 +38,11 @@ def imported(path: Path) -> Iterator[str]:
 
 def test_every_verb_has_a_file():
     assert [path.stem for path in FILES] == sorted(VERBS)
+
+
+def test_verify_draws_as_many_inputs_as_the_function_of_python():
+    (runs,) = (option for option in VERBS["verify"].params if option.name == "runs")
+    assert runs.default == inspect.signature(slimnet.verify).parameters["runs"].default == THOROUGH
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from slimnet.common.files import first_cause
 from slimnet.common.quiet import only_errors
 from slimnet.graph import optimise as module
 from slimnet.report.charts import tradeoff
@@ -55,8 +56,9 @@ def test_optimising_leaves_levels_alone(levels):
 
 def test_optimising_leaves_levels_alone_when_it_fails(levels, monkeypatch):
     monkeypatch.setattr(module.optimizer, "fold_constants", failing)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError) as raised:
         module.optimise(net(CNN).model)
+    assert str(first_cause(raised.value)) == "fails"
     assert now() == levels
 
 
