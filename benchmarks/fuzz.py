@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import harness
 
 FILE = harness.RESULTS / "fuzz.json"
 #: Graphs that one task of a process takes.
-_BATCH = 20
+_BATCH = 100
 #: Differences in this many of the inputs that are tried count: rounding can move one code of a quantised value.
 _INPUTS, _ALIKE = 5, 3
 #: How `slimnet shrink` may end without a result.
@@ -76,13 +77,19 @@ def main() -> None:
 def batch(first: int, count: int, until: float) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """What became of some graphs: how many of what was done, and what went wrong."""
     counts: collections.Counter[str] = collections.Counter()
-    wrong = []
-    for seed in range(first, first + count):
-        if time.time() > until:
-            break
-        found, mismatches = examine(seed)
-        counts.update(found)
-        wrong += mismatches
+    wrong: list[dict[str, Any]] = []
+    ahead = list(range(first, first + count))
+    while ahead and time.time() < until:
+        # A process of their own: a failed assertion in a runtime ends it.
+        with ProcessPoolExecutor(1) as pool:
+            try:
+                while ahead and time.time() < until:
+                    found, mismatches = pool.submit(examine, ahead[0]).result()
+                    counts.update(found)
+                    wrong += mismatches
+                    ahead.pop(0)
+            except BrokenProcessPool:
+                wrong.append({"graph": ahead.pop(0), "error": "the process ended: a runtime crashed"})
     return dict(counts), wrong
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from slimnet.common.errors import BadInput
+from slimnet.common.errors import BadInput, explained
 from slimnet.graph import surgery
 from slimnet.graph.axes import Bools
 from slimnet.graph.optimise import optimise
@@ -164,7 +164,10 @@ def verify(
     """
     check_module(trace, backend)
     candidate = model if model is None or isinstance(model, ir.Model) else Path(model)
-    return verify_units(trace, trace.removed(plan), candidate, inputs, runs, backend, prove)
+    if candidate is None:
+        return verify_units(trace, trace.removed(plan), None, inputs, runs, backend, prove)
+    with explained(f"is it what the plan makes of {trace.net.source or trace.net.name}?"):
+        return verify_units(trace, trace.removed(plan), candidate, inputs, runs, backend, prove, foreign=True)
 
 
 def export(model: ir.Model, path: str | os.PathLike[str]) -> None:

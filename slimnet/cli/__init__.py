@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NoReturn
 
 import typer
 
@@ -21,7 +25,7 @@ from slimnet.cli.slim import slim
 from slimnet.cli.trace import trace
 from slimnet.cli.train import train
 from slimnet.cli.verify import verify
-from slimnet.common.errors import SlimnetError
+from slimnet.common.errors import BadInput, SlimnetError
 
 app = typer.Typer(
     help=(
@@ -38,23 +42,58 @@ for verb in (prune, trace, profile, shrink, slim, verify, bench, train, eval, ru
 
 #: Objects made between two searches for garbage: importing and exporting make millions that all stay.
 _GARBAGE = (50_000, 20, 100)
+#: How a process ends that somebody has stopped by Ctrl-C.
+_INTERRUPTED = 130
 
 __all__ = ["app", "main"]
+
+
+#: What typer's own errors are: none of its public names is this one.
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 
 
 def main() -> None:
     """Run the command line; whatever goes wrong is one line on stderr and an exit code."""
     gc.set_threshold(*_GARBAGE)
+    # A folder that results are gathered in is removed when the process is asked to end, too.
+    signal.signal(signal.SIGTERM, _terminated)
     try:
-        app()
+        _check_values(sys.argv[1:])
+        code = app(standalone_mode=False)
     except SlimnetError as error:
-        print(f"slimnet: {translated(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("slimnet: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _end(translated(str(error)), error.exit_code)
+    except _UsageError as error:
+        if not sys.argv[1:]:  # the help was printed
+            sys.exit(BadInput.exit_code)
+        _end(_usage(error), BadInput.exit_code)
     except Exception as error:
         from slimnet.cli import crash
 
-        print(f"slimnet: {crash.told(error)}", file=sys.stderr)
-        sys.exit(crash.EXIT_CODE)
+        _end(crash.told(error), crash.EXIT_CODE)
+    if code == _INTERRUPTED:
+        _end("interrupted", _INTERRUPTED)
+    sys.exit(code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"slimnet: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _terminated(*_: object) -> NoReturn:
+    _end("terminated", 128 + signal.SIGTERM)
+
+
+def _check_values(words: Sequence[str]) -> None:
+    """Refuse empty values, which unset variables of a shell leave: an empty path would be the working folder."""
+    for before, word in pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("-") and equals and not value):
+            named = next((name for name in (option, before) if name.startswith("-")), "an argument")
+            raise BadInput(f"{named}: is empty; give a value, or leave it out")
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with a command line, and which help says how it is."""
+    verb = f" {error.ctx.info_name}" if error.ctx is not None and error.ctx.parent is not None else ""
+    return f"{error.format_message().rstrip('.')}; `slimnet{verb} --help` lists what there is"

@@ -84,7 +84,13 @@ def first_cause(error: BaseException) -> BaseException:
 
 
 def essence(error: BaseException) -> str:
-    """The first line of an error's message, at most 200 characters, or its type if it has none."""
+    """The first line of an error's message, at most 200 characters, or its type if it has none.
+
+    Of an error of the file system it is the reason alone: which file it was about, often a temporary one, says whoever
+    reports it.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
     return message if len(message) <= 200 else f"{message[:200]} …"

@@ -30,7 +30,7 @@ class Input:
         return f"{name}{sizes(self.shape)}" + (f":{self.dtype}" if self.dtype else "")
 
 
-Inputs = str | Mapping[str, Shape] | Shape | Iterable["str | Input"] | None
+Inputs = str | Mapping[str, "Shape | str"] | Shape | Iterable["str | Input"] | None
 
 
 def parse_inputs(given: Inputs) -> list[Input]:
@@ -38,7 +38,8 @@ def parse_inputs(given: Inputs) -> list[Input]:
 
     Args:
         given: One spec such as "1x3x224x224", "ids=1x16", "ids=1x16:int64" or "flag=scalar", several of them, one shape
-            such as (1, 3, 224, 224), or shapes by name. None means that nothing is known.
+            such as (1, 3, 224, 224), or shapes by name, {"ids": (1, 16)} or {"ids": "1x16:int64"}. None means that
+            nothing is known.
 
     Returns:
         One `Input` for each. Raises BadInput, naming the spec, where it cannot be understood.
@@ -48,7 +49,10 @@ def parse_inputs(given: Inputs) -> list[Input]:
     if isinstance(given, str):
         return [parse_input(given)]
     if isinstance(given, Mapping):
-        inputs = [Input(name, _shape(name, shape)) for name, shape in given.items()]
+        inputs = [
+            parse_input(f"{name}={shape}") if isinstance(shape, str) else Input(name, _shape(name, shape))
+            for name, shape in given.items()
+        ]
     else:
         items = list(given)
         if items and all(isinstance(item, int) for item in items):

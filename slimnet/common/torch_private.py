@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 from torch import nn
 from torch._subclasses import FakeTensor
+from torch.export import ExportedProgram
 from torch.utils import _pytree
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,12 @@ foreach_sign = torch._foreach_sign
 def tensors_in(values: Any) -> list[torch.Tensor]:
     """The tensors inside nested tuples, lists, dictionaries and outputs, in the order of `torch.export`."""
     return [leaf for leaf in _pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def numbered(program: ExportedProgram) -> Any:
+    """What an exported program returns, with the numbers of its outputs in place of tensors, from 0 on."""
+    spec = program.call_spec.out_spec
+    return None if spec is None else _pytree.tree_unflatten(range(spec.num_leaves), spec)
 
 
 @contextmanager

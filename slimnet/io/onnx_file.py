@@ -8,7 +8,12 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass, RemoveUnusedOpsetsPass
+from onnx_ir.passes.common import (
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    RemoveInitializersFromInputsPass,
+    RemoveUnusedOpsetsPass,
+)
 
 from slimnet.common.errors import BadInput, SlimnetError
 from slimnet.common.files import essence, existing_file, first_cause, replacing
@@ -101,6 +106,8 @@ def _understood(proto: onnx.ModelProto, file: Path) -> ir.Model:
         ir.external_data.set_base_dir(model.graph, file.absolute().parent)
         _read_weights(model, file)
         RemoveInitializersFromInputsPass()(model)
+        # Whatever changes weights looks for them among the initializers.
+        LiftConstantsToInitializersPass(size_limit=2)(model)
         lift_initializers(model)
         # Before IR version 4 every initializer had to be an input.
         model.ir_version = max(model.ir_version, 4)

@@ -7,7 +7,7 @@ TorchScript. A network that took another way has a note that says so.
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence, first_cause
 from slimnet.common.inputs import parse_inputs
+from slimnet.common.torch_private import numbered
 from slimnet.graph.net import Net, TorchSource
 from slimnet.io.torch_attention import attention_written_out, has_attention
 from slimnet.io.torch_cache import CachedGraph
@@ -152,6 +153,7 @@ def _translated(
     InlinePass()(model)
     tidy(model)
     _drop_zero_biases(model)
+    _name_outputs(model.graph, program)
     return model
 
 
@@ -172,6 +174,34 @@ def _drop_zero_biases(model: ir.Model) -> None:
                 node.resize_inputs(2)
     if any(len(node.inputs) == 2 for node in biased):
         RemoveUnusedNodesPass()(model)
+
+
+def _name_outputs(graph: ir.Graph, program: ExportedProgram) -> None:
+    """Call the outputs of a module that returns a dict by its keys, where nothing else is called so."""
+    returned = numbered(program)
+    names = dict(_keys(returned)) if isinstance(returned, Mapping) else {}
+    if len(names) != len(graph.outputs):
+        return
+    taken = {value.name for node in graph for value in node.outputs} | {v.name for v in graph.inputs}
+    taken |= graph.initializers.keys()
+    for number, name in names.items():
+        value = graph.outputs[number]
+        again = value in graph.outputs[:number]
+        if name not in taken and value.producer() is not None and not again:
+            taken.add(name)
+            value.name = name
+
+
+def _keys(returned: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
+    """The number of each output, and the keys that lead to it."""
+    if isinstance(returned, int):
+        yield returned, "_".join(path)
+    elif isinstance(returned, Mapping):
+        for key, part in returned.items():
+            yield from _keys(part, (*path, str(key)))
+    elif isinstance(returned, list | tuple):
+        for k, part in enumerate(returned):
+            yield from _keys(part, (*path, str(k)))
 
 
 def _producer(node: ir.Node, place: int) -> ir.Node | None:

@@ -124,7 +124,7 @@ def _read_pickle(file: Path, unsafe_pickle: bool) -> Checkpoint:
         if isinstance(error, pickle.UnpicklingError):
             reason = "is not a checkpoint, or holds more than tensors, which runs code when read"
             raise BadInput(f"{file}: {reason}; pass `unsafe_pickle` if you trust it{_culprit(error)}") from error
-        raise BadInput(f"{file}: is not a PyTorch checkpoint, or is truncated ({essence(error)})") from error
+        raise BadInput(f"{file}: is not a PyTorch checkpoint, or is truncated; save or copy it again") from error
     if isinstance(content, torch.jit.ScriptModule):
         raise BadInput(f"{file}: {TORCHSCRIPT}")
     return _unwrapped(content, file)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from slimnet.common.clock import Clock
-from slimnet.common.errors import BadInput, VerifyFailed
+from slimnet.common.errors import BadInput, VerifyFailed, explained
 from slimnet.common.files import check_writable, essence
 from slimnet.graph import surgery
 from slimnet.graph.axes import Bools
@@ -112,7 +112,7 @@ def _verified(
     decision: PruningDecision, traced: Trace, removed: Bools, file: Path, run: RunConfig, clock: Clock
 ) -> Verification:
     """The result of comparing the file with the masked network."""
-    with clock("verify") as progress, explained("nothing was written. Please report the model"):
+    with clock("verify") as progress, explained("nothing was written"):
         try:
             return verify(
                 traced,
@@ -233,15 +233,6 @@ def prepared(net: Net, run: RunConfig) -> RunConfig:
     if run.dataset is not None:
         run.dataset.test.check(net)
     return run
-
-
-@contextmanager
-def explained(advice: str) -> Iterator[None]:
-    """Say what a failed verification means to whoever asked for it."""
-    try:
-        yield
-    except VerifyFailed as error:
-        raise VerifyFailed(f"{error}; {advice}") from error
 
 
 def _save_torch(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from slimnet.common.clock import Clock
+from slimnet.common.errors import explained
 from slimnet.common.inputs import specs
 from slimnet.io.onnx_file import load_onnx
 from slimnet.pipeline.apply import traced_for
 from slimnet.pipeline.config import ModelConfig, RunConfig
-from slimnet.pipeline.export import explained
 from slimnet.pipeline.load import load_network, with_data
 from slimnet.runtime.accuracy import real_inputs
 from slimnet.verification.verify import Verification, verify
@@ -40,4 +40,4 @@ def verify_files(model: ModelConfig, slim: Path, plan: Path, run: RunConfig, run
         data.test.check(net)
     with clock("verify") as progress, explained(f"is {slim} what {plan} makes of {net.source or net.name}?"):
         inputs = real_inputs(net, data)
-        return verify(traced, removed, candidate, inputs, runs, backend, run.prove, progress=progress)
+        return verify(traced, removed, candidate, inputs, runs, backend, run.prove, foreign=True, progress=progress)

@@ -38,6 +38,8 @@ _CPU = "CPUExecutionProvider"
 #: Tensors whose elements have as many bytes as numpy gives them, but a type that onnxruntime's numpy arrays lack.
 _FOREIGN = {f"tensor({t.name.lower()})": t.numpy() for t in ir.DataType if t.name.startswith(("BFLOAT", "FLOAT8"))}
 _INLINE_BYTES = 1024
+#: More threads than these make a session that takes minutes to do nothing.
+THREADS_PER_CORE = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class OnnxRuntime:
         threads: The size of the thread pool; None leaves it to onnxruntime, which takes every core.
 
     Raises:
-        BadInput: The provider is not installed, or less than one thread is asked for.
+        BadInput: The provider is not installed, or less than one thread is asked for, or far more than there are cores.
     """
 
     provider: str = _CPU
@@ -60,6 +62,9 @@ class OnnxRuntime:
         object.__setattr__(self, "provider", _provider(self.provider))
         if self.threads is not None and self.threads < 1:
             raise BadInput(f"`threads` {self.threads}: give at least 1, or leave it out to use every core")
+        if self.threads is not None and self.threads > THREADS_PER_CORE * cores():
+            most = THREADS_PER_CORE * cores()
+            raise BadInput(f"`threads` {self.threads}: is too many for {cores()} cores; give at most {most}")
 
     def with_threads(self, threads: int | None) -> OnnxRuntime:
         """The same provider with another size of the thread pool."""

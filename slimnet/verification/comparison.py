@@ -117,6 +117,13 @@ class Comparison:
         return [draw.feed for draw in self.draws]
 
     @property
+    def usual_draws(self) -> list[Draw]:
+        """The inputs of the sizes of the trace, those that tell most first."""
+        usual = self._trace.net.inputs
+        alike = [k for k, draw in enumerate(self.draws) if all(draw.feed[n].shape == usual[n] for n in draw.feed)]
+        return [self.draws[k] for k in dict.fromkeys([*self.telling, *alike])]
+
+    @property
     def title(self) -> str:
         """How messages name the network."""
         return self._trace.net.name
@@ -230,6 +237,8 @@ class Comparison:
         for k in range(len(want)) if places is None else (k for name in places for k in self._numbers.get(name, ())):
             if (on, k) in self._unsettled:
                 continue
+            if want[k].dtype != got[k].dtype:
+                return Difference(np.inf, np.inf, f"{self.names[k]} ({got[k].dtype} instead of {want[k].dtype})")
             apart = difference(want[k], got[k])
             absolute = max(absolute, np.inf if apart is None else float(apart.max(initial=0)))
             share = self.scales[k].relative(want[k], got[k], allowance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +15,7 @@ from slimnet.graph.surgery import mask, slim
 from slimnet.graph.units import Group, Trace
 from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import index_bounds, random_inputs
+from slimnet.verification.branches import choices, forced
 from slimnet.verification.changeable import Changeable, of_any_size
 from slimnet.verification.comparison import Comparison
 from slimnet.verification.draws import NORMAL, Draw, small_pictures
@@ -91,11 +92,14 @@ def prove(
 
     note(prover.on_smaller_pictures(masked, pruned, list(hidden.values())))
     note(prover.shown(masked, pruned, list(hidden.values())))
+    if hidden:
+        note(prover.shown_in_branches(masked, pruned, hidden))
     for size in SIZES:
         if hidden:
             weights = perturbed(trace, removed, list(hidden.values()), size)
             networks = mask(trace, removed, weights=weights), slim(trace, removed, weights=weights)
-            note(prover.shown(*networks, list(hidden.values()), finite=True), PERTURBED)
+            note(prover.shown(*networks, list(hidden.values()), optional=True), PERTURBED)
+            note(prover.shown_in_branches(*networks, hidden), PERTURBED)
     if progress is not None:
         progress(1.0)
     by_place = {place: [g.name for g in trace.groups if where.get(g.name) == place] for place in (INSIDE, PERTURBED)}
@@ -131,8 +135,17 @@ class _Prover:
                 changeable = Changeable(trace, self._removed, pruned, watch, self._backend)
                 yield from self._noticed(changeable, smaller, groups, [()] * len(groups), outer.names, TRIES_SMALLER)
 
+    def shown_in_branches(
+        self, masked: ir.Model, pruned: ir.Model, hidden: Mapping[str, Group]
+    ) -> Iterator[tuple[str, str]]:
+        """The groups that show where branches are forced, which the inputs may not take."""
+        for choice in choices(masked):
+            ours, theirs = forced(masked, choice), forced(pruned, choice)
+            if ours is not None and theirs is not None:
+                yield from self.shown(ours, theirs, list(hidden.values()), optional=True)
+
     def shown(
-        self, masked: ir.Model, pruned: ir.Model, groups: Sequence[Group], finite: bool = False
+        self, masked: ir.Model, pruned: ir.Model, groups: Sequence[Group], optional: bool = False
     ) -> Iterator[tuple[str, str]]:
         """The groups that show, and where it is noticed that a kept unit of them is zeroed.
 
@@ -140,7 +153,8 @@ class _Prover:
             masked: The masked network.
             pruned: The slim network.
             groups: The groups to look at.
-            finite: Values that hold infinite numbers are not looked at: larger weights may overflow.
+            optional: The masked network may not run, and values that hold infinite numbers are not looked at: larger
+                weights may overflow, and a branch may be for other inputs.
 
         Raises:
             VerifyFailed: The two networks differ.
@@ -152,14 +166,15 @@ class _Prover:
         inside = {name: value for found in places for name, value in found.items()}
         watch = outer.watch.and_inside(trace, self._removed, inside)
         try:
-            inner = Comparison(trace, masked, watch, self._usual_draws(), outer.tolerance, self._backend)
+            draws = outer.usual_draws[:INPUTS_INSIDE]
+            inner = Comparison(trace, masked, watch, draws, outer.tolerance, self._backend)
         except VerifyFailed:
-            if finite:  # there is nothing but infinite numbers
+            if optional:
                 return
             raise
         if outer.rounding is not None:
             inner.learn_rounding()
-        compared = inner.finite if finite else None
+        compared = inner.finite if optional else None
         _, apart = inner.judged(pruned, inner.outputs_of(pruned, "the slim network"), compared)
         if apart.relative > inner.tolerance:
             raise VerifyFailed(
@@ -176,12 +191,6 @@ class _Prover:
         else:
             changeable = Changeable(trace, self._removed, pruned, watch, self._backend)
             yield from self._noticed(changeable, inner, groups, places, outputs, TRIES)
-
-    def _usual_draws(self) -> list[Draw]:
-        """Some inputs of the sizes of the trace, for which it is known which channels of a value are kept."""
-        draws, usual = self._outer.draws, self._trace.net.inputs
-        alike = [k for k, draw in enumerate(draws) if all(draw.feed[name].shape == usual[name] for name in draw.feed)]
-        return [draws[k] for k in dict.fromkeys([*self._outer.telling, *alike])][:INPUTS_INSIDE]
 
     def _noticed(
         self,

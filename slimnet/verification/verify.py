@@ -12,16 +12,19 @@ import onnx_ir as ir
 from slimnet.common.errors import VerifyFailed
 from slimnet.common.files import existing_file
 from slimnet.graph.axes import Bools
+from slimnet.graph.optimise import optimise
 from slimnet.graph.registry import Trait, traits_of
 from slimnet.graph.surgery import mask, slim
 from slimnet.graph.units import Trace
 from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
+from slimnet.verification.branches import choices, forced, named
 from slimnet.verification.comparison import PROOF_FACTOR, ROUNDING_FACTOR, Comparison, Difference
 from slimnet.verification.distance import distance
 from slimnet.verification.draws import RUNS, draws
 from slimnet.verification.observe import Arrays, watched
 from slimnet.verification.proof import prove as prove_groups
+from slimnet.verification.silent import silent_changes
 
 #: Largest deviation accepted, relative to the slice of the masked network's output that it is found in.
 TOLERANCE = 1e-4
@@ -39,7 +42,8 @@ class Verification:
         tolerance: The largest `max_rel_error` that is accepted.
         exact: Whether the difference stayed within the tolerance, on finite values only.
         runs: The number of different inputs.
-        inputs: What they were: "given", "normal", "0 to 1", "0 to 255", or other sizes such as "x=3x8".
+        inputs: What they were: "given", "normal", "0 to 1", "0 to 255", or other sizes such as "x=3x8"; and branches
+            that were forced, such as "If y: then".
         behind: The inner values that were compared besides the outputs, because an output does not show all of them.
         rounding: By how much rounding alone moves the masked network, relative to the slice that it moves most;
             None where the difference stayed within the tolerance without asking.
@@ -85,6 +89,7 @@ def verify(
     prove: bool = True,
     original: ir.Model | None = None,
     unchanged: bool = False,
+    foreign: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Verification:
     """Compare a slim network with the masked dense one.
@@ -101,6 +106,8 @@ def verify(
         prove: Also show, group by group, that zeroing a kept unit would have been noticed.
         original: Also measure the distance to this network, as it was before anybody masked it.
         unchanged: The slim network must compute what `original` computes.
+        foreign: Somebody else may have changed the candidate: weights of it that are not as made, although no input
+            shows it, fail as well.
         progress: Called with the fraction done.
 
     Returns:
@@ -120,7 +127,10 @@ def verify(
         inputs=list(dict.fromkeys(draw.what for draw in comparison.draws)),
         behind=list(watch.masked),
     )
-    _judge(comparison, shipped, actual, result)
+    _judge(comparison, shipped, actual, result, foreign)
+    _judge_branches(trace, masked, shipped, comparison, backend, result, foreign)
+    if foreign:
+        _judge_weights(comparison, shipped, pruned)
     if prove:
         proof = prove_groups(trace, removed, masked, pruned, comparison, backend, progress)
         result.proven, result.unproven = proof.proven, proof.unproven
@@ -141,7 +151,7 @@ def _loaded(candidate: ir.Model | Path | None, pruned: ir.Model) -> ir.Model:
     return ir.load(existing_file(candidate))
 
 
-def _judge(comparison: Comparison, slim: ir.Model, actual: list[Arrays], result: Verification) -> None:
+def _judge(comparison: Comparison, slim: ir.Model, actual: list[Arrays], result: Verification, foreign: bool) -> None:
     """Decide whether outputs are equal; only where that is in question is the floor of rounding measured."""
     measured, apart = comparison.judged(slim, actual)
     result.max_abs_error, result.max_rel_error = measured.absolute, measured.relative
@@ -150,7 +160,41 @@ def _judge(comparison: Comparison, slim: ir.Model, actual: list[Arrays], result:
         _allow(comparison.rounding, result)
     result.exact = apart.relative <= comparison.tolerance
     if not result.exact:
-        raise VerifyFailed(_failure(comparison, apart, result))
+        raise VerifyFailed(_failure(comparison, measured, apart, foreign))
+
+
+def _judge_branches(
+    trace: Trace,
+    masked: ir.Model,
+    slim: ir.Model,
+    outer: Comparison,
+    backend: Backend,
+    result: Verification,
+    foreign: bool,
+) -> None:
+    """Compare branches that what is computed decides over, whether or not an input takes them."""
+    for choice in choices(masked):
+        ours, theirs = forced(masked, choice), forced(slim, choice)
+        if ours is None or theirs is None:
+            continue
+        try:
+            comparison = Comparison(trace, ours, outer.watch, outer.usual_draws[:RUNS], outer.tolerance, backend)
+        except VerifyFailed:
+            continue  # a branch for other inputs, such as none detected
+        what = f"the slim network ({named(choice)})"
+        measured, apart = comparison.judged(theirs, comparison.outputs_of(theirs, what))
+        if apart.relative > comparison.tolerance:
+            raise VerifyFailed(_failure(comparison, measured, apart, foreign, what))
+        result.inputs.append(named(choice))
+
+
+def _judge_weights(comparison: Comparison, slim: ir.Model, pruned: ir.Model) -> None:
+    """Look for weights that are wrong although no input shows it."""
+    for name, apart in silent_changes(comparison, slim, (pruned, optimise(pruned))).items():
+        raise VerifyFailed(
+            f"{comparison.title}: the weight {name} of the slim network differs by {apart:.1e} of its largest element "
+            "from what the plan makes of it, although none of the inputs shows it"
+        )
 
 
 def _allow(rounding: float, result: Verification) -> None:
@@ -159,20 +203,26 @@ def _allow(rounding: float, result: Verification) -> None:
     result.tolerance += ROUNDING_FACTOR * rounding
 
 
-def _failure(comparison: Comparison, apart: Difference, result: Verification) -> str:
+def _failure(
+    comparison: Comparison,
+    measured: Difference,
+    apart: Difference,
+    foreign: bool,
+    what: str = "the slim network",
+) -> str:
     """What to say of a difference, with the network's own sensitivity to rounding where that is the likely cause."""
     text = (
-        f"{comparison.title}: the slim network differs from the masked one by {result.max_rel_error:.2e} "
+        f"{comparison.title}: {what} differs from the masked one by {measured.relative:.2e} "
         f"(tolerance {comparison.tolerance:.0e}) at {apart.where} for inputs {apart.what}"
     )
     random = comparison.random_nodes
     if random:
         nodes = ", ".join(random[:3])
         return f"{text}. It draws random numbers ({nodes}), so that no two runs are alike: export it without"
-    rounding = result.rounding or 0.0
+    rounding = comparison.rounding or 0.0
     if rounding > comparison.tolerance / PROOF_FACTOR:
         return f"{text}. Rounding alone moves this network by {rounding:.0e}: are its weights trained?"
-    return f"{text}. Please report the model"
+    return text if foreign else f"{text}. Please report the model"
 
 
 def _measure_distance(

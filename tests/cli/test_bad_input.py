@@ -1,6 +1,7 @@
 """Everything a user can get wrong: exit code 2, one line that says what and what to do, and nothing written."""
 
 import os
+import signal
 
 import numpy as np
 import onnx
@@ -53,6 +54,44 @@ def test_missing_external_data(slimnet, tmp_path, cnn):
     line = refused(slimnet, "prune", file)
     assert "split.onnx" in line
     assert "weights.bin is missing; put it beside the model" in line
+
+
+@pytest.mark.parametrize("words", [("-o", ""), ("--out=",), ("--ratio", "")])
+def test_empty_values_as_unset_variables_of_a_shell_leave_them(slimnet, cnn, words):
+    assert f"{words[0].rstrip('=')}: is empty; give a value, or leave it out" in refused(slimnet, "prune", cnn, *words)
+    assert "an argument: is empty" in refused(slimnet, "prune", "")
+
+
+def test_what_is_no_option_and_no_verb_is_told_in_one_line(slimnet, cnn):
+    assert "No such option: --ratioo" in (line := refused(slimnet, "prune", cnn, "--ratioo", "1"))
+    assert line.endswith("`slimnet prune --help` lists what there is")
+    assert "Did you mean 'prune'" in (line := refused(slimnet, "prun"))
+    assert line.endswith("`slimnet --help` lists what there is")
+    assert "Missing argument 'model'" in refused(slimnet, "prune")
+
+
+def test_without_words_the_help_is_shown(slimnet):
+    shown = slimnet()
+    assert (shown.code, shown.err) == (2, "")
+    assert "Start with: slimnet prune model.onnx" in " ".join(shown.out.split())
+
+
+def test_far_more_threads_than_cores(slimnet, cnn, monkeypatch):
+    monkeypatch.setattr("slimnet.runtime.onnxruntime.cores", lambda: 4)
+    assert "--threads 257: is too many for 4 cores; give at most 256" in refused(
+        slimnet, "prune", cnn, "--threads", "257"
+    )
+
+
+def test_a_process_that_is_asked_to_end_leaves_nothing(slimnet, cnn, tmp_path, monkeypatch):
+    def end(*args, **kwargs):
+        assert list(tmp_path.glob(".slimnet-*"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("slimnet.pipeline.export.verify", end)
+    ended = slimnet("prune", cnn, "-o", "out", *QUICK)
+    assert (ended.code, ended.line) == (143, "slimnet: terminated")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------------------

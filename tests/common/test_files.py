@@ -56,3 +56,4 @@ def test_essence_is_one_short_line() -> None:
     assert essence(ValueError("\n  first line\nsecond")) == "first line"
     assert essence(ValueError()) == "ValueError"
     assert len(essence(ValueError("x" * 1000))) < 210
+    assert essence(PermissionError(13, "Permission denied", "/tmp/.slim.onnx.x7f2")) == "Permission denied"

@@ -33,6 +33,7 @@ def test_one_spec(spec: str, expected: Input) -> None:
         (["a=1x3", "b=2:int64"], [Input("a", (1, 3)), Input("b", (2,), "int64")]),
         ((1, 3, 8, 8), [Input(None, (1, 3, 8, 8))]),
         ({"a": (1, 3), "b": [2], "c": ()}, [Input("a", (1, 3)), Input("b", (2,)), Input("c", ())]),
+        ({"a": "1x3", "b": "2:int64"}, [Input("a", (1, 3)), Input("b", (2,), "int64")]),
         ([Input("a", (1,))], [Input("a", (1,))]),
     ],
 )

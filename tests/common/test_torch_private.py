@@ -95,3 +95,12 @@ def test_weights_without_values_are_told_from_others():
     assert stand_ins
     assert all(isinstance(tensor, private.FAKE_TENSOR) for tensor in stand_ins)
     assert not isinstance(nn.Linear(2, 2).weight, private.FAKE_TENSOR)
+
+
+def test_outputs_get_the_keys_of_what_a_module_returns():
+    class Two(nn.Module):
+        def forward(self, x):
+            return {"a": x + 1, "b": (x + 2,)}
+
+    program = torch.export.export(Two(), (torch.zeros(2),))
+    assert private.numbered(program) == {"a": 0, "b": (1,)}

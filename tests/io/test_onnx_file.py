@@ -169,13 +169,13 @@ def test_initializers_among_the_inputs_are_no_inputs(written: Callable[..., Path
     assert [i.name for i in onnx.load(tmp_path / "out.onnx").graph.input] == ["x"]
 
 
-def test_constant_nodes_stay_and_half_precision_is_read(written: Callable[..., Path]) -> None:
+def test_arrays_in_constant_nodes_become_initializers_and_half_precision_is_read(written: Callable[..., Path]) -> None:
     text = (
         "g (float16[1,2] x) => (float16[1,2] y) { c = Constant <value = float16[2] {15360, 16384}> () y = Add(x, c) }"
     )
     net = load_onnx(written(HEADER + text))
-    assert [n.op_type for n in net.model.graph] == ["Constant", "Add"]
-    assert net.model.graph[0].attributes["value"].as_tensor().numpy().tolist() == [1.0, 2.0]
+    assert [n.op_type for n in net.model.graph] == ["Add"]
+    assert net.model.graph.initializers["c"].const_value.numpy().tolist() == [1.0, 2.0]
 
 
 class TestExternalData:

@@ -1,5 +1,6 @@
 import logging
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,3 +119,22 @@ def test_a_convolution_without_bias_gets_none(kind: type[nn.Module]) -> None:
     assert [(node.op_type, len(node.inputs)) for node in net.model.graph] == [("Conv", 2), ("Relu", 1), ("Conv", 2)]
     (found,) = DEFAULT.session(net.model).run({"input": x.numpy()})
     np.testing.assert_allclose(found, module(x).detach().numpy(), atol=1e-5)
+
+
+class Named(nn.Module):
+    """Returns a dict, one value of it twice, and one under the name of an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        h = torch.relu(self.body(x))
+        y = self.head(h)
+        return {"cls": y, "boxes": [self.head(h + 1), self.head(h + 2)], "x": self.head(h + 3), "again": y}
+
+
+def test_outputs_are_called_by_the_keys_of_what_a_module_returns() -> None:
+    names = [value.name for value in load(Named(), inputs="1x8").model.graph.outputs]
+    assert names[:3] + names[4:] == ["cls", "boxes_0", "boxes_1", "cls"]
+    assert names[3] not in ("x", *names[:3])

@@ -187,6 +187,17 @@ def test_another_number_of_outputs_fails():
         verify(found, halved(found), model)
 
 
+def test_another_type_fails():
+    found = trace(net(MLP))
+    model = slim(found, halved(found))
+    cast = ir.node("Cast", [model.graph.outputs[0]], {"to": int(ir.DataType.DOUBLE)})
+    cast.outputs[0].name, cast.outputs[0].dtype = "wide", ir.DataType.DOUBLE
+    model.graph.append(cast)
+    model.graph.outputs[:] = cast.outputs
+    with pytest.raises(VerifyFailed, match=r"at y \(float64 instead of float32\)"):
+        verify(found, halved(found), model)
+
+
 def test_another_shape_fails():
     found = trace(net(MLP))
     other = trace(net(MLP.replace("float[5,3] u", "float[5,4] u")))
