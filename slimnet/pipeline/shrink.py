@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy.typing as npt
@@ -17,9 +18,10 @@ from slimnet.pipeline.decision import PruningDecision
 from slimnet.pipeline.export import carry_out, prepared
 from slimnet.pipeline.load import load_network, with_data
 from slimnet.report.summary import Report
-from slimnet.runtime.backend import Backend, tap
+from slimnet.runtime.backend import Backend, RunFailed, tap
 from slimnet.runtime.feeds import random_inputs
 from slimnet.runtime.onnxruntime import DEFAULT
+from slimnet.verification.branches import choices, forced
 
 
 def shrink_file(
@@ -74,10 +76,16 @@ def shrink(
 
 
 def _probe(net: Net, backend: Backend = DEFAULT) -> Any:
-    """Runs a model for some of its inner values on two random inputs."""
+    """Runs a model for some of its inner values on two random inputs, and in every branch."""
+    feeds = [random_inputs(net, net.inputs, seed) for seed in (0, 1)]
 
     def run(model: ir.Model, names: list[str]) -> list[list[npt.NDArray[Any]]]:
         session = tap(model, names, backend)
-        return [session.run(random_inputs(net, net.inputs, seed)) for seed in (0, 1)]
+        found = [session.run(feed) for feed in feeds]
+        for branch in filter(None, (forced(model, choice) for choice in choices(model))):
+            with suppress(RunFailed):  # a branch for other inputs
+                session = tap(branch, names, backend)
+                found += [session.run(feed) for feed in feeds]
+        return found
 
     return run

@@ -375,3 +375,16 @@ def test_absorbing_leaves_the_given_network_alone():
     before = {name: array.copy() for name, array in masked.params().items()}
     absorb(masked, _probe(masked, DEFAULT))
     assert all(np.array_equal(before[name], array) for name, array in masked.params().items())
+
+
+def test_what_is_constant_in_one_branch_only_is_not_absorbed():
+    text = """(float[N,6] x) => (y) <float[6,8] w, float[8] b, float[8,5] v, float low = {-1000}> {
+        a = MatMul(x, w) h = Add(a, b) s = ReduceSum<keepdims=0>(x) c = Less(s, low)
+        k = If(c) <then_branch = t () => (float[N,8] p) { p = Relu(h) },
+                   else_branch = e () => (float[N,8] q) { q = Tanh(h) }> y = MatMul(k, v) }"""
+    dense = net(text, w=weights(6, 8, zero=(1, 4), axis=1), b=np.array([1, 2, 1, 1, -3, 1, 1, 1], np.float32))
+    _, folded = absorb(dense, _probe(dense))
+    assert folded == 0
+    same = text.replace("Tanh(h)", "Relu(h)")
+    dense = net(same, w=weights(6, 8, zero=(1, 4), axis=1), b=np.array([1, 2, 1, 1, -3, 1, 1, 1], np.float32))
+    assert absorbed(dense)[1] == 2
