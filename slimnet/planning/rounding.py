@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from slimnet.common.errors import BadInput
@@ -72,7 +72,7 @@ class _Parameters:
     """
 
     sizes: Counts
-    takes: csr_array
+    takes: coo_array
     length: Floats
     starts: Places
     elements: Floats
@@ -81,7 +81,7 @@ class _Parameters:
     def of(cls, trace: Trace) -> _Parameters:
         axes = _changing_axes(trace.groups)
         order = sorted(axes)
-        takes = csr_array(np.array([axes[key] for key in order], np.float64))
+        takes = coo_array(np.array([axes[key] for key in order], np.float64))
         tensors = [tensor for tensor, _ in order]
         starts = np.flatnonzero([i == 0 or tensors[i - 1] != tensor for i, tensor in enumerate(tensors)])
         length = np.array([trace.param_sizes[tensor][axis] for tensor, axis in order], np.float64)
@@ -230,9 +230,13 @@ class _Rounding:
 
     def _inseparable(self) -> list[Places]:
         """Sets of groups that must change together, since they are aligned only in sum."""
-        together = self.shared & ~self.aligned
-        labels = connected_components(csr_array(together.T.astype(int) @ together), directed=False)[1]
-        return [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+        axes, groups = np.nonzero(self.shared & ~self.aligned)
+        first, count = self.shared.shape
+        edges = coo_array((np.ones(len(axes)), (axes, first + groups)), shape=(first + count,) * 2)
+        labels = connected_components(edges, directed=False)[1][first:]
+        order = np.argsort(labels, kind="stable")
+        sets = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+        return sorted(sets, key=lambda groups: int(groups[0]))
 
     def _at(self, price: float) -> Counts:
         """The best counts when a kept parameter earns `price`: group by group, and again while anything moves."""

@@ -38,6 +38,8 @@ _CPU = "CPUExecutionProvider"
 #: Tensors whose elements have as many bytes as numpy gives them, but a type that onnxruntime's numpy arrays lack.
 _FOREIGN = {f"tensor({t.name.lower()})": t.numpy() for t in ir.DataType if t.name.startswith(("BFLOAT", "FLOAT8"))}
 _INLINE_BYTES = 1024
+#: From so many inputs on they are handed over as onnxruntime's own: it looks for each of the others among all of them.
+_MANY_INPUTS = 100
 #: More threads than these make a session that takes minutes to do nothing.
 THREADS_PER_CORE = 64
 
@@ -126,7 +128,8 @@ class OnnxSession:
     def run(self, feed: Feeds) -> list[npt.NDArray[Any]]:
         """All outputs for these inputs. Raises RunFailed where onnxruntime cannot compute them."""
         with _failing():
-            if self._plain and not any(_is_foreign(array) for array in feed.values()):
+            few = len(feed) <= _MANY_INPUTS
+            if few and self._plain and not any(_is_foreign(array) for array in feed.values()):
                 return list(_arrays(self._raw.run(None, dict(feed))))
             values = {name: _value(array) for name, array in feed.items()}
             return [_array(output) for output in self._raw.run_with_ort_values(self._outputs, values)]
@@ -248,27 +251,42 @@ def _arrays(outputs: Iterable[Any]) -> Iterator[npt.NDArray[Any]]:
 
 def _handed_over(model: ir.Model, options: ort.SessionOptions) -> tuple[bytes, list[npt.NDArray[Any]]]:
     """The model serialised without its large weights, which `options` hands to onnxruntime as they lie in memory."""
-    shell = model.clone()
     weights: dict[str, npt.NDArray[Any]] = {}
-    values = []
-    for graph in shell.graphs():
+    instead: dict[ir.Value, ir.TensorProtocol] = {}
+    for graph in model.graphs():
         for name, value in graph.initializers.items():
             tensor = value.const_value
             if tensor is None:
                 continue
             large = tensor.nbytes >= _INLINE_BYTES and _has_plain_memory(tensor.dtype)
             # onnxruntime drops unused initializers before it looks for those it was handed.
-            if graph is shell.graph and large and value.uses():
+            if graph is model.graph and large and value.uses():
                 weights[name] = np.ascontiguousarray(tensor.numpy())
-                values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weights[name], int(tensor.dtype)))
-                value.const_value = ir.ExternalTensor(
+                instead[value] = ir.ExternalTensor(
                     "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
                 )
             elif isinstance(tensor, ir.ExternalTensor):
-                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+                instead[value] = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+    with _standing_in(instead):
+        serialised = ir.to_proto(model).SerializeToString()
     if weights:
-        options.add_external_initializers(list(weights), values)
-    return ir.to_proto(shell).SerializeToString(), list(weights.values())
+        types = {value.name: tensor.dtype for value, tensor in instead.items()}
+        handed = [ort.OrtValue.ortvalue_from_numpy_with_onnx_type(w, int(types[n])) for n, w in weights.items()]
+        options.add_external_initializers(list(weights), handed)
+    return serialised, list(weights.values())
+
+
+@contextmanager
+def _standing_in(tensors: Mapping[ir.Value, ir.TensorProtocol]) -> Iterator[None]:
+    """Other tensors in the place of weights for a while: copying a graph of thousands of nodes takes seconds."""
+    before = {value: value.const_value for value in tensors}
+    try:
+        for value, tensor in tensors.items():
+            value.const_value = tensor
+        yield
+    finally:
+        for value, own in before.items():
+            value.const_value = own
 
 
 def _has_plain_memory(dtype: ir.DataType) -> bool:
