@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from slimnet.common.errors import BadInput
@@ -72,7 +72,7 @@ class _Parameters:
     """
 
     sizes: Counts
-    takes: coo_array
+    takes: csr_array
     length: Floats
     starts: Places
     elements: Floats
@@ -81,7 +81,7 @@ class _Parameters:
     def of(cls, trace: Trace) -> _Parameters:
         axes = _changing_axes(trace.groups)
         order = sorted(axes)
-        takes = coo_array(np.array([axes[key] for key in order], np.float64))
+        takes = csr_array(np.array([axes[key] for key in order], np.float64))
         tensors = [tensor for tensor, _ in order]
         starts = np.flatnonzero([i == 0 or tensors[i - 1] != tensor for i, tensor in enumerate(tensors)])
         length = np.array([trace.param_sizes[tensor][axis] for tensor, axis in order], np.float64)
@@ -232,7 +232,7 @@ class _Rounding:
         """Sets of groups that must change together, since they are aligned only in sum."""
         axes, groups = np.nonzero(self.shared & ~self.aligned)
         first, count = self.shared.shape
-        edges = coo_array((np.ones(len(axes)), (axes, first + groups)), shape=(first + count,) * 2)
+        edges = csr_array((np.ones(len(axes)), (axes, first + groups)), shape=(first + count,) * 2)
         labels = connected_components(edges, directed=False)[1][first:]
         order = np.argsort(labels, kind="stable")
         sets = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
