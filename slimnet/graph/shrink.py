@@ -155,7 +155,8 @@ def absorb(net: Net, probe: Probe) -> tuple[Net, int]:
     found = shrinkable(net)
     dense = found.trace
     dead = _zero_filters(dense) & ~found.removed
-    readers = _readers(dense, dead)
+    # A layer inside a branch or a loop keeps its constants: it may run for some inputs only.
+    readers = [reader for reader in _readers(dense, dead) if reader.node.graph is net.model.graph]
     if not readers:
         return net, 0
     names = list(dict.fromkeys(reader.source for reader in readers))

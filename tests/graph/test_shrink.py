@@ -388,3 +388,12 @@ def test_what_is_constant_in_one_branch_only_is_not_absorbed():
     same = text.replace("Tanh(h)", "Relu(h)")
     dense = net(same, w=weights(6, 8, zero=(1, 4), axis=1), b=np.array([1, 2, 1, 1, -3, 1, 1, 1], np.float32))
     assert absorbed(dense)[1] == 2
+
+
+def test_a_layer_inside_a_branch_absorbs_nothing():
+    text = """(float[N,6] x) => (y) <float[6,8] w, float[8] b, float[8,5] v, float[8,5] u, float zero = {0}> {
+        a = MatMul(x, w) h = Add(a, b) s = ReduceSum<keepdims=0>(x) c = Less(s, zero)
+        y = If(c) <then_branch = t () => (float[N,5] p) { p = MatMul(h, v) },
+                   else_branch = e () => (float[N,5] q) { q = MatMul(h, u) }> }"""
+    dense = net(text, w=weights(6, 8, zero=(1, 4), axis=1))
+    assert absorb(dense, _probe(dense))[1] == 0
