@@ -21,7 +21,7 @@ from slimnet.report.summary import Report
 from slimnet.runtime.backend import Backend, RunFailed, tap
 from slimnet.runtime.feeds import random_inputs
 from slimnet.runtime.onnxruntime import DEFAULT
-from slimnet.verification.branches import choices, forced
+from slimnet.verification.branches import in_every_branch
 
 
 def shrink_file(
@@ -82,7 +82,7 @@ def _probe(net: Net, backend: Backend = DEFAULT) -> Any:
     def run(model: ir.Model, names: list[str]) -> list[list[npt.NDArray[Any]]]:
         session = tap(model, names, backend)
         found = [session.run(feed) for feed in feeds]
-        for branch in filter(None, (forced(model, choice) for choice in choices(model))):
+        for _, (branch,) in in_every_branch(model):
             with suppress(RunFailed):  # a branch for other inputs
                 session = tap(branch, names, backend)
                 found += [session.run(feed) for feed in feeds]

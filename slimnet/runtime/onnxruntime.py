@@ -252,6 +252,7 @@ def _arrays(outputs: Iterable[Any]) -> Iterator[npt.NDArray[Any]]:
 def _handed_over(model: ir.Model, options: ort.SessionOptions) -> tuple[bytes, list[npt.NDArray[Any]]]:
     """The model serialised without its large weights, which `options` hands to onnxruntime as they lie in memory."""
     weights: dict[str, npt.NDArray[Any]] = {}
+    handed: list[ort.OrtValue] = []
     instead: dict[ir.Value, ir.TensorProtocol] = {}
     for graph in model.graphs():
         for name, value in graph.initializers.items():
@@ -262,6 +263,7 @@ def _handed_over(model: ir.Model, options: ort.SessionOptions) -> tuple[bytes, l
             # onnxruntime drops unused initializers before it looks for those it was handed.
             if graph is model.graph and large and value.uses():
                 weights[name] = np.ascontiguousarray(tensor.numpy())
+                handed.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weights[name], int(tensor.dtype)))
                 instead[value] = ir.ExternalTensor(
                     "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
                 )
@@ -270,8 +272,6 @@ def _handed_over(model: ir.Model, options: ort.SessionOptions) -> tuple[bytes, l
     with _standing_in(instead):
         serialised = ir.to_proto(model).SerializeToString()
     if weights:
-        types = {value.name: tensor.dtype for value, tensor in instead.items()}
-        handed = [ort.OrtValue.ortvalue_from_numpy_with_onnx_type(w, int(types[n])) for n, w in weights.items()]
         options.add_external_initializers(list(weights), handed)
     return serialised, list(weights.values())
 

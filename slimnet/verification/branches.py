@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from slimnet.graph.branches import undecided
-from slimnet.graph.evaluate import subgraphs
 
 #: For every If, by the name of its first output, whether it takes its first branch.
 Choice = Mapping[str, bool]
@@ -47,10 +46,18 @@ def named(choice: Choice) -> str:
     return ", ".join(f"If {name}: {'then' if taken else 'else'}" for name, taken in choice.items())
 
 
+def in_every_branch(*models: ir.Model) -> Iterator[tuple[Choice, list[ir.Model]]]:
+    """Copies of networks with each choice of the first one forced; a choice that one of them lacks is left out."""
+    for choice in choices(models[0]):
+        made = [copy for model in models if (copy := forced(model, choice)) is not None]
+        if len(made) == len(models):
+            yield choice, made
+
+
 def forced(model: ir.Model, choice: Choice) -> ir.Model | None:
     """A copy of a network that always takes these branches; None where it has no such Ifs."""
     copy = model.clone()
-    nodes = {key_of(node): node for node in _ifs(copy.graph)}
+    nodes = {key_of(node): node for node in copy.graph.all_nodes() if node.op_type == "If" and not node.domain}
     if not choice.keys() <= nodes.keys():
         return None
     for name, taken in choice.items():
@@ -59,11 +66,3 @@ def forced(model: ir.Model, choice: Choice) -> ir.Model | None:
         copy.graph.register_initializer(value)
         nodes[name].replace_input_with(0, value)
     return copy
-
-
-def _ifs(graph: ir.Graph) -> Iterator[ir.Node]:
-    for node in graph:
-        if node.op_type == "If" and not node.domain:
-            yield node
-        for inner in subgraphs(node):
-            yield from _ifs(inner)

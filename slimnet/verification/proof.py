@@ -15,7 +15,7 @@ from slimnet.graph.surgery import mask, slim
 from slimnet.graph.units import Group, Trace
 from slimnet.runtime.backend import Backend
 from slimnet.runtime.feeds import index_bounds, random_inputs
-from slimnet.verification.branches import choices, forced
+from slimnet.verification.branches import in_every_branch
 from slimnet.verification.changeable import Changeable, of_any_size
 from slimnet.verification.comparison import Comparison
 from slimnet.verification.draws import NORMAL, Draw, small_pictures
@@ -139,10 +139,8 @@ class _Prover:
         self, masked: ir.Model, pruned: ir.Model, hidden: Mapping[str, Group]
     ) -> Iterator[tuple[str, str]]:
         """The groups that show where branches are forced, which the inputs may not take."""
-        for choice in choices(masked):
-            ours, theirs = forced(masked, choice), forced(pruned, choice)
-            if ours is not None and theirs is not None:
-                yield from self.shown(ours, theirs, list(hidden.values()), optional=True)
+        for _, (ours, theirs) in in_every_branch(masked, pruned):
+            yield from self.shown(ours, theirs, list(hidden.values()), optional=True)
 
     def shown(
         self, masked: ir.Model, pruned: ir.Model, groups: Sequence[Group], optional: bool = False

@@ -18,7 +18,7 @@ from slimnet.graph.surgery import mask, slim
 from slimnet.graph.units import Trace
 from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
-from slimnet.verification.branches import choices, forced, named
+from slimnet.verification.branches import in_every_branch, named
 from slimnet.verification.comparison import PROOF_FACTOR, ROUNDING_FACTOR, Comparison, Difference
 from slimnet.verification.distance import distance
 from slimnet.verification.draws import RUNS, draws
@@ -173,10 +173,7 @@ def _judge_branches(
     foreign: bool,
 ) -> None:
     """Compare branches that what is computed decides over, whether or not an input takes them."""
-    for choice in choices(masked):
-        ours, theirs = forced(masked, choice), forced(slim, choice)
-        if ours is None or theirs is None:
-            continue
+    for choice, (ours, theirs) in in_every_branch(masked, slim):
         try:
             comparison = Comparison(trace, ours, outer.watch, outer.usual_draws[:RUNS], outer.tolerance, backend)
         except VerifyFailed:
