@@ -40,5 +40,7 @@ def verify(
         print(f"rounding alone moves the masked network by {found.rounding:.0e}")
     if found.unsettled:
         print(f"not compared where rounding alone decides: {', '.join(found.unsettled)}")
+    for what in found.not_compared:
+        print(f"not compared: {what}")
     for name in found.unproven:
         print(f"unproven: {name}: no kept channel of it changes anything enough to tell")

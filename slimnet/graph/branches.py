@@ -48,7 +48,7 @@ def lift_initializers(model: ir.Model) -> None:
 
 def undecided(model: ir.Model) -> dict[str, list[str]]:
     """The Ifs that single numbers decide which are inputs, by the name of the node, and the names of these inputs."""
-    found = {_name(node): _inputs_behind(node.inputs[0]) for node in _ifs(model.graph)}
+    found = {_name(node): inputs_behind(node.inputs[0]) for node in _ifs(model.graph)}
     return {
         name: [value.name or "" for value in inputs]
         for name, inputs in found.items()
@@ -67,7 +67,7 @@ def deciding_values(model: ir.Model) -> dict[str, list[float]]:
                 inputs = [condition] if condition.is_graph_input() and condition.dtype == ir.DataType.BOOL else []
             elif Trait.COMPARES in traits_of(comparison):
                 numbers = [n for side in comparison.inputs if side is not None for n in _beside(side)]
-                inputs = [value for side in comparison.inputs for value in _inputs_behind(side)]
+                inputs = [value for side in comparison.inputs for value in inputs_behind(side)]
             else:
                 continue
             for value in filter(_is_number, inputs):
@@ -156,13 +156,13 @@ def _free(name: str | None, taken: set[Any]) -> str:
     return name
 
 
-def _inputs_behind(value: ir.Value | None) -> list[ir.Value]:
-    """The inputs that a value is computed from; none where their sizes alone decide it."""
-    return [value for value in _behind(value) if value.producer() is None and value.is_graph_input()]
+def inputs_behind(value: ir.Value | None, sizes: bool = False) -> list[ir.Value]:
+    """The inputs of its graph that a value is computed from; with `sizes` also those whose sizes alone decide it."""
+    return [value for value in _behind(value, sizes) if value.producer() is None and value.is_graph_input()]
 
 
-def _behind(value: ir.Value | None) -> list[ir.Value]:
-    """A value and all that it is computed from, but for what only the size of decides it."""
+def _behind(value: ir.Value | None, sizes: bool = False) -> list[ir.Value]:
+    """A value and all that it is computed from; with `sizes` also what only the size of decides it."""
     seen: dict[ir.Value, None] = {}
     stack = [value]
     while stack:
@@ -171,7 +171,7 @@ def _behind(value: ir.Value | None) -> list[ir.Value]:
             continue
         seen[value] = None
         producer = value.producer()
-        if producer is not None and Trait.MEASURES not in traits_of(producer):
+        if producer is not None and (sizes or Trait.MEASURES not in traits_of(producer)):
             stack.extend(producer.inputs)
     return list(seen)
 

@@ -52,6 +52,8 @@ class Trait(enum.Flag):
     READS_POSITIONS = enum.auto()
     #: Its second input holds positions on an axis of its first.
     LOOKS_UP = enum.auto()
+    #: Puts out the part of its first input that its others say.
+    READS_PART = enum.auto()
     #: Says of two numbers which is larger, or whether they are equal.
     COMPARES = enum.auto()
     #: Only the sizes of its input decide what it puts out.

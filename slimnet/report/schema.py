@@ -242,6 +242,7 @@ class Verify:
         exact: Whether the difference stayed within the tolerance, on finite values only.
         runs: The number of different inputs.
         inputs: What they were: "given", "normal", "0 to 1", "0 to 255", or other sizes such as "x=3x8".
+        not_compared: What nothing was said of, such as branches that do not run on these inputs.
         behind: The inner values that were compared as well, because an output does not show every change of them.
         rounding: The part of its slice by which rounding alone moves the masked network, where it moves it most; null
             where the difference was small enough without asking.
@@ -261,6 +262,7 @@ class Verify:
     exact: bool
     runs: int
     inputs: list[str]
+    not_compared: list[str]
     behind: list[str]
     rounding: float | None
     unsettled: list[str]

@@ -28,6 +28,8 @@ NORMAL = "normal"
 RANGES = {"0 to 1": 1.0, "0 to 255": 255.0}
 #: Inputs for each value that may choose a branch: of one alone, the heaviest channels may all be behind a Relu.
 BRANCH_RUNS = 3
+#: At most so many sets of inputs are drawn to read every row of a table.
+MAX_COVERING = 512
 #: The other batch size that is tried where the network leaves it open.
 BATCH = 3
 #: Sizes from here on are tried a step larger, so that what is a multiple of 32 stays one; smaller ones twice as large.
@@ -86,6 +88,25 @@ def draws(trace: Trace, given: Iterable[Feeds] | None, runs: int) -> list[Draw]:
             changed = ", ".join(f"{name}={sizes(shape)}" for name, shape in shapes.items() if shape != net.inputs[name])
             found.append(Draw(changed, feed, True, which))
     return found
+
+
+def covering(trace: Trace) -> tuple[list[Draw], bool]:
+    """Inputs that between them read every row of the tables that they index.
+
+    Returns:
+        The inputs, at most `MAX_COVERING` sets, and whether they read every row.
+    """
+    net, bounds = trace.net, index_bounds(trace)
+    feeds = [random_inputs(net, net.inputs, 0, bounds)] if bounds else []
+    needed = max((-(-bound // max(1, feed[name].size)) for feed in feeds for name, bound in bounds.items()), default=0)
+    found = []
+    for k in range(min(needed, MAX_COVERING)):
+        feed = random_inputs(net, net.inputs, k, bounds)
+        for name, bound in bounds.items():
+            ids = np.arange(feed[name].size) + k * feed[name].size
+            feed[name] = (ids % bound).reshape(feed[name].shape).astype(feed[name].dtype)
+        found.append(Draw("every row", feed))
+    return found, needed <= MAX_COVERING
 
 
 def _evenly(feed: Feeds, top: float, seed: int) -> Feeds:

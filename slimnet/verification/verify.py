@@ -21,14 +21,16 @@ from slimnet.runtime.onnxruntime import DEFAULT
 from slimnet.verification.branches import in_every_branch, named
 from slimnet.verification.comparison import PROOF_FACTOR, ROUNDING_FACTOR, Comparison, Difference
 from slimnet.verification.distance import distance
-from slimnet.verification.draws import RUNS, draws
+from slimnet.verification.draws import RUNS, Draw, covering, draws
 from slimnet.verification.observe import Arrays, watched
 from slimnet.verification.proof import prove as prove_groups
-from slimnet.verification.silent import silent_changes
+from slimnet.verification.silent import silent_changes, unlike_bodies, unlike_tables
 
 #: Largest deviation accepted, relative to the slice of the masked network's output that it is found in.
 TOLERANCE = 1e-4
 TOLERANCE_HALF = 1e-2
+#: So many sets of inputs are compared at once where they have to read every row of a table.
+CHUNK = 64
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Verification:
         runs: The number of different inputs.
         inputs: What they were: "given", "normal", "0 to 1", "0 to 255", or other sizes such as "x=3x8"; and branches
             that were forced, such as "If y: then".
+        not_compared: What nothing was said of: branches that do not run on these inputs, and of a file from somebody
+            else the parts that are not as the plan makes them and that no input reaches.
         behind: The inner values that were compared besides the outputs, because an output does not show all of them.
         rounding: By how much rounding alone moves the masked network, relative to the slice that it moves most;
             None where the difference stayed within the tolerance without asking.
@@ -64,6 +68,7 @@ class Verification:
     exact: bool = False
     runs: int = 0
     inputs: list[str] = field(default_factory=list)
+    not_compared: list[str] = field(default_factory=list)
     behind: list[str] = field(default_factory=list)
     rounding: float | None = None
     unsettled: list[str] = field(default_factory=list)
@@ -106,8 +111,8 @@ def verify(
         prove: Also show, group by group, that zeroing a kept unit would have been noticed.
         original: Also measure the distance to this network, as it was before anybody masked it.
         unchanged: The slim network must compute what `original` computes.
-        foreign: Somebody else may have changed the candidate: weights of it that are not as made, although no input
-            shows it, fail as well.
+        foreign: Somebody else may have changed the candidate: outputs of other names, and weights that are not as made
+            although no input shows it, fail as well.
         progress: Called with the fraction done.
 
     Returns:
@@ -127,10 +132,12 @@ def verify(
         inputs=list(dict.fromkeys(draw.what for draw in comparison.draws)),
         behind=list(watch.masked),
     )
-    _judge(comparison, shipped, actual, result, foreign)
-    _judge_branches(trace, masked, shipped, comparison, backend, result, foreign)
+    judge = _Judge(trace, backend, result, foreign)
+    judge.outputs(comparison, shipped, actual)
+    judge.branches(comparison, masked, shipped)
     if foreign:
-        _judge_weights(comparison, shipped, pruned)
+        judge.names(shipped, pruned)
+        judge.unseen(comparison, masked, shipped, pruned)
     if prove:
         proof = prove_groups(trace, removed, masked, pruned, comparison, backend, progress)
         result.proven, result.unproven = proof.proven, proof.unproven
@@ -151,75 +158,103 @@ def _loaded(candidate: ir.Model | Path | None, pruned: ir.Model) -> ir.Model:
     return ir.load(existing_file(candidate))
 
 
-def _judge(comparison: Comparison, slim: ir.Model, actual: list[Arrays], result: Verification, foreign: bool) -> None:
-    """Decide whether outputs are equal; only where that is in question is the floor of rounding measured."""
-    measured, apart = comparison.judged(slim, actual)
-    result.max_abs_error, result.max_rel_error = measured.absolute, measured.relative
-    result.unsettled = comparison.unsettled
-    if comparison.rounding is not None:
-        _allow(comparison.rounding, result)
-    result.exact = apart.relative <= comparison.tolerance
-    if not result.exact:
-        raise VerifyFailed(_failure(comparison, measured, apart, foreign))
+@dataclass(frozen=True)
+class _Judge:
+    """Decides whether a network may pass for the slim one.
 
+    Attributes:
+        trace: The trace of the dense network.
+        backend: What runs the networks.
+        result: Where it writes what it finds.
+        foreign: Whether somebody else may have changed the network.
+    """
 
-def _judge_branches(
-    trace: Trace,
-    masked: ir.Model,
-    slim: ir.Model,
-    outer: Comparison,
-    backend: Backend,
-    result: Verification,
-    foreign: bool,
-) -> None:
-    """Compare branches that what is computed decides over, whether or not an input takes them."""
-    for choice, (ours, theirs) in in_every_branch(masked, slim):
-        try:
-            comparison = Comparison(trace, ours, outer.watch, outer.usual_draws[:RUNS], outer.tolerance, backend)
-        except VerifyFailed:
-            continue  # a branch for other inputs, such as none detected
-        what = f"the slim network ({named(choice)})"
-        measured, apart = comparison.judged(theirs, comparison.outputs_of(theirs, what))
+    trace: Trace
+    backend: Backend
+    result: Verification
+    foreign: bool
+
+    def outputs(self, comparison: Comparison, slim: ir.Model, actual: list[Arrays]) -> None:
+        """Decide whether outputs are equal; only where that is in question is the floor of rounding measured."""
+        result = self.result
+        measured, apart = comparison.judged(slim, actual)
+        result.max_abs_error, result.max_rel_error = measured.absolute, measured.relative
+        result.unsettled = comparison.unsettled
+        if comparison.rounding is not None:
+            _allow(comparison.rounding, result)
+        result.exact = apart.relative <= comparison.tolerance
+        if not result.exact:
+            raise VerifyFailed(self._failure(comparison, measured, apart))
+
+    def branches(self, outer: Comparison, masked: ir.Model, slim: ir.Model) -> None:
+        """Compare branches that what is computed decides over, whether or not an input takes them."""
+        for choice, (ours, theirs) in in_every_branch(masked, slim):
+            try:
+                comparison = self._another(outer, ours, outer.usual_draws[:RUNS])
+            except VerifyFailed:  # a branch for other inputs, such as none detected
+                self.result.not_compared.append(f"{named(choice)}, which does not run on these inputs")
+                continue
+            self._compare(comparison, theirs, f"the slim network ({named(choice)})")
+            self.result.inputs.append(named(choice))
+
+    def names(self, slim: ir.Model, pruned: ir.Model) -> None:
+        """Make sure that whoever asks for an output by its name gets it."""
+        ours, theirs = ([str(value.name) for value in model.graph.outputs] for model in (pruned, slim))
+        for k, (want, got) in enumerate(zip(ours, theirs, strict=False)):
+            if want != got:
+                title = self.trace.net.name
+                raise VerifyFailed(f"{title}: output {k} of the slim network is called {got} instead of {want}")
+
+    def unseen(self, outer: Comparison, masked: ir.Model, slim: ir.Model, pruned: ir.Model) -> None:
+        """Look for what is wrong although no input shows it."""
+        made = (pruned, optimise(pruned))
+        for name, apart in silent_changes(outer, slim, made).items():
+            raise VerifyFailed(
+                f"{outer.title}: the weight {name} of the slim network differs by {apart:.1e} of its largest element "
+                "from what the plan makes of it, although none of the inputs shows it"
+            )
+        tables = unlike_tables(slim, made)
+        rows, all_of_them = covering(self.trace) if tables else ([], True)
+        for start in range(0, len(rows), CHUNK):
+            comparison = self._another(outer, masked, rows[start : start + CHUNK])
+            self._compare(comparison, slim, "the slim network")
+        unread = [name for name, covered in tables.items() if not (covered and all_of_them)]
+        self.result.not_compared += [f"what the inputs do not read of {name}" for name in unread]
+        self.result.not_compared += [
+            f"the body of {name}, which is not as the plan makes it, where no input enters it"
+            for name in unlike_bodies(slim, made)
+        ]
+
+    def _another(self, outer: Comparison, masked: ir.Model, inputs: Iterable[Draw]) -> Comparison:
+        return Comparison(self.trace, masked, outer.watch, inputs, outer.tolerance, self.backend)
+
+    def _compare(self, comparison: Comparison, slim: ir.Model, what: str) -> None:
+        measured, apart = comparison.judged(slim, comparison.outputs_of(slim, what))
         if apart.relative > comparison.tolerance:
-            raise VerifyFailed(_failure(comparison, measured, apart, foreign, what))
-        result.inputs.append(named(choice))
+            raise VerifyFailed(self._failure(comparison, measured, apart, what))
 
-
-def _judge_weights(comparison: Comparison, slim: ir.Model, pruned: ir.Model) -> None:
-    """Look for weights that are wrong although no input shows it."""
-    for name, apart in silent_changes(comparison, slim, (pruned, optimise(pruned))).items():
-        raise VerifyFailed(
-            f"{comparison.title}: the weight {name} of the slim network differs by {apart:.1e} of its largest element "
-            "from what the plan makes of it, although none of the inputs shows it"
+    def _failure(
+        self, comparison: Comparison, measured: Difference, apart: Difference, what: str = "the slim network"
+    ) -> str:
+        """What to say of a difference, with the network's own sensitivity to rounding where that may be the cause."""
+        text = (
+            f"{comparison.title}: {what} differs from the masked one by {measured.relative:.2e} "
+            f"(tolerance {comparison.tolerance:.0e}) at {apart.where} for inputs {apart.what}"
         )
+        random = comparison.random_nodes
+        if random:
+            nodes = ", ".join(random[:3])
+            return f"{text}. It draws random numbers ({nodes}), so that no two runs are alike: export it without"
+        rounding = comparison.rounding or 0.0
+        if rounding > comparison.tolerance / PROOF_FACTOR:
+            return f"{text}. Rounding alone moves this network by {rounding:.0e}: are its weights trained?"
+        return text if self.foreign else f"{text}. Please report the model"
 
 
 def _allow(rounding: float, result: Verification) -> None:
     """Accept what rounding alone may do."""
     result.rounding = rounding
     result.tolerance += ROUNDING_FACTOR * rounding
-
-
-def _failure(
-    comparison: Comparison,
-    measured: Difference,
-    apart: Difference,
-    foreign: bool,
-    what: str = "the slim network",
-) -> str:
-    """What to say of a difference, with the network's own sensitivity to rounding where that is the likely cause."""
-    text = (
-        f"{comparison.title}: {what} differs from the masked one by {measured.relative:.2e} "
-        f"(tolerance {comparison.tolerance:.0e}) at {apart.where} for inputs {apart.what}"
-    )
-    random = comparison.random_nodes
-    if random:
-        nodes = ", ".join(random[:3])
-        return f"{text}. It draws random numbers ({nodes}), so that no two runs are alike: export it without"
-    rounding = comparison.rounding or 0.0
-    if rounding > comparison.tolerance / PROOF_FACTOR:
-        return f"{text}. Rounding alone moves this network by {rounding:.0e}: are its weights trained?"
-    return text if foreign else f"{text}. Please report the model"
 
 
 def _measure_distance(

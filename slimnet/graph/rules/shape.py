@@ -204,7 +204,7 @@ def split(op: Op) -> Result:
     return [[*axes[:axis], piece, *axes[axis + 1 :]] for piece in pieces]
 
 
-@rule("Slice", traits=_MOVES)
+@rule("Slice", traits=_MOVES | Trait.READS_PART)
 def slice_(op: Op) -> Result:
     axes = op.axes(0)
     starts, ends = op.ints(1, "starts"), op.ints(2, "ends")
@@ -238,10 +238,10 @@ def slice_(op: Op) -> Result:
     return [axes]
 
 
-describe("GatherElements", traits=Trait.LOOKS_UP)
+describe("GatherElements", traits=Trait.LOOKS_UP | Trait.READS_PART)
 
 
-@rule("Gather", traits=_MOVES | Trait.LOOKS_UP)
+@rule("Gather", traits=_MOVES | Trait.LOOKS_UP | Trait.READS_PART)
 def gather(op: Op) -> Result:
     axis = op.attr("axis", 0) % op.rank(0)
     before = [op.axis(0, k) for k in range(axis)]
@@ -274,7 +274,7 @@ def _picked(op: Op, picked: Labels) -> Axes:
     return axes
 
 
-@rule("GatherND", traits=Trait.MOVES)
+@rule("GatherND", traits=Trait.MOVES | Trait.READS_PART)
 def gather_nd(op: Op) -> Result:
     """Constant or computed coordinates pick from the leading axes; the trailing axes pass."""
     if op.attr("batch_dims", 0):
