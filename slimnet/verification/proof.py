@@ -31,7 +31,7 @@ INPUTS_INSIDE, INPUTS_SMALLER = 3, 4
 #: From so many multiply-adds on, one run for each group, smaller pictures are worth their own comparison.
 COSTLY = 2_000_000_000
 #: From so many nodes on, one run for each group, groups are looked at in pieces of the network, where they are read.
-DEEP = 500_000
+DEEP = 50_000
 
 
 @dataclass
