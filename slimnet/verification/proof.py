@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,8 +30,9 @@ TRIES, TRIES_SMALLER = 16, 4
 INPUTS_INSIDE, INPUTS_SMALLER = 3, 4
 #: From so many multiply-adds on, one run for each group, smaller pictures are worth their own comparison.
 COSTLY = 2_000_000_000
-#: From so many nodes on, one run for each group, groups are looked at in pieces of the network, where they are read.
-DEEP = 50_000
+#: From so many nodes on, one run for each group, groups are looked at in pieces of the network first, where they are
+#: read; from so many on, only there.
+IN_PIECES, DEEP = 50_000, 500_000
 
 
 @dataclass
@@ -133,7 +134,9 @@ class _Prover:
             _, apart = smaller.judged(pruned, smaller.outputs_of(pruned, "the slim network"))
             if apart.relative <= smaller.tolerance:
                 changeable = Changeable(trace, self._removed, pruned, watch, self._backend)
-                yield from self._noticed(changeable, smaller, groups, [()] * len(groups), outer.names, TRIES_SMALLER)
+                yield from self._noticed(
+                    changeable, smaller, [(group, ()) for group in groups], outer.names, TRIES_SMALLER
+                )
 
     def shown_in_branches(
         self, masked: ir.Model, pruned: ir.Model, hidden: Mapping[str, Group]
@@ -183,24 +186,26 @@ class _Prover:
         if compared is not None:
             outputs = [name for name in outputs if name in compared]
             places = [{name: at[name] for name in compared if name in at} for at in places]
-        if len(groups) * len(pruned.graph) >= DEEP:
+        cost, left = len(groups) * len(pruned.graph), list(zip(groups, places, strict=True))
+        if cost >= IN_PIECES:
             read = read_in_pieces(trace, self._removed, pruned, inner, groups, places, TRIES, self._backend)
-            yield from ((name, INSIDE) for name in read)
-        else:
+            found = set(read)
+            yield from ((name, INSIDE) for name in found)
+            left = [(group, at) for group, at in left if group.name not in found]
+        if left and cost < DEEP:
             changeable = Changeable(trace, self._removed, pruned, watch, self._backend)
-            yield from self._noticed(changeable, inner, groups, places, outputs, TRIES)
+            yield from self._noticed(changeable, inner, left, outputs, TRIES)
 
     def _noticed(
         self,
         changeable: Changeable,
         comparison: Comparison,
-        groups: Sequence[Group],
-        places: Sequence[Collection[str]],
+        groups: Iterable[tuple[Group, Collection[str]]],
         outputs: Collection[str],
         tries: int,
     ) -> Iterator[tuple[str, str]]:
         """The groups of which a kept unit shows when it is zeroed, at the outputs or at the group's own places."""
-        for group, inside in zip(groups, places, strict=True):
+        for group, inside in groups:
             runs = (
                 (changeable.run(comparison.feeds[on], change), on)
                 for change in islice(changeable.zeroings(group), tries)

@@ -38,6 +38,7 @@ def half(found) -> np.ndarray:
 
 @pytest.fixture
 def deep(monkeypatch):
+    monkeypatch.setattr(proof, "IN_PIECES", 0)
     monkeypatch.setattr(proof, "DEEP", 0)
 
 
@@ -45,6 +46,7 @@ def deep(monkeypatch):
 def test_pieces_prove_what_runs_of_the_whole_network_prove(text, monkeypatch):
     found = trace(net(text))
     whole = verify(found, half(found))
+    monkeypatch.setattr(proof, "IN_PIECES", 0)
     monkeypatch.setattr(proof, "DEEP", 0)
     pieces = verify(found, half(found))
     assert pieces.proven == whole.proven == [group.name for group in found.groups]
@@ -69,6 +71,7 @@ def test_the_number_of_runs_does_not_grow_with_depth(deep, layers):
 @pytest.mark.parametrize("nodes", [0, proof.DEEP], ids=["pieces", "whole"])
 def test_weights_that_overflow_are_no_difference(monkeypatch, nodes, size, finite):
     """What is larger than the largest number is infinite in one network, and not a number in the other."""
+    monkeypatch.setattr(proof, "IN_PIECES", nodes)
     monkeypatch.setattr(proof, "DEEP", nodes)
     monkeypatch.setattr(proof, "SIZES", (size,))
     text = """(float[1,8,6,6] x) => (y) <float[8,8,3,3] a, float[8,8,3,3] b, float[8,8,3,3] c, float[8,8,3,3] d>
