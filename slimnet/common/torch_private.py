@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensor
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree
 
 _log = logging.getLogger(__name__)
@@ -45,10 +46,36 @@ def tensors_in(values: Any) -> list[torch.Tensor]:
     return [leaf for leaf in _pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
 
-def numbered(program: ExportedProgram) -> Any:
-    """What an exported program returns, with the numbers of its outputs in place of tensors, from 0 on."""
-    spec = program.call_spec.out_spec
-    return None if spec is None else _pytree.tree_unflatten(range(spec.num_leaves), spec)
+def is_leaf(value: Any) -> bool:
+    """Whether torch looks into a value for no tensors: it is one, a number, or of a class that torch does not know."""
+    leaves = _pytree.tree_leaves(value)
+    return len(leaves) == 1 and leaves[0] is value
+
+
+def returned_by(program: ExportedProgram) -> Any:
+    """What an exported program returns, with empty tensors in place of what it computes, and None of what it does not.
+
+    None as well where a class that holds tensors takes no such.
+    """
+    outputs = (spec for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT)
+    leaves = [None if isinstance(output.arg, ConstantArgument) else torch.empty(0) for output in outputs]
+    try:
+        return _pytree.tree_unflatten(leaves, program.call_spec.out_spec)
+    except Exception:  # whatever such a class raises
+        return None
+
+
+def drop_constants(program: ExportedProgram) -> None:
+    """Leave what is no tensor out of what an exported program returns, in place: torch.onnx takes it for one."""
+    (end,) = program.graph.find_nodes(op="output")
+    specs = program.graph_signature.output_specs
+    kept = [k for k, spec in enumerate(specs) if not isinstance(spec.arg, ConstantArgument)]
+    if len(kept) == len(specs):
+        return
+    end.args = (tuple(end.args[0][k] for k in kept),)
+    specs[:] = [specs[k] for k in kept]
+    results = [spec for spec in specs if spec.kind == OutputKind.USER_OUTPUT]
+    program.module_call_graph[0].signature.out_spec = _pytree.tree_structure([None for _ in results])
 
 
 @contextmanager

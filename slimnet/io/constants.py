@@ -12,6 +12,7 @@ from slimnet.common.errors import BadInput
 from slimnet.common.inputs import Input, sizes
 from slimnet.graph.branches import inline_branches, undecided
 from slimnet.graph.net import Net
+from slimnet.graph.outputs import name_outputs
 from slimnet.io.inputs import net_of
 
 #: A number, truth value, list or array for each of some inputs; text as "16000", "true" or "1,2,3".
@@ -58,6 +59,8 @@ def specialised(
     bind(model, constants or {}, source)
     net = net_of(model, name, given, source, source)
     inline_branches(net)
+    # An output that is an input, or another output, would lose its name where the graph is written again.
+    name_outputs(model.graph)
     bound = (f"{key} is no input any more, but always {value}" for key, value in (constants or {}).items())
     net.notes = (*notes, *bound, *net.notes, *_undecided(model))
     return net

@@ -7,7 +7,7 @@ TorchScript. A network that took another way has a note that says so.
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -20,12 +20,14 @@ from torch.nn.parameter import is_lazy
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence, first_cause
 from slimnet.common.inputs import parse_inputs
-from slimnet.common.torch_private import numbered
+from slimnet.common.torch_private import drop_constants, returned_by
 from slimnet.graph.net import Net, TorchSource
+from slimnet.graph.outputs import name_outputs
 from slimnet.io.torch_attention import attention_written_out, has_attention
 from slimnet.io.torch_cache import CachedGraph
 from slimnet.io.torch_copy import tensors_of, twin
-from slimnet.io.torch_forward import Arguments, ForwardFailed, evaluating, example_arguments, forward
+from slimnet.io.torch_forward import Arguments, ForwardFailed, evaluating, example_arguments, run
+from slimnet.io.torch_outputs import keys_of, plain_outputs
 from slimnet.io.torch_pretrained import without_cache
 from slimnet.io.torch_script import record, tidy
 from slimnet.io.torch_weights import follow_module, has_values
@@ -101,13 +103,15 @@ def to_onnx(program: ExportedProgram, axis_names: Any = None) -> tuple[ir.Model,
     Returns:
         The graph, and remarks for the user. Raises CannotExport.
     """
+    keys = keys_of(returned_by(program))
+    drop_constants(program)
     if not has_attention(program, of_other_ranks=True):
         try:
-            return _translated(program, axis_names), ()
+            return _translated(program, keys, axis_names), ()
         except CannotExport:
             if not has_attention(program):
                 raise
-    return _translated(program, axis_names, attention_written_out), (WRITTEN_OUT,)
+    return _translated(program, keys, axis_names, attention_written_out), (WRITTEN_OUT,)
 
 
 def not_exported(net: Net) -> list[str]:
@@ -130,7 +134,7 @@ def _exported(module: torch.nn.Module, arguments: Arguments, dynamic_batch: bool
     args, kwargs = arguments
     shapes = _open_batch(arguments, torch.export.Dim.DYNAMIC) if dynamic_batch else None
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), plain_outputs(module):
             return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         raise CannotExport(f"torch.export cannot trace it: {_root(error)}") from error
@@ -138,12 +142,13 @@ def _exported(module: torch.nn.Module, arguments: Arguments, dynamic_batch: bool
 
 def _translated(
     program: ExportedProgram,
+    keys: Sequence[str | None],
     axis_names: Any,
     prepare: Callable[[ExportedProgram], ExportedProgram] = lambda program: program,
 ) -> ir.Model:
     try:
         # What kernel computes attention, and so how its result lies in memory, depends on whether there are gradients.
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = prepare(program)
             exported = torch.onnx.export(program, optimize=False, verbose=False, dynamic_shapes=axis_names)
     except Exception as error:
@@ -153,7 +158,7 @@ def _translated(
     InlinePass()(model)
     tidy(model)
     _drop_zero_biases(model)
-    _name_outputs(model.graph, program)
+    name_outputs(model.graph, keys)
     return model
 
 
@@ -176,34 +181,6 @@ def _drop_zero_biases(model: ir.Model) -> None:
         RemoveUnusedNodesPass()(model)
 
 
-def _name_outputs(graph: ir.Graph, program: ExportedProgram) -> None:
-    """Call the outputs of a module that returns a dict by its keys, where nothing else is called so."""
-    returned = numbered(program)
-    names = dict(_keys(returned)) if isinstance(returned, Mapping) else {}
-    if len(names) != len(graph.outputs):
-        return
-    taken = {value.name for node in graph for value in node.outputs} | {v.name for v in graph.inputs}
-    taken |= graph.initializers.keys()
-    for number, name in names.items():
-        value = graph.outputs[number]
-        again = value in graph.outputs[:number]
-        if name not in taken and value.producer() is not None and not again:
-            taken.add(name)
-            value.name = name
-
-
-def _keys(returned: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
-    """The number of each output, and the keys that lead to it."""
-    if isinstance(returned, int):
-        yield returned, "_".join(path)
-    elif isinstance(returned, Mapping):
-        for key, part in returned.items():
-            yield from _keys(part, (*path, str(key)))
-    elif isinstance(returned, list | tuple):
-        for k, part in enumerate(returned):
-            yield from _keys(part, (*path, str(k)))
-
-
 def _producer(node: ir.Node, place: int) -> ir.Node | None:
     value = node.inputs[place]
     return None if value is None else value.producer()
@@ -214,15 +191,18 @@ def _recorded(
 ) -> tuple[ir.Model, tuple[str, ...]]:
     """The graph as TorchScript records it, with a note that says so. Raises BadInput where that fails too."""
     try:
-        forward(module, *arguments)
+        keys = keys_of(run(module, *arguments))
     except ForwardFailed as failure:
         if not all(map(has_values, tensors_of(module))):
             fake = "it holds a fake tensor, as an export may leave behind; make that anew"
             raise BadInput(f"{where}: does not run on the given `inputs`: {fake}") from failure
         raise BadInput(f"{where}: does not run on the given `inputs`: {failure}") from failure
+    except TypeError as unknown:  # of what it returns
+        raise BadInput(f"{where}: {unknown}") from unknown
     try:
-        with _quiet():
+        with quiet():
             model, decisions = record(module, arguments, batch)
+        name_outputs(model.graph, keys)
     except Exception as error:
         neither = f"neither can TorchScript ({_root(error)})"
         raise BadInput(f"{where}: {reason}; {neither}; {ADVICE}") from error
@@ -245,8 +225,8 @@ def _root(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence torch while it traces: a failure is reported in one line, and stdout belongs to `--json`.
+def quiet() -> Iterator[None]:
+    """Silence torch while it reads or traces: a failure is reported in one line, and stdout belongs to `--json`.
 
     What it prints, pages of graph when it fails, goes to the log.
     """

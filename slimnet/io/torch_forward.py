@@ -13,6 +13,7 @@ from slimnet.common.files import essence
 from slimnet.common.inputs import Input
 from slimnet.common.memory import check_size
 from slimnet.common.torch_private import tensors_in
+from slimnet.io.torch_outputs import plain
 
 Arguments = tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]
 
@@ -40,7 +41,12 @@ def example_arguments(module: nn.Module, inputs: Sequence[Input], batch: int | N
 
 
 def forward(module: nn.Module, args: Sequence[torch.Tensor], kwargs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """The output tensors of a module in the order in which torch.export flattens them. Raises ForwardFailed."""
+    """The output tensors of a module in the order of the outputs of its graph. Raises ForwardFailed."""
+    return tensors_in(plain(run(module, args, kwargs)))
+
+
+def run(module: nn.Module, args: Sequence[torch.Tensor], kwargs: Mapping[str, torch.Tensor]) -> Any:
+    """What a module returns. Raises ForwardFailed."""
     running: list[str] = []
 
     def enter(name: str) -> Any:
@@ -54,14 +60,13 @@ def forward(module: nn.Module, args: Sequence[torch.Tensor], kwargs: Mapping[str
         handles += [child.register_forward_pre_hook(enter(name)), child.register_forward_hook(leave)]
     try:
         with torch.no_grad():
-            outputs = module(*args, **kwargs)
+            return module(*args, **kwargs)
     except Exception as error:
         name = running[-1] if running else ""
         raise ForwardFailed(f"{described(module, name)} raises {type(error).__name__}: {essence(error)}") from error
     finally:
         for handle in handles:
             handle.remove()
-    return tensors_in(outputs)
 
 
 @contextmanager

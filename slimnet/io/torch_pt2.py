@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from slimnet.common.inputs import Input, Inputs, parse_inputs
 from slimnet.common.torch_private import tensors_in
 from slimnet.graph.net import Net
 from slimnet.io.constants import Constants, specialised
-from slimnet.io.torch_export import ADVICE, CannotExport, to_onnx
+from slimnet.io.torch_export import ADVICE, CannotExport, quiet, to_onnx
 
 _RECORDS = ("models/", "data/weights/", "data/constants/", "data/sample_inputs/", ".data/", "archive_", "byteorder")
 _CALLS = re.compile(
@@ -61,8 +60,7 @@ def load_pt2(
     if not unsafe_pickle and (danger := _danger(file)):
         raise BadInput(f"{file}: may run code when read ({danger}); pass `unsafe_pickle` if you trust it")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own way to read tensors
+        with quiet():
             program = torch.export.load(file)
     except Exception as error:
         raise BadInput(f"{file}: cannot be read as an exported program ({essence(error)}); save it again") from error

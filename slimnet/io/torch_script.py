@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -18,8 +17,9 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
-from slimnet.common.torch_private import graphs_logged
+from slimnet.common.torch_private import graphs_logged, tensors_in
 from slimnet.io.torch_forward import Arguments
+from slimnet.io.torch_outputs import plain
 
 #: The opset that torch's other exporter writes too.
 _OPSET = 20
@@ -65,7 +65,7 @@ def record(module: nn.Module, arguments: Arguments, batch: str | None = None) ->
 
 
 class _Caller(nn.Module):
-    """Calls a network with tensors given by position, which is all that TorchScript knows.
+    """Calls a network with tensors given by position and returns them so, which is all that TorchScript knows.
 
     It is in training mode, which the network is not: otherwise the exporter would make parameters one whose values
     happen to be equal.
@@ -76,9 +76,10 @@ class _Caller(nn.Module):
         self.network = network
         self.keywords = keywords
 
-    def forward(self, *tensors: torch.Tensor) -> Any:
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         first = len(tensors) - len(self.keywords)
-        return self.network(*tensors[:first], **dict(zip(self.keywords, tensors[first:], strict=True)))
+        returned = self.network(*tensors[:first], **dict(zip(self.keywords, tensors[first:], strict=True)))
+        return tuple(tensors_in(plain(returned)))
 
 
 def _forget_the_caller(graph: ir.Graph) -> None:

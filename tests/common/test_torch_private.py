@@ -100,7 +100,24 @@ def test_weights_without_values_are_told_from_others():
 def test_outputs_get_the_keys_of_what_a_module_returns():
     class Two(nn.Module):
         def forward(self, x):
-            return {"a": x + 1, "b": (x + 2,)}
+            return {"a": x + 1, "c": 3, "b": (x + 2,)}
 
-    program = torch.export.export(Two(), (torch.zeros(2),))
-    assert private.numbered(program) == {"a": 0, "b": (1,)}
+    returned = private.returned_by(torch.export.export(Two(), (torch.zeros(2),)))
+    assert (list(returned), returned["c"]) == (["a", "c", "b"], None)
+    assert all(isinstance(part, torch.Tensor) for part in (returned["a"], *returned["b"]))
+
+
+def test_programs_that_return_more_than_tensors_are_translated():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls.add_(1)
+            return {"n": 3, "a": x + self.calls, "none": None}
+
+    program = torch.export.export(Mixed(), (torch.zeros(2),))
+    private.drop_constants(program)
+    exported = torch.onnx.export(program, optimize=False, verbose=False)
+    assert len(exported.model.graph.outputs) == 1

@@ -1,15 +1,25 @@
 import logging
 import warnings
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
 from slimnet.common.errors import BadInput
+from slimnet.graph.optimise import optimise
 from slimnet.io.load import load
 from slimnet.io.torch_export import export_torch, not_exported
+from slimnet.io.torch_forward import forward
+from slimnet.pipeline.config import PruneConfig, RunConfig
+from slimnet.pipeline.prune import prune
 from slimnet.runtime.onnxruntime import DEFAULT
 
 
@@ -121,20 +131,97 @@ def test_a_convolution_without_bias_gets_none(kind: type[nn.Module]) -> None:
     np.testing.assert_allclose(found, module(x).detach().numpy(), atol=1e-5)
 
 
-class Named(nn.Module):
-    """Returns a dict, one value of it twice, and one under the name of an input."""
+class Fields(NamedTuple):
+    scores: torch.Tensor
+    boxes: torch.Tensor
 
-    def __init__(self) -> None:
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: tuple[torch.Tensor, ...] | None = None
+    steps: int = 3
+
+
+class Returns(nn.Module):
+    """Returns what `how` makes of its input x and two results y and z."""
+
+    def __init__(self, how: Callable[..., Any]) -> None:
         super().__init__()
-        self.body, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+        self.body, self.head, self.how = nn.Linear(8, 6), nn.Linear(6, 3), how
 
-    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+    def forward(self, x: torch.Tensor) -> Any:
         h = torch.relu(self.body(x))
-        y = self.head(h)
-        return {"cls": y, "boxes": [self.head(h + 1), self.head(h + 2)], "x": self.head(h + 3), "again": y}
+        return self.how(x, self.head(h), self.head(h + 1))
 
 
-def test_outputs_are_called_by_the_keys_of_what_a_module_returns() -> None:
-    names = [value.name for value in load(Named(), inputs="1x8").model.graph.outputs]
-    assert names[:3] + names[4:] == ["cls", "boxes_0", "boxes_1", "cls"]
-    assert names[3] not in ("x", *names[:3])
+class Decides(Returns):
+    """The same by way of TorchScript."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return super().forward(x if x.sum() > -1e9 else -x)
+
+
+RETURNED: dict[str, tuple[Callable[..., Any], list[str]]] = {
+    "nested": (lambda x, y, z: {"a": {"b": y}, "c": [z, y + 1], 0: z + 1}, ["a_b", "c_0", "c_1", "0"]),
+    "a value twice": (lambda x, y, z: {"p": y, "q": y, "r": z}, ["p", "q", "r"]),
+    "the input": (lambda x, y, z: {"x": x, "again": x, "y": y}, ["x_out", "again", "y"]),
+    "the name of the input": (lambda x, y, z: {"x": y, "x_out": z}, ["x_out", "x_out_out"]),
+    "the name of a weight": (lambda x, y, z: {"body.weight": y, "z": z}, ["body.weight_out", "z"]),
+    "the name of an inner value": (lambda x, y, z: {"relu": y, "linear": z}, ["relu", "linear"]),
+    "one name twice": (lambda x, y, z: {"a": {"b": y}, "a_b": z}, ["a_b", "a_b_out"]),
+    "named tuple": (lambda x, y, z: Fields(y, z), ["scores", "boxes"]),
+    "named tuple of torch": (lambda x, y, z: torch.max(y, 1), ["values", "indices"]),
+    "named tuple in a dict": (lambda x, y, z: {"out": Fields(y, z)}, ["out_scores", "out_boxes"]),
+    "dataclass": (lambda x, y, z: Output(y, (z, z + 1)), ["logits", "hidden_0", "hidden_1"]),
+    "dataclass in a tuple": (lambda x, y, z: (Output(y),), ["logits"]),
+    "values": (
+        lambda x, y, z: {"n": 3, "y": y, "f": np.float32(1), "s": "hi", "o": None, "e": [], "b": [True, z]},
+        ["y", "b_1"],
+    ),
+    "a dict of a subclass": (lambda x, y, z: OrderedDict(b=y, a=z), ["b", "a"]),
+}
+
+
+@pytest.mark.parametrize("kind", [Returns, Decides])
+@pytest.mark.parametrize(("how", "names"), RETURNED.values(), ids=RETURNED)
+def test_outputs_are_called_by_the_keys_of_what_a_module_returns(
+    kind: type[Returns], how: Callable[..., Any], names: list[str]
+) -> None:
+    module = kind(how).eval()
+    net = load(module, inputs="1x8")
+    x = torch.rand(1, 8)
+    session = DEFAULT.session(small := optimise(net.model))
+    expected = forward(module, [x], {})
+    assert len(expected) == len(names)
+    for found, wanted in zip(session.run({"x": x.numpy()}), expected, strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
+    for model in (net.model, small):
+        assert [value.name for value in model.graph.inputs] == ["x"]
+        assert [value.name for value in model.graph.outputs] == names
+
+
+@pytest.mark.parametrize("kind", [Returns, Decides])
+def test_outputs_without_a_usable_key_have_the_names_of_the_graph(kind: type[Returns]) -> None:
+    for how in (lambda x, y, z: {"": y, "z": z}, lambda x, y, z: (y, {"z": z})):
+        first, second = (value.name for value in load(kind(how), inputs="1x8").model.graph.outputs)
+        assert first
+        assert second == "z"
+
+
+def test_a_returned_object_that_is_not_known_is_told_in_one_line() -> None:
+    with pytest.raises(
+        BadInput, match=r"^Returns: forward returns a SimpleNamespace; let it return tensors, or a "
+    ) as caught:
+        load(Returns(lambda x, y, z: SimpleNamespace(y=y)), inputs="1x8")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_returns_its_input_is_pruned(tmp_path: Path) -> None:
+    module = Returns(lambda x, y, z: (x, y)).eval()
+    report = prune(load(module, inputs="1x8"), PruneConfig(ratio=0.5), RunConfig(out=tmp_path, bench_seconds=0))
+    assert report.verify.exact
+    graph = onnx.load(tmp_path / "slim.onnx").graph
+    assert [value.name for value in graph.input] == ["x"]
+    assert graph.output[0].name == "x_out"
+    assert len({value.name for value in graph.output}) == 2
