@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from slimnet.cli import options as o
+from slimnet.common.settings import DAY
 from slimnet.pipeline.config import ModelConfig, RunConfig
 
 
@@ -17,7 +18,7 @@ def bench(
     shapes: Annotated[ModelConfig, o.only("inputs", "constants", "batch")],
     run: Annotated[RunConfig, o.only("threads", "provider")],
     slim: Annotated[Path | None, typer.Argument(help="The .onnx file to compare with.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds to spend on the comparison.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, max=DAY, help="Seconds to spend on the comparison.")] = 10.0,
     layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Also time every layer.")] = True,
     save: Annotated[Path | None, typer.Option(help="Keep the last model as a baseline: JSON and a copy of it.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Measure against a saved baseline instead.")] = None,

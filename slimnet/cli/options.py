@@ -114,7 +114,7 @@ def _options(settings: Mapping[str, tuple[Setting, Any]]) -> Iterator[inspect.Pa
         for flag, (_, help) in setting.flags.items():
             yield _parameter(_python(flag), bool, False, typer.Option(flag, help=help))
         for option in setting.phase:
-            info = typer.Option(option.name, help=option.help, min=option.low)
+            info = typer.Option(option.name, help=option.help, min=option.low, max=option.high)
             yield _parameter(_python(option.name), option.kind, option.default, info)
         if setting.argument:
             yield _parameter(name, setting.kind, inspect.Parameter.empty, typer.Argument(help=setting.help))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from slimnet.cli import options as o
+from slimnet.common.settings import LARGEST_COUNT
 from slimnet.pipeline.config import ModelConfig, RunConfig
 
 
@@ -19,7 +20,7 @@ def verify(
     plan: Annotated[Path, typer.Option(help="plan.json that led from one to the other.")],
     model: Annotated[ModelConfig, o.without("model", "batch")],
     run: Annotated[RunConfig, o.without("out", "bench_seconds")],
-    runs: Annotated[int, typer.Option(min=1, help="Number of standard normal inputs.")] = 12,
+    runs: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Number of standard normal inputs.")] = 12,
     json: o.Json = False,
 ) -> None:
     """Check that the slim network computes what the masked dense one computes; exit code 3 if it does not."""

@@ -66,7 +66,7 @@ def parse_input(spec: str) -> Input:
     """One spec, `[NAME=]1x3x224x224[:DTYPE]` or `[NAME=]scalar[:DTYPE]`; a name may itself contain '=', ':' and '/'."""
     name, _, rest = spec.rpartition("=")
     size, _, dtype = rest.partition(":")
-    if not re.fullmatch(rf"{SCALAR}|\d+([x,]\d+)*", size):
+    if not re.fullmatch(rf"{SCALAR}|\d{{1,18}}([x,]\d{{1,18}})*", size):
         advice = "write 1x3x224x224, name=1x16, name=1x16:int64 or name=scalar"
         raise BadInput(f"`inputs` {spec}: is not a shape; {advice}")
     if dtype and dtype not in DTYPES:

@@ -14,6 +14,13 @@ from slimnet.common.errors import BadInput
 T = TypeVar("T")
 _KEY = "setting"
 
+#: The largest count that makes sense anywhere: of runs, epochs, channels; what is larger was mistyped.
+LARGEST_COUNT = 1_000_000
+#: The most seconds that anything is measured for.
+DAY = 86_400
+#: The largest seed that numpy and torch take alike.
+LARGEST_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -52,7 +59,7 @@ class PhaseOption:
         kind: The type of the setting.
         help: One sentence on what the setting is.
         option: The name of the option; made from that of the setting if empty.
-        low: The least value that the setting may have.
+        low, high: The limits of the setting, both included.
         default: The default that the help shows; the phase has it anyway.
     """
 
@@ -61,6 +68,7 @@ class PhaseOption:
     help: str
     option: str = ""
     low: float | None = None
+    high: float | None = None
     default: Any = None
 
     @property

@@ -134,6 +134,10 @@ class Random(Method):
 
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise BadInput(f"method 'random': option seed={self.seed} is negative; give 0 or more")
+
     def score(self, params: Params, groups: Sequence[Group]) -> Scores:
         rng = np.random.default_rng(self.seed)
         return [rng.random(len(group.units)) for group in groups]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.common.errors import BadInput
-from slimnet.common.settings import Checked, PhaseOption, documented, setting
+from slimnet.common.settings import DAY, LARGEST_COUNT, LARGEST_SEED, Checked, PhaseOption, documented, setting
 from slimnet.data.sources import forms
 from slimnet.methods.registry import canonical, choices
 from slimnet.training.phase import Phase, phase
@@ -38,8 +38,8 @@ _NUMBER = (int, float)
 METHODS = ("sap", "lottery", "one-shot")
 SCOPES = ("global", "layer", "neuron")
 
-_BATCH_SIZE = PhaseOption("batch_size", int, "Samples per step and process.", low=1)
-_SEED = PhaseOption("seed", int, "Of order, augmentation and dropout.", default=0)
+_BATCH_SIZE = PhaseOption("batch_size", int, "Samples per step and process.", low=1, high=LARGEST_COUNT)
+_SEED = PhaseOption("seed", int, "Of order, augmentation and dropout.", low=0, high=LARGEST_SEED, default=0)
 
 
 # -- from text ---------------------------------------------------------------------------------------------------------
@@ -55,14 +55,16 @@ def pairs(given: Sequence[str], name: str) -> list[tuple[str, str]]:
 
 
 def plain(text: str) -> int | float | bool | str:
-    """The number, truth value or text that the text of a setting stands for."""
+    """The number, truth value or text that the text of a setting stands for; no integer has more than 64 bits."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        if isinstance(number, float) or abs(number) < 2**63:
+            return number
     return text
 
 
@@ -86,15 +88,16 @@ def _constants(given: Sequence[str]) -> dict[str, Any]:
 
 
 def rounding(given: str | int) -> int | str | None:
-    """The value of `round_to` from text: "auto", None for "none", or a positive number."""
+    """The value of `round_to` from text: "auto", None for "none", or a number."""
     text = str(given)
     if text == "none":
         return None
     if text == "auto":
         return text
-    if text.isdigit() and int(text) > 0:
-        return int(text)
-    raise BadInput(f"`round_to` {text}: give auto, none, or a positive number")
+    number = plain(text)
+    if isinstance(number, int) and 1 <= number <= LARGEST_COUNT:
+        return number
+    raise BadInput(f"`round_to` {text}: give auto, none, or a number from 1 to {LARGEST_COUNT}")
 
 
 # -- configs -----------------------------------------------------------------------------------------------------------
@@ -360,7 +363,12 @@ class RunConfig(Checked):
         kind=str,
     )
     bench_seconds: float = setting(
-        3.0, "Seconds to spend on measuring latency; 0 skips it.", kind=float, low=0, option=("--bench-seconds",)
+        3.0,
+        "Seconds to spend on measuring latency; 0 skips it.",
+        kind=float,
+        low=0,
+        high=DAY,
+        option=("--bench-seconds",),
     )
     prove: bool = setting(
         True,
@@ -421,6 +429,7 @@ class TrainConfig(DeviceConfig):
                 int,
                 f"Epochs of fine-tuning; {EPOCHS} for methods that train, 0 for the others if not given.",
                 low=0,
+                high=LARGEST_COUNT,
             ),
             PhaseOption("lr", float, "Learning rate of fine-tuning; 0.01 if not given."),
             PhaseOption("distill", float, "Weight in [0, 1] of the dense network's soft outputs while fine-tuning."),
@@ -438,6 +447,7 @@ class TrainConfig(DeviceConfig):
                 "Epochs in which a training method regularises the network.",
                 option="--sparse-epochs",
                 low=1,
+                high=LARGEST_COUNT,
                 default=SPARSIFY.epochs,
             ),
             PhaseOption("lr", float, "Learning rate of regularised training.", option="--sparse-lr"),
@@ -461,7 +471,13 @@ class DenseConfig(DeviceConfig):
         dict,
         "How the network is trained.",
         phase=(
-            PhaseOption("epochs", int, f"Passes over the training split; {DENSE.epochs} if not given.", low=1),
+            PhaseOption(
+                "epochs",
+                int,
+                f"Passes over the training split; {DENSE.epochs} if not given.",
+                low=1,
+                high=LARGEST_COUNT,
+            ),
             PhaseOption("lr", float, f"Learning rate at the start; {DENSE.lr:g} if not given."),
             _BATCH_SIZE,
             _SEED,
@@ -494,7 +510,7 @@ class IterativeConfig(DeviceConfig):
         "global", "Where weights are compared: global, layer, or neuron (a row or filter).", kind=str, keys=(str,)
     )
     iterations: int = setting(
-        30, "How often weights are taken and the rest is retrained.", kind=int, low=0, keys=(int,)
+        30, "How often weights are taken and the rest is retrained.", kind=int, low=0, high=LARGEST_COUNT, keys=(int,)
     )
     p: float = setting(0.5, "p of the PQ index, in (0, 1].", kind=float, option=("--pq-p",), keys=_NUMBER)
     q: float = setting(1.0, "q of the PQ index, at least 1 and above p.", kind=float, option=("--pq-q",), keys=_NUMBER)
@@ -506,7 +522,14 @@ class IterativeConfig(DeviceConfig):
         dict,
         "How every iteration is trained.",
         phase=(
-            PhaseOption("epochs", int, "Epochs of every iteration; the paper has 200.", low=1, default=REWOUND.epochs),
+            PhaseOption(
+                "epochs",
+                int,
+                "Epochs of every iteration; the paper has 200.",
+                low=1,
+                high=LARGEST_COUNT,
+                default=REWOUND.epochs,
+            ),
             PhaseOption("lr", float, f"Learning rate at the start; {REWOUND.lr:g} if not given."),
             _BATCH_SIZE,
             _SEED,

@@ -49,7 +49,7 @@ def read_masks(path: Path, net: Net) -> Masks:
 
 def _add(masks: Masks, params: Mapping[str, npt.NDArray[Any]], key: str, array: npt.NDArray[Any], where: str) -> None:
     name, _, suffix = (key, "", "") if key in params else key.rpartition(":")
-    if name not in params or (suffix and not suffix.isdigit()):
+    if name not in params or (suffix and not suffix.isdecimal()):
         raise BadInput(f"{where} is no parameter of the network; its names are like {next(iter(params))}")
     shape, axis = params[name].shape, int(suffix or 0)
     if axis >= len(shape):

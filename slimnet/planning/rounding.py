@@ -15,7 +15,6 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from slimnet.common.errors import BadInput
 from slimnet.graph.units import Group, Trace
 from slimnet.planning.widths import Bools, Counts, Floats, Places, Widths
 
@@ -46,10 +45,8 @@ def round_counts(trace: Trace, kept: Counts, free: Bools, round_to: int | str) -
         has an axis to itself, and never less than half of what was wanted.
 
     Raises:
-        BadInput: `round_to` is neither "auto" nor a positive number.
+        BadInput: `round_to` is neither "auto" nor such a number.
     """
-    if round_to != "auto" and not (isinstance(round_to, int) and round_to > 0):
-        raise BadInput(f"round-to {round_to!r} is not 'auto', a positive number or 'none'")
     widths = Widths.of(trace, kept, free, round_to)
     if not len(widths.weight):
         return kept

@@ -15,6 +15,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from slimnet.common.errors import BadInput
+from slimnet.common.settings import LARGEST_COUNT
 from slimnet.graph.units import Axis, Trace
 from slimnet.runtime import machine
 
@@ -99,7 +101,13 @@ class Widths:
 
     @classmethod
     def of(cls, trace: Trace, kept: Counts, free: Bools, round_to: int | str) -> Widths:
-        """The axes that a free group takes part in; the other groups have their `kept` units."""
+        """The axes that a free group takes part in; the other groups have their `kept` units.
+
+        Raises:
+            BadInput: `round_to` is neither "auto" nor a number that a width can be a multiple of.
+        """
+        if round_to != "auto" and not (isinstance(round_to, int) and 1 <= round_to <= LARGEST_COUNT):
+            raise BadInput(f"`round_to` {round_to!r}: give 'auto', None or a number from 1 to {LARGEST_COUNT}")
         groups = len(trace.groups)
         sizes = np.array([len(group.units) for group in trace.groups])
         owner = np.full(trace.n_units + 1, groups)  # one more for unit -1

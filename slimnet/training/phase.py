@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimnet.common.errors import BadInput
+from slimnet.common.settings import LARGEST_COUNT, LARGEST_SEED
 
 OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = ("no", "fp16", "bf16")
@@ -74,6 +75,11 @@ class Phase:
             for name in names:
                 if not getattr(self, name) >= low:
                     raise BadInput(f"{name} {getattr(self, name):g}: must be at least {low}")
+        for name in ("epochs", "patience", "bn_batches", "batch_size", "accumulate"):
+            if getattr(self, name) > LARGEST_COUNT:
+                raise BadInput(f"{name} {getattr(self, name)}: must be at most {LARGEST_COUNT}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise BadInput(f"seed {self.seed}: must be from 0 to {LARGEST_SEED}")
         for name in ("momentum", "smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInput(f"{name} {getattr(self, name):g}: must be at least 0 and below 1")
@@ -92,7 +98,7 @@ class Phase:
         kind, _, epochs = self.schedule.partition(":")
         if self.schedule in ("constant", "cosine"):
             return ()
-        if kind != "step" or not all(part.strip().isdigit() for part in epochs.split(",")):
+        if kind != "step" or not all(part.strip().isdecimal() for part in epochs.split(",")):
             raise BadInput(f"schedule {self.schedule!r} is not understood; use constant, cosine or step:60,90")
         return tuple(int(part) for part in epochs.split(","))
 

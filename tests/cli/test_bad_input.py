@@ -144,8 +144,20 @@ def test_ratio_outside_its_range(slimnet, cnn, ratio):
         (("--option", "seed"), "--option seed: write it as NAME=VALUE"),
         (("--method", "random", "--option", "seed=many"), "seed"),
         (("--scope", "world"), "'world' is not known; choose one of: layer, global, isomorphic"),
-        (("--round-to", "soft"), "--round-to soft: give auto, none, or a positive number"),
-        (("--round-to", "0"), "--round-to 0: give auto, none, or a positive number"),
+        (("--round-to", "soft"), "--round-to soft: give auto, none, or a number from 1 to 1000000"),
+        (("--round-to", "0"), "--round-to 0: give auto, none, or a number from 1 to 1000000"),
+        (("--round-to", "9" * 20), f"--round-to {'9' * 20}: give auto, none, or a number from 1 to 1000000"),
+        (("--round-to", "9" * 5000), "give auto, none, or a number from 1 to 1000000"),
+        (("--round-to", "\N{SUPERSCRIPT TWO}"), "give auto, none, or a number from 1 to 1000000"),
+        (("--input", "1x" + "9" * 5000), "is not a shape"),
+        (("--seed", "-1"), "Invalid value for '--seed': Input should be greater than or equal to 0"),
+        (("--seed", str(2**32)), "Invalid value for '--seed': Input should be less than or equal to 4294967295"),
+        (("--batch-size", "9" * 20), "Invalid value for '--batch-size': Input should be less than or equal to 1000000"),
+        (("--epochs", "9" * 20), "Invalid value for '--epochs': Input should be less than or equal to 1000000"),
+        (("--method", "random", "--option", "seed=-1"), "method 'random': option seed=-1 is negative; give 0 or more"),
+        (("--method", "random", "--option", "seed=" + "9" * 20), "option seed=1e+20 is not of type int"),
+        (("--train", "accumulate=" + "9" * 20), "training setting accumulate=1e+20 is not of type int"),
+        (("--train", "accumulate=1000001"), "accumulate 1000001: must be at most 1000000"),
         (("--ignore", "layer9"), "'layer9' matches nothing"),
         (("--ratio-for", "layer9=0.5"), "'layer9' names no removable filters"),
         (("--ratio-for", "conv1=2"), "'conv1': 2 is not between 0 and 1"),
@@ -160,10 +172,21 @@ def test_ratio_outside_its_range(slimnet, cnn, ratio):
         (("--ignore", "*"), "nothing is left to remove"),
         (("--data", "cnn.onnx"), "cnn.onnx"),
     ],
-    ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
+    ids=lambda given: " ".join(given)[:40] if isinstance(given, tuple) else "",
 )
 def test_wrong_option(slimnet, cnn, words, says):
     assert says in refused(slimnet, "prune", cnn, *words, *QUICK)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e9", "nan"])
+def test_nothing_is_measured_for_more_than_a_day(slimnet, cnn, seconds):
+    assert "Invalid value for '--bench-seconds'" in refused(slimnet, "prune", cnn, "--bench-seconds", seconds)
+    assert "Invalid value for '--seconds'" in refused(slimnet, "bench", cnn, cnn, "--seconds", seconds)
+
+
+def test_more_runs_than_anybody_waits_for(slimnet, cnn):
+    line = refused(slimnet, "verify", cnn, cnn, "--plan", "plan.json", "--runs", "9" * 20)
+    assert "Invalid value for '--runs': Input should be less than or equal to 1000000" in line
 
 
 def test_criterion_that_needs_a_batch_norm(slimnet, tmp_path):

@@ -157,7 +157,7 @@ def test_scores_of_a_training_method_are_compared_as_it_says():
         (lambda: PruneConfig(method=3), "`method` 3: give a text"),
         (lambda: PruneConfig(ignore="conv1"), "`ignore` 'conv1': give a list"),
         (lambda: RunConfig(prove="no"), "`prove` 'no': give True or False"),
-        (lambda: RunConfig(bench_seconds=-1), "`bench_seconds` -1: give a number from 0 to inf"),
+        (lambda: RunConfig(bench_seconds=-1), "`bench_seconds` -1: give a number from 0 to 86400"),
         (lambda: RunConfig(threads="2"), "`threads` '2': give a number from 1 to inf"),
         (lambda: RunConfig(out=3), "`out` 3: give a path"),
     ],

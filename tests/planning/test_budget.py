@@ -151,8 +151,9 @@ def test_a_group_without_a_score_stays_dense() -> None:
         ({"ignore": ["*"]}, "nothing is left to remove"),
         ({"scope": "global", "ratio": np.array([0.5])}, "scope 'global': takes one ratio for all groups"),
         ({"scope": "local"}, "scope 'local' is not known; choose one of: layer, global, isomorphic"),
-        ({"round_to": 0}, "round-to 0 is not 'auto', a positive number or 'none'"),
-        ({"round_to": "best"}, "round-to 'best' is not 'auto', a positive number or 'none'"),
+        ({"round_to": 10**20}, f"`round_to` {10**20}: give 'auto', None or a number from 1 to 1000000"),
+        ({"round_to": 0}, "`round_to` 0: give 'auto', None or a number from 1 to 1000000"),
+        ({"round_to": "best"}, "`round_to` 'best': give 'auto', None or a number from 1 to 1000000"),
     ],
 )
 def test_bad_input_is_told_in_one_line(change: dict[str, Any], message: str) -> None:
