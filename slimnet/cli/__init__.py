@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -44,6 +45,12 @@ for verb in (prune, trace, profile, shrink, slim, verify, bench, train, eval, ru
 _GARBAGE = (50_000, 20, 100)
 #: How a process ends that somebody has stopped by Ctrl-C.
 _INTERRUPTED = 130
+#: The signals that ask a process to end, and how it then ends; Windows has no SIGHUP.
+_ENDS = {
+    getattr(signal, name): how
+    for name, how in (("SIGTERM", "terminated"), ("SIGHUP", "hung up"))
+    if hasattr(signal, name)
+}
 
 __all__ = ["app", "main"]
 
@@ -56,7 +63,10 @@ def main() -> None:
     """Run the command line; whatever goes wrong is one line on stderr and an exit code."""
     gc.set_threshold(*_GARBAGE)
     # A folder that results are gathered in is removed when the process is asked to end, too.
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in _ENDS:
+        # nohup has a process ignore that its terminal was closed.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _ended)
     try:
         _check_values(sys.argv[1:])
         code = app(standalone_mode=False)
@@ -76,12 +86,13 @@ def main() -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    print(f"slimnet: {message}", file=sys.stderr)
+    with suppress(OSError):  # the terminal is gone
+        print(f"slimnet: {message}", file=sys.stderr)
     sys.exit(code)
 
 
-def _terminated(*_: object) -> NoReturn:
-    _end("terminated", 128 + signal.SIGTERM)
+def _ended(number: int, _: object) -> NoReturn:
+    _end(_ENDS[number], 128 + number)
 
 
 def _check_values(words: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
+from slimnet.graph.gather import gather as gathered
 from slimnet.graph.net import Net
 from slimnet.graph.shrink import absorb as folded
 from slimnet.graph.shrink import shrinkable
@@ -54,7 +55,7 @@ def shrink(
         clock: The clock that times the steps.
 
     Raises:
-        BadInput: no channel is zero.
+        BadInput: no channel is zero, and there is nothing to skip if that is asked for.
         VerifyFailed: the outputs differ; nothing is written.
     """
     run, clock, notes = prepared(net, run or RunConfig()), clock or Clock(), []
@@ -67,8 +68,9 @@ def shrink(
         found = shrinkable(net, assume_masked)
     for name, count in found.constant.items():
         notes.append(f"{name}: {count} zero filters leave a constant (bias or batch norm); --absorb or --assume-masked")
-    if not found.removed.any() and not gather:
-        raise BadInput(f"{net.name}: no channel is zero everywhere it matters. {'; '.join(notes)}".rstrip(". "))
+    if not found.removed.any() and not (gather and gathered(net.model)[1]):
+        unread = ", and no layer skips enough of what it reads" if gather else ""
+        raise BadInput(f"{net.name}: no channel is zero everywhere it matters{unread}. {'; '.join(notes)}".rstrip(". "))
     decision = PruningDecision.already_zero(
         found, original, notes, absorb=absorb, assume_masked=assume_masked, gather=gather
     )

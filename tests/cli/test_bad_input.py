@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 
+from slimnet.verification.verify import verify
 from tests.networks.files import DIGITS, refused, saved
 from tests.networks.modules import mlp
 from tests.networks.named import CNN, PINNED
@@ -83,15 +84,41 @@ def test_far_more_threads_than_cores(slimnet, cnn, monkeypatch):
     )
 
 
-def test_a_process_that_is_asked_to_end_leaves_nothing(slimnet, cnn, tmp_path, monkeypatch):
+@pytest.fixture
+def handlers():
+    """Signals are handled as before when a test is over."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(
+    ("number", "code", "how"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "hung up")]
+)
+def test_a_process_that_is_asked_to_end_leaves_nothing(slimnet, cnn, tmp_path, monkeypatch, number, code, how):
     def end(*args, **kwargs):
         assert list(tmp_path.glob(".slimnet-*"))
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr("slimnet.pipeline.export.verify", end)
+    signal.signal(number, signal.SIG_DFL)
     ended = slimnet("prune", cnn, "-o", "out", *QUICK)
-    assert (ended.code, ended.line) == (143, "slimnet: terminated")
+    assert (ended.code, ended.line) == (code, f"slimnet: {how}")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_process_under_nohup_goes_on_when_its_terminal_closes(slimnet, cnn, tmp_path, monkeypatch):
+    def verified(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return verify(*args, **kwargs)
+
+    monkeypatch.setattr("slimnet.pipeline.export.verify", verified)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert slimnet("prune", cnn, "-o", "out", *QUICK).code == 0
+    assert (tmp_path / "out" / "slim.onnx").exists()
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------------------
@@ -219,6 +246,10 @@ def test_nothing_to_prune(slimnet, tmp_path):
 
 def test_nothing_to_shrink(slimnet, cnn):
     assert "no channel is zero" in refused(slimnet, "shrink", cnn)
+    for flags in (["--absorb"], ["--assume-masked"], ["--gather"], ["--gather", "--absorb"]):
+        line = refused(slimnet, "shrink", cnn, *flags, *QUICK)
+        assert "no channel is zero everywhere it matters" in line
+        assert ("no layer skips enough of what it reads" in line) == ("--gather" in flags)
 
 
 def test_network_without_any_weight(slimnet, tmp_path):
