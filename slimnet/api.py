@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from slimnet.common.errors import BadInput, explained
+from slimnet.common.inputs import specs
 from slimnet.graph import surgery
 from slimnet.graph.axes import Bools
 from slimnet.graph.optimise import optimise
 from slimnet.graph.plan import Plan
 from slimnet.graph.trace import current
 from slimnet.graph.units import Trace
-from slimnet.io.onnx_file import save_onnx
+from slimnet.io.onnx_file import load_onnx, save_onnx
 from slimnet.methods import Scores, create
 from slimnet.methods.base import Budget, Normalise, scored
 from slimnet.methods.registry import canonical
@@ -160,12 +160,13 @@ def verify(
         The measured differences, and the groups that are proven or not.
 
     Raises:
+        BadInput: the file is missing or no ONNX file, or its inputs are others.
         VerifyFailed: the outputs differ, or a PyTorch module no longer computes what was traced.
     """
     check_module(trace, backend)
-    candidate = model if model is None or isinstance(model, ir.Model) else Path(model)
-    if candidate is None:
+    if model is None:
         return verify_units(trace, trace.removed(plan), None, inputs, runs, backend, prove)
+    candidate = model if isinstance(model, ir.Model) else load_onnx(model, specs(trace.net.inputs)).model
     with explained(f"is it what the plan makes of {trace.net.source or trace.net.name}?"):
         return verify_units(trace, trace.removed(plan), candidate, inputs, runs, backend, prove, foreign=True)
 

@@ -166,6 +166,23 @@ def test_verify_raises_where_a_network_is_not_the_slim_one():
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("junk.onnx", b"eggs, milk", "is not an ONNX file, or is truncated"),
+        ("junk.json", b"eggs, milk", "is not an ONNX file, or is truncated"),
+        ("empty.onnx", b"", "holds no network"),
+        ("missing.onnx", None, "no such file; check the path"),
+    ],
+)
+def test_verify_tells_what_is_no_network(tmp_path, name, content, says):
+    found = slimnet.trace(net(TEXT))
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(slimnet.BadInput, match=rf"{name}: {says}"):
+        slimnet.verify(found, slimnet.plan(found), tmp_path / name)
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"ratio": 1.0}, "ratio 1 is not between"),

@@ -91,11 +91,17 @@ def _check_fits(value: ir.Value, spec: Input, symbols: dict[Symbol, int], where:
 
 
 def _dims(value: ir.Value, where: str) -> list[int | str | None] | None:
-    """The sizes and symbols of a shape, None for what is not known; exporters also write unknown sizes as 0 and -1."""
+    """The sizes and symbols of a shape, None for what is not known; exporters also write unknown sizes as -1.
+
+    A size of 0 is what it says to every runtime: no input but an empty one fits.
+    """
     if value.type is not None and not isinstance(value.type, ir.TensorType):
         raise BadInput(f"{where}: input {value.name} is a {value.type}; slimnet feeds tensors only: export without it")
     if value.shape is None:
         return None
+    if 0 in value.shape:
+        shape = sizes(value.shape)
+        raise BadInput(f"{where}: input {value.name} is {shape}, always empty; export it with the size, or left open")
     return [(d if d > 0 else None) if isinstance(d, int) else symbol_of(d) for d in value.shape]
 
 

@@ -169,6 +169,14 @@ def test_a_placeholder_is_not_one_size(name):
     assert given.notes == ()
 
 
+@pytest.mark.parametrize("given", [[], [Input("x", (1, 3, 8, 8))]])
+def test_an_input_that_is_always_empty_is_told_before_any_work(given):
+    model = network("(float[N,3,0,8] x) => (float[N,2,H,W] y) { y = Conv(x, w) }", w=(2, 3, 1, 1))
+    expected = r"^net\.onnx: input x is Nx3x0x8, always empty; export it with the size, or left open$"
+    with pytest.raises(BadInput, match=expected):
+        net_of(model, "net", given, "net.onnx")
+
+
 def test_sizes_that_are_given_hold_for_what_is_chosen():
     model = network("(float[N,3,H,W] x, float[N,1,H,K] z) => (float[N,4,H,W] y) { y = Concat<axis=1>(x, z) }")
     net = net_of(model, "net", [Input("x", (2, 3, 40, 48))], "net.onnx")
