@@ -121,3 +121,9 @@ def test_programs_that_return_more_than_tensors_are_translated():
     private.drop_constants(program)
     exported = torch.onnx.export(program, optimize=False, verbose=False)
     assert len(exported.model.graph.outputs) == 1
+
+
+def test_returned_objects_that_torch_does_not_look_into_are_told_from_others():
+    x = torch.zeros(2)
+    assert all(private.is_leaf(value) for value in (x, 3, object()))
+    assert not any(private.is_leaf(value) for value in ([x], {"x": x}, (), torch.max(x, 0)))
