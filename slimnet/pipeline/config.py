@@ -355,6 +355,13 @@ class RunConfig(Checked):
         "mnist:DIR?limit=10000.",
         kind=str,
     )
+    recover: bool = setting(
+        True,
+        "Fit the weights that stay to what the dense network gives on inputs, where there are some: of `data` the "
+        "training split. Needs no labels.",
+        kind=bool,
+        option=("--recover/--no-recover",),
+    )
     threads: int | None = setting(None, "Threads of onnxruntime; all cores if not given.", kind=int, low=1)
     provider: str | Backend | None = setting(
         None,

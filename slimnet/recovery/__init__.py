@@ -1,1 +1,1 @@
-"""Recovery: the weights that a plan keeps are fitted anew, so that the slim network computes what the dense one does."""
+"""Recovery: weights that a plan keeps are fitted anew, so that the slim network computes what the dense one does."""

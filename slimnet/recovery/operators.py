@@ -95,9 +95,7 @@ class Convolution:
         reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
         axes = tuple(range(2, x.ndim))
         windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)
-        steps = (slice(None, None, s) for s in self.strides)
-        spread = (slice(None, None, d) for d in self.dilations)
-        windows = windows[(slice(None), slice(None), *steps, *spread)]
+        windows = windows[_every(1, 1, *self.strides, *self.dilations)]
         n, *place = np.unravel_index(at, (y[0], *y[2:]))
         found = windows[(n, slice(None), *place)]
         return found.reshape(len(at), self.groups, -1).transpose(1, 0, 2)
@@ -142,7 +140,8 @@ class Transposed:
     def features(self, x: Array, y: tuple[int, ...], at: Positions) -> Array:
         sizes = ((n - 1) * s + 1 for n, s in zip(x.shape[2:], self.strides, strict=True))
         spread = np.zeros((*x.shape[:2], *sizes), x.dtype)
-        spread[(slice(None), slice(None), *(slice(None, None, s) for s in self.strides))] = x
+        between: Any = _every(1, 1, *self.strides)
+        spread[between] = x
         return self._convolution.features(spread, y, at)
 
     def targets(self, y: Array, at: Positions) -> Array:
@@ -192,9 +191,15 @@ class Scale:
         return matrices.reshape(shape)
 
 
+def _every(*steps: int) -> Any:
+    """An index that takes every so-many-th element of each axis."""
+    return tuple(slice(None, None, step) for step in steps)
+
+
 def _channels(y: Array, at: Positions, groups: int) -> Array:
     n, *place = np.unravel_index(at, (y.shape[0], *y.shape[2:]))
-    return y[(n, slice(None), *place)].reshape(len(at), groups, -1).transpose(1, 0, 2)
+    index: Any = (n, slice(None), *place)
+    return y[index].reshape(len(at), groups, -1).transpose(1, 0, 2)
 
 
 # -- from nodes ------------------------------------------------------------------------------------------------------

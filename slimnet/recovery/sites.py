@@ -1,9 +1,9 @@
-"""Where weights are fitted: layers of the slim network, what follows them that is linear as well, and what they add to."""
+"""Where weights are fitted: layers of the slim network, what is linear behind them, and the sums they go into."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,15 @@ import onnx_ir as ir
 from slimnet.graph.axes import Bools
 from slimnet.graph.evaluate import read_by
 from slimnet.graph.layers import layer_name
+from slimnet.graph.parameters import constant
 from slimnet.graph.units import Trace
+from slimnet.recovery.fit import NONE, Saturation
 from slimnet.recovery.operators import OPERATORS, Layer
-from slimnet.verification.observe import kept_indices
 
-Array = npt.NDArray[np.generic]
-Kept = Mapping[int, npt.NDArray[np.int64]]
+Array = npt.NDArray[np.floating]
+Doubles = npt.NDArray[np.float64]
+#: What a norm scales by less than this part of its largest factor is not fitted: it would need huge weights.
+_SMALL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Site:
         goal: The name of what it gives, with bias and batch norm.
         total: The name of the sum that this goes into, where it goes nowhere else.
         other: The name of what is added to it there.
+        saturation: What hides differences behind it, where nothing else reads it.
     """
 
     name: str
@@ -91,29 +95,73 @@ class Site:
     goal: str
     total: str | None = None
     other: str | None = None
+    saturation: Saturation = NONE
 
     @property
     def target(self) -> str:
         """The value of the dense network that is to be met."""
         return self.total or self.goal
 
+    @property
+    def is_free(self) -> bool:
+        """Whether what is added may change."""
+        return self.bias is not None or self.norm is not None
 
-def sites(trace: Trace, removed: Bools, slim: ir.Model) -> list[Site]:
+    @property
+    def weights(self) -> list[Weight]:
+        """The weights that may change."""
+        norm = None if self.norm is None else self.norm.bias
+        return [weight for weight in (self.weight, self.bias, norm) if weight is not None]
+
+    def effective(self) -> tuple[Doubles, Doubles]:
+        """The weight as matrices [groups, outputs, features] and the constant [groups, outputs], behind the norm."""
+        factor, offset = self._norm_of()
+        weight = self.layer.operator.matrices(self.weight.array).astype(np.float64)
+        return weight * factor[..., None], factor * self._constant(factor.shape) + offset
+
+    def set_effective(self, weight: Doubles, bias: Doubles) -> None:
+        """Change weight and constant so that behind the norm they are these; what the norm scales to zero stays."""
+        factor, offset = self._norm_of()
+        now = self.layer.operator.matrices(self.weight.array).astype(np.float64)
+        steady = np.abs(factor) > _SMALL * np.abs(factor).max()
+        new = np.where(steady[..., None], weight / np.where(steady, factor, 1)[..., None], now)
+        self.weight.set(self.layer.operator.weight(new, self.weight.array.shape))
+        if self.norm is not None:
+            own = self.norm.bias.array.reshape(factor.shape)
+            self.norm.bias.set((bias - factor * self._constant(factor.shape) - offset + own).reshape(-1))
+        elif self.bias is not None:
+            self.bias.set(bias.reshape(-1))
+
+    def _norm_of(self) -> tuple[Doubles, Doubles]:
+        """What the norm multiplies by and adds, each [groups, outputs]."""
+        shape = self.layer.operator.matrices(self.weight.array).shape[:2]
+        if self.norm is None:
+            return np.ones(shape), np.zeros(shape)
+        factor = self.norm.factor
+        return factor.reshape(shape), (self.norm.bias.array - factor * self.norm.mean).reshape(shape)
+
+    def _constant(self, shape: tuple[int, ...]) -> Doubles:
+        return np.zeros(shape) if self.bias is None else self.bias.array.astype(np.float64).reshape(shape)
+
+
+def sites(trace: Trace, removed: Bools, slim: ir.Model, only: Collection[str] | None = None) -> list[Site]:
     """The layers of a slim network whose weights can be fitted, in the order of the graph.
 
     Args:
         trace: The trace of the dense network.
         removed: The removed units.
         slim: The slim network; its values have the names of the dense one's.
+        only: The names of the dense weights that may change; None for all.
     """
-    finder = _Finder(trace, removed)
+    finder = _Finder(trace, removed, only)
     found = [site for node in slim.graph if (site := finder.site(node)) is not None]
-    return [finder.with_sum(site, {later.node for later in found[k:]}) for k, site in enumerate(found)]
+    summed = (finder.with_sum(site, {later.node for later in found[k:]}) for k, site in enumerate(found))
+    return [replace(site, saturation=finder.saturation(site)) for site in summed]
 
 
 class _Finder:
-    def __init__(self, trace: Trace, removed: Bools) -> None:
-        self._trace, self._removed = trace, removed
+    def __init__(self, trace: Trace, removed: Bools, only: Collection[str] | None) -> None:
+        self._trace, self._removed, self._only = trace, removed, only
         graph = trace.net.model.graph
         self._initializers = graph.initializers
         self._nodes = {str(node.outputs[0].name): node for node in graph if node.outputs[0].name}
@@ -144,7 +192,7 @@ class _Finder:
         )
 
     def with_sum(self, site: Site, unfitted: set[ir.Node]) -> Site:
-        """The layer with the sum that it goes into, where the other side does not wait for layers still to be fitted."""
+        """The layer with the sum it goes into, where the other side waits for no layer that is still to be fitted."""
         goal = next(v for v in _outputs(site) if v.name == site.goal)
         add = _only_consumer(goal)
         if add is None or add.op_type != "Add" or add.domain or not self._fits(add.outputs[0]):
@@ -155,15 +203,20 @@ class _Finder:
         alike = self._trace.shape_of(self._values[str(other.name)]) == self._trace.shape_of(self._values[site.goal])
         if not alike or _behind(other) & unfitted:
             return site
-        return Site(**{**vars(site), "total": str(add.outputs[0].name), "other": str(other.name)})
+        return replace(site, total=str(add.outputs[0].name), other=str(other.name))
+
+    def saturation(self, site: Site) -> Saturation:
+        """What hides differences of what a layer gives, or of the sum that it goes into."""
+        value = self._values[site.target]
+        reading = {use.node for use in value.uses()}
+        if value.is_graph_output() or not reading:
+            return NONE
+        found = [_saturation(node) for node in reading]
+        return Saturation(min(s.low for s in found), max(s.high for s in found))
 
     def _fits(self, value: ir.Value) -> bool:
         dense = self._values.get(str(value.name))
         return dense is not None and self._trace.shape_of(dense) is not None
-
-    def kept(self, name: str) -> Kept:
-        """Which indices of a value's axes the slim network has."""
-        return kept_indices(self._trace, self._removed, self._values[name])
 
     def _weight(self, node: ir.Node, dense: ir.Node, place: int) -> Weight | None:
         """An input of a node that is a weight of its own, floating and cut by nothing but indices."""
@@ -176,7 +229,7 @@ class _Finder:
         producer = theirs.producer()
         if producer is not None and producer.op_type == "Transpose" and len(theirs.uses()) == 1:
             theirs, turns = producer.inputs[0], producer.attributes.get_ints("perm", None)
-        if theirs is None or not _is_own(theirs) or theirs.name not in self._initializers:
+        if theirs is None or not _is_own(theirs) or not self._may_change(str(theirs.name)):
             return None
         tensor, now = theirs.const_value, mine.const_value
         if tensor is None or now is None or not tensor.dtype.is_floating_point():
@@ -188,6 +241,9 @@ class _Finder:
             order = order[::-1]
         part = array[np.ix_(*kept)].transpose(order)
         return Weight(name, mine, order, kept) if np.array_equal(part, now.numpy()) else None
+
+    def _may_change(self, name: str) -> bool:
+        return name in self._initializers and (self._only is None or name in self._only)
 
     def _kept(self, name: str, axis: int, size: int) -> npt.NDArray[np.int64]:
         followed = self._trace.units_on(name, axis) is not None
@@ -215,6 +271,21 @@ class _Finder:
         scale, _, mean, variance = (t.numpy().astype(np.float64) for t in tensors if t is not None)
         factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
         return Norm(factor, mean, bias)
+
+
+def _saturation(node: ir.Node) -> Saturation:
+    if node.op_type == "Relu" and not node.domain:
+        return Saturation(low=0.0)
+    if node.op_type != "Clip" or node.domain:
+        return NONE
+    given = [node.attributes.get_float(name, None) for name in ("min", "max")]  # before opset 11
+    for place, value in enumerate(node.inputs[1:3]):
+        tensor = None if value is None else constant(value)
+        if value is not None and tensor is None:
+            return NONE
+        given[place] = given[place] if tensor is None else float(tensor.numpy().item())
+    low, high = given
+    return Saturation(-np.inf if low is None else low, np.inf if high is None else high)
 
 
 def _is_own(value: ir.Value) -> bool:
