@@ -124,6 +124,7 @@ class _Recovery:
         values = {str(value.name): value for value in trace.values}
         self._kept = {site.target: kept_indices(trace, removed, values[site.target]) for site in self._sites}
         self.errors: dict[str, tuple[float, float]] = {}
+        self._changed: dict[str, Weight] = {}
         self._wanted: list[list[npt.NDArray[np.generic]]] | None = None
 
     def sweep(self) -> Iterator[float]:
@@ -156,6 +157,7 @@ class _Recovery:
         self.errors[site.name] = found.before, found.after
         if found.ridge is not None and np.isfinite(found.weight).all():
             site.set_effective(found.weight, found.bias)
+            self._changed |= {weight.name: weight for weight in site.weights}
 
     def agreement(self) -> Agreement:
         """How the slim network agrees with the dense one on the inputs held back."""
@@ -171,8 +173,7 @@ class _Recovery:
     def weights(self) -> dict[str, Array]:
         """What was fitted, as weights of the dense network."""
         dense = self._trace.net.params()
-        changed: list[Weight] = [weight for site in self._sites for weight in site.weights]
-        return {weight.name: weight.into(np.asarray(dense[weight.name])) for weight in changed}
+        return {name: weight.into(np.asarray(dense[name])) for name, weight in self._changed.items()}
 
 
 def _row_count(shape: tuple[int, ...]) -> int:

@@ -30,25 +30,29 @@ class Weight:
     Attributes:
         name: The name of the dense network's initializer.
         value: The slim network's initializer.
-        turns: The axes of the initializer in the order of the slim one's, which the graph turns before it is read.
         kept: For each axis of the dense initializer its kept indices.
+        turns: The axes of the dense initializer in the order in which the layer reads them.
+        is_turned: Whether the slim network's initializer has them in that order.
     """
 
     name: str
     value: ir.Value
-    turns: tuple[int, ...]
     kept: tuple[npt.NDArray[np.int64], ...]
+    turns: tuple[int, ...]
+    is_turned: bool
 
     @property
     def array(self) -> Array:
-        """What it is now."""
+        """What it is now, as the layer reads it."""
         assert self.value.const_value is not None
-        return self.value.const_value.numpy()
+        array = self.value.const_value.numpy()
+        return array if self.is_turned else array.transpose(self.turns)
 
     def set(self, array: Array) -> None:
         """Change it in the slim network."""
         assert self.value.const_value is not None
         dtype = self.value.const_value.dtype
+        array = array if self.is_turned else array.transpose(np.argsort(self.turns))
         self.value.const_value = ir.Tensor(np.ascontiguousarray(array, dtype.numpy()), dtype, name=self.value.name)
 
     def into(self, dense: Array) -> Array:
@@ -222,25 +226,21 @@ class _Finder:
         """An input of a node that is a weight of its own, floating and cut by nothing but indices."""
         if place >= len(node.inputs) or place >= len(dense.inputs):
             return None
-        mine, theirs = node.inputs[place], dense.inputs[place]
-        if mine is None or theirs is None or not _is_own(mine):
-            return None
-        turns = None
-        producer = theirs.producer()
-        if producer is not None and producer.op_type == "Transpose" and len(theirs.uses()) == 1:
-            theirs, turns = producer.inputs[0], producer.attributes.get_ints("perm", None)
+        mine, (theirs, turns) = node.inputs[place], _before_turning(dense.inputs[place])
         if theirs is None or not _is_own(theirs) or not self._may_change(str(theirs.name)):
+            return None
+        is_turned = mine is not None and mine.is_initializer()
+        mine = mine if is_turned else _before_turning(mine)[0]
+        if mine is None or not _is_own(mine):
             return None
         tensor, now = theirs.const_value, mine.const_value
         if tensor is None or now is None or not tensor.dtype.is_floating_point():
             return None
         name, array = str(theirs.name), tensor.numpy()
         kept = tuple(self._kept(name, axis, n) for axis, n in enumerate(array.shape))
-        order = tuple(turns) if turns is not None else tuple(range(array.ndim))
-        if producer is not None and turns is None:
-            order = order[::-1]
-        part = array[np.ix_(*kept)].transpose(order)
-        return Weight(name, mine, order, kept) if np.array_equal(part, now.numpy()) else None
+        weight = Weight(name, mine, kept, turns or tuple(range(array.ndim)), is_turned)
+        # Anything else than a cut, such as a part for this use alone, is not fitted.
+        return weight if np.array_equal(array[np.ix_(*kept)].transpose(weight.turns), weight.array) else None
 
     def _may_change(self, name: str) -> bool:
         return name in self._initializers and (self._only is None or name in self._only)
@@ -286,6 +286,16 @@ def _saturation(node: ir.Node) -> Saturation:
         given[place] = given[place] if tensor is None else float(tensor.numpy().item())
     low, high = given
     return Saturation(-np.inf if low is None else low, np.inf if high is None else high)
+
+
+def _before_turning(value: ir.Value | None) -> tuple[ir.Value | None, tuple[int, ...]]:
+    """What a Transpose that nothing else reads has turned, and how; the value itself where it is none."""
+    node = None if value is None else value.producer()
+    if value is None or node is None or node.op_type != "Transpose" or node.domain or len(value.uses()) > 1:
+        return value, ()
+    source = node.inputs[0]
+    rank = len(source.shape) if source is not None and source.shape is not None else 0
+    return source, tuple(node.attributes.get_ints("perm", list(range(rank))[::-1]))
 
 
 def _is_own(value: ir.Value) -> bool:
