@@ -21,6 +21,7 @@ from slimnet.training.phase import Phase, phase
 if TYPE_CHECKING:
     from slimnet.analysis.compressibility import Rule
     from slimnet.data.load import Data
+    from slimnet.data.unlabelled import Unlabelled
     from slimnet.planning.target import Target
     from slimnet.runtime.backend import Backend
 
@@ -355,10 +356,16 @@ class RunConfig(Checked):
         "mnist:DIR?limit=10000.",
         kind=str,
     )
+    calib: str | Unlabelled | Sequence[Mapping[str, Any]] | None = setting(
+        None,
+        "Inputs without labels that the weights that stay are fitted to: FILE.npz, FILE.npy, a folder of images, "
+        "FILE.py:CALLABLE, or what --data takes; with settings as in pictures/?limit=256&normalize=imagenet. The "
+        "training split of --data if not given.",
+        kind=str,
+    )
     recover: bool = setting(
         True,
-        "Fit the weights that stay to what the dense network gives on inputs, where there are some: of `data` the "
-        "training split. Needs no labels.",
+        "Fit the weights that stay to what the dense network gives on those inputs.",
         kind=bool,
         option=("--recover/--no-recover",),
     )

@@ -30,9 +30,9 @@ from slimnet.io.onnx_file import save_onnx
 from slimnet.pipeline.config import RunConfig
 from slimnet.pipeline.decision import PruningDecision
 from slimnet.pipeline.load import loaded
-from slimnet.pipeline.recover import recovered, ruins
+from slimnet.pipeline.recover import recovered, ruins, unlabelled
 from slimnet.planning.target import MEASURED, Target
-from slimnet.recovery.weights import save_weights
+from slimnet.recovery.weights import WEIGHTS, save_weights
 from slimnet.report.html import write_report
 from slimnet.report.page import check_pages
 from slimnet.report.summary import Measured, Report, summarise
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
 SLIM, PLAN, REPORT, TENSORS = "slim.onnx", "plan.json", "report.json", "slim.safetensors"
 PAGE = "report.html"
-#: What is kept of the dense weights that recovery has fitted, which the comparison needs to be made again.
-WEIGHTS = "recovered.safetensors"
 #: The folder that the transformers library reads.
 PRETRAINED = "slim.pretrained"
 #: Where a run keeps the state of its training, inside the output folder.
@@ -85,6 +83,8 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
             decision, removed, traced = recovery.decision, recovery.removed, recovery.decision.traced
             net = traced.net
             measured.recovery, measured.recovered_on = recovery.found, recovery.source
+            if recovery.found.weights:
+                plan.provenance["recovered"] = recovery.source
         with clock("slim"):
             slim = surgery.slim(traced, removed)
             slim, measured.gathered = gather(slim) if decision.gather else (slim, {})
@@ -112,8 +112,8 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
         measured.sparsity = _sparsity(net.model, slim) if decision.unchanged else None
         measured.timed = _timed(traced, removed, before, after, run, clock)
         notes = [*net.notes, *decision.notes, *_doubts(decision.target, measured.timed)]
-        if recovery is not None and finetuned is None:
-            notes += ruins(recovery.found)
+        if recovery is not None:
+            notes += recovery.notes if finetuned is not None else [*recovery.notes, *ruins(recovery.found)]
         recorded = {**decision.training, **(finetuned.training if finetuned is not None else {})}
         report = summarise(traced, removed, plan, checked, measured, clock.seconds, torch_side, notes, recorded)
         report.save(folder / REPORT)
@@ -246,7 +246,7 @@ def prepared(net: Net, run: RunConfig) -> RunConfig:
     run = replace(run, data=loaded(run.data))
     if run.dataset is not None:
         run.dataset.test.check(net)
-    return run
+    return replace(run, calib=unlabelled(net, run))
 
 
 def _save_torch(

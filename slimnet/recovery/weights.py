@@ -18,6 +18,8 @@ from slimnet.graph.axes import Bools
 from slimnet.graph.units import Trace
 
 Weights = Mapping[str, npt.NDArray[Any]]
+#: The file beside a plan that holds what is kept of fitted weights.
+WEIGHTS = "recovered.safetensors"
 
 
 def with_weights(model: ir.Model, weights: Weights) -> ir.Model:

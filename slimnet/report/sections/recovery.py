@@ -38,11 +38,11 @@ class Recovery(Section):
             return
         before, after = found.pruned, found.recovered or found.pruned
         if before.top1 is not None and after.top1 is not None:
-            yield Row("agrees with dense, as cut", "100.00%", f"{before.top1:.2%}")
-            yield Row("agrees with dense, recovered", "100.00%", f"{after.top1:.2%}")
+            yield Row("agreement as cut", "100.00%", f"{before.top1:.2%}")
+            yield Row("agreement recovered", "100.00%", f"{after.top1:.2%}")
         else:
-            yield Row("distance of outputs, as cut", "0", f"{before.distance:.3g}")
-            yield Row("distance of outputs, recovered", "0", f"{after.distance:.3g}")
+            yield Row("distance as cut", "0", f"{before.distance:.3g}")
+            yield Row("distance recovered", "0", f"{after.distance:.3g}")
 
     def show(self, report: Report) -> Mapping[str, Any] | None:
         return None if report.recovery is None else {}
