@@ -2,15 +2,15 @@
 
 Each operator turns its input into features [groups, positions, features], its output into targets
 [groups, positions, outputs] and its weight into matrices [groups, outputs, features], so that
-targets = features x matrix^T for every group. To add an operator, write a class and name it in `OPERATORS`.
+targets = features x matrix^T for every group. To add an operator, write a class, and `layer_of` it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -222,6 +222,22 @@ class Layer:
     bias: int | None = None
 
 
+#: Makes of a node a layer; the rank is that of its output, and the function says which of its inputs are weights.
+Maker: TypeAlias = Callable[[ir.Node, int, Callable[[int], bool]], Layer | None]
+OPERATORS: dict[str, Maker] = {}
+
+
+def layer_of(operator: str) -> Callable[[Maker], Maker]:
+    """Register what makes a layer of a node of this operator; it gives None for a node that is no plain product."""
+
+    def register(make: Maker) -> Maker:
+        OPERATORS[operator] = make
+        return make
+
+    return register
+
+
+@layer_of("Conv")
 def _conv(node: ir.Node, rank: int, is_weight: Callable[[int], bool]) -> Layer | None:
     sizes = node.inputs[1].shape if node.inputs[1] is not None else None
     if sizes is None or not is_weight(1):
@@ -234,6 +250,7 @@ def _conv(node: ir.Node, rank: int, is_weight: Callable[[int], bool]) -> Layer |
     return Layer(Convolution(kernel, strides, dilations, pads, groups), bias=2)
 
 
+@layer_of("ConvTranspose")
 def _conv_transpose(node: ir.Node, rank: int, is_weight: Callable[[int], bool]) -> Layer | None:
     sizes = node.inputs[1].shape if node.inputs[1] is not None else None
     automatic = node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in node.attributes
@@ -246,12 +263,14 @@ def _conv_transpose(node: ir.Node, rank: int, is_weight: Callable[[int], bool]) 
     return Layer(Transposed(kernel, strides, dilations, _pads(node, len(kernel)), more, groups), bias=2)
 
 
+@layer_of("MatMul")
 def _matmul(node: ir.Node, rank: int, is_weight: Callable[[int], bool]) -> Layer | None:
     if is_weight(1):
         return Layer(Product())
     return Layer(Product(axis=-2, turned=True), data=1, weight=0) if is_weight(0) and rank > 1 else None
 
 
+@layer_of("Gemm")
 def _gemm(node: ir.Node, rank: int, is_weight: Callable[[int], bool]) -> Layer | None:
     get = node.attributes.get_float
     plain = get("alpha", 1.0) == get("beta", 1.0) == 1.0 and not node.attributes.get_int("transA", 0)
@@ -266,11 +285,3 @@ def _pads(node: ir.Node, rank: int) -> tuple[tuple[int, int], ...]:
 
 def _ints(node: ir.Node, name: str, rank: int) -> tuple[int, ...]:
     return tuple(node.attributes.get_ints(name, [1] * rank))
-
-
-OPERATORS: Mapping[str, Callable[[ir.Node, int, Callable[[int], bool]], Layer | None]] = {
-    "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
-    "MatMul": _matmul,
-    "Gemm": _gemm,
-}
