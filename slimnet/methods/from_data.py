@@ -153,3 +153,22 @@ def _ranked(norm: Method, groups: Sequence[Group], products: Params) -> Scores:
         raise BadInput("no gradient of a removable filter was measured: measure on the network that is pruned")
     norms = iter(norm.score(products, [g for g, k in zip(groups, known, strict=True) if k]))
     return [next(norms) if k else _unknown(g) for g, k in zip(groups, known, strict=True)]
+
+
+# -- what is lost after the others have made up for it ---------------------------------------------------------------
+
+
+@dataclass
+class Obs(DataMethod):
+    """What removing a unit costs once the units that stay have made up for it: the optimal brain surgeon by blocks.
+
+    Hassibi and Stork 1993; for structures Kurtic et al. 2023 (ZipLM). The losses of units that go one after the other
+    add up, relative to what their layers give, so that they also say how wide each group is to be.
+    """
+
+    needs = "losses"
+    adds_up = True
+
+    def score(self, params: Params, groups: Sequence[Group]) -> Scores:
+        found = self.measured()
+        return [found[g.name] if g.name in found else _unknown(g) for g in groups]

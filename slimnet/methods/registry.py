@@ -63,6 +63,8 @@ _BUILT_IN = (
     Entry("taylor-l2", Kind.DATA, "l2 norm of gradient times weight", "from_data.TaylorL2", compared=True),
     Entry("fisher", Kind.DATA, "rise of the loss without a filter, by the Fisher information: optimal brain damage",
           "from_data.OptimalBrainDamage", ("obd",)),
+    Entry("obs", Kind.DATA, "what is lost once the channels that stay have made up for it; needs no labels",
+          "from_data.Obs"),
     Entry("greg-1", Kind.TRAINING, "a growing penalty on filters that are picked at the start", "greg.GReg1"),
     Entry("greg-2", Kind.TRAINING, "a growing penalty that also picks the filters, by how they resist it",
           "greg.GReg2"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from slimnet.calibration.measurements import measure
 from slimnet.common.clock import Clock
 from slimnet.common.errors import BadInput
 from slimnet.common.files import check_writable, replacing
 from slimnet.common.processes import is_main_process, process_count
+from slimnet.data.unlabelled import Unlabelled
 from slimnet.graph.axes import Bools
 from slimnet.graph.net import Net
 from slimnet.graph.shrink import shrinkable
@@ -30,6 +32,7 @@ from slimnet.pipeline.training import Training, training_for
 from slimnet.planning.budget import choose
 from slimnet.planning.pq import unit_ratios
 from slimnet.planning.target import MEASURED
+from slimnet.recovery.importance import removal_losses
 from slimnet.report.pareto import pareto, pareto_svg
 from slimnet.report.summary import Report
 
@@ -232,7 +235,7 @@ class _Job:
         """The problem of choosing widths, where a target has to be met."""
         config = self.config
         return problem(self.traced, scores, round_to=config.round_to, ratio_for=config.own_ratios,
-                       ignore=config.ignore, coupled=config.coupled)  # fmt: skip
+                       ignore=config.ignore, coupled=config.coupled, adds_up=self.ranked[0].adds_up)  # fmt: skip
 
     def searched(self, scores: Scores) -> SearchResult | None:
         """The widths that meet the target, if there is one."""
@@ -248,12 +251,23 @@ class _Job:
         scorer = create(method, **options)
         if isinstance(scorer, DataMethod):
             try:
-                with self.clock("evidence"):
-                    scorer.statistics = measure(scorer, self.traced, self.run.dataset, self.run.backend)
+                with self.clock("evidence") as progress:
+                    scorer.statistics = (
+                        self.losses(progress)
+                        if scorer.needs == "losses"
+                        else measure(scorer, self.traced, self.run.dataset, self.run.backend)
+                    )
             except BadInput as error:
                 raise BadInput(f"`method` {method}: {error}") from error
         with self.clock("score"):
             return scorer, scored(scorer, self.traced.params(), self.traced.groups)
+
+    def losses(self, progress: Callable[[float], None]) -> Mapping[str, Any]:
+        """What the removal of each unit costs, by group."""
+        inputs = self.run.calib
+        if not isinstance(inputs, Unlabelled):
+            raise BadInput("needs inputs; give `calib`, or `data` with a training split")
+        return removal_losses(self.traced, inputs.feeds, self.run.backend, progress)
 
 
 def _best(jobs: Sequence[_Job]) -> _Job:

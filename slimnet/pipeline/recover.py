@@ -74,7 +74,7 @@ def unlabelled(net: Net, run: RunConfig) -> Unlabelled | None:
     if run.calib is not None:
         return Unlabelled("inputs of the caller", list(run.calib))
     data = run.dataset
-    if data is None or data.train is None or not run.recover:
+    if data is None or data.train is None:
         return None
     return Unlabelled(f"{data.name}, training split", feeds_of(net, evenly(data.train, LIMIT)))
 

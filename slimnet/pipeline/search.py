@@ -234,10 +234,11 @@ def problem(
     ratio_for: Sequence[tuple[str, float]] = (),
     ignore: Sequence[str] = (),
     coupled: bool = True,
+    adds_up: bool = False,
 ) -> Problem:
-    """The problem of choosing widths; the arguments are those of `planning.budget.choose`."""
+    """The problem of choosing widths; the arguments are those of `budget.choose` and `solve.choices`."""
     kept, free = exceptions(trace, scores, ratio_for=ratio_for, ignore=ignore, coupled=coupled)
-    return Problem(trace, scores, choices(trace, scores, kept, free, round_to), free, round_to)
+    return Problem(trace, scores, choices(trace, scores, kept, free, round_to, adds_up), free, round_to)
 
 
 def _variants(choices: Choices) -> list[Counts]:

@@ -25,6 +25,8 @@ from slimnet.planning.widths import ALIGNMENT, Bools, Counts, Floats, Widths
 
 #: The weight of all multiply-adds in the objective if nothing else is said, see `Choices`. A larger one costs accuracy.
 MACS_WEIGHT = 1.0
+#: The loss, relative to what layers give, that weighs as much as one in the logarithm of a group's importance.
+LOSS = 0.1
 #: The largest number of widths of a group that one knapsack chooses between.
 _CHOICES = 17
 #: How far a group may move in one step at first, as a fraction of its units.
@@ -90,7 +92,14 @@ class Choices:
         return self.macs_weight * len(self.counts) / max(self.work.total(self.most), 1.0)
 
 
-def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, round_to: int | str | None) -> Choices:
+def choices(
+    trace: Trace,
+    scores: Sequence[Floats],
+    kept: Counts,
+    free: Bools,
+    round_to: int | str | None,
+    adds_up: bool = False,
+) -> Choices:
     """The aligned counts of each group and the importance that they keep.
 
     Args:
@@ -99,6 +108,7 @@ def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, r
         kept: The number of units kept of each group, int [G], for the groups that are not `free`.
         free: Which groups to choose for, bool [G].
         round_to: The alignment: "auto" for whole blocks of the runtime here, N for multiples of N, None for any count.
+        adds_up: Whether the scores of units that go add up to a loss that compares between groups.
 
     Returns:
         For a free group the multiples of a block, and all units; a group smaller than a block stays as it is. But where
@@ -114,8 +124,15 @@ def choices(trace: Trace, scores: Sequence[Floats], kept: Counts, free: Bools, r
         np.unique(np.append(np.arange(s, n, s), n)) if f else np.array([k])
         for n, s, f, k in zip(sizes, step, free, kept, strict=True)
     ]
-    value = tuple(_kept_value(v, n) for v, n in zip(scores, counts, strict=True))
+    worth = _without_loss if adds_up else _kept_value
+    value = tuple(worth(v, n) for v, n in zip(scores, counts, strict=True))
     return Choices(tuple(counts), value, multiply_adds(trace))
+
+
+def _without_loss(scores: Floats, counts: Counts) -> Floats:
+    """One, and less by a factor of e for each `LOSS` that the lowest scores, of the units that go, add up to."""
+    removed = np.append(0.0, np.cumsum(np.sort(np.maximum(np.nan_to_num(scores), 0.0))))
+    return np.asarray(np.exp(-removed[len(scores) - counts] / LOSS))
 
 
 def _kept_value(scores: Floats, counts: Counts) -> Floats:

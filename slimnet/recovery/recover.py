@@ -147,7 +147,7 @@ class _Recovery:
         for axis, index in self._kept[site.target].items():
             target = target.take(index, axis)
         data, places = got[site.data], operator.places(target.shape)
-        here = -(-_row_count(operator.matrices(site.weight.array).shape) // len(self._batches))
+        here = -(-row_count(site) // len(self._batches))
         at = np.arange(places) if here >= places else np.sort(rng.choice(places, here, replace=False))
         others = None if site.other is None else operator.targets(got[site.other], at)
         return Rows(operator.features(data, target.shape, at), operator.targets(target, at), others)
@@ -176,9 +176,9 @@ class _Recovery:
         return {name: weight.into(np.asarray(dense[name])) for name, weight in self._changed.items()}
 
 
-def _row_count(shape: tuple[int, ...]) -> int:
-    """How many rows a weight [groups, outputs, features] is fitted on."""
-    groups, outputs, features = shape
+def row_count(site: Site) -> int:
+    """How many rows a layer's weight is fitted on."""
+    groups, outputs, features = site.layer.operator.matrices(site.weight.array).shape
     elements = ELEMENTS // max(1, groups * max(features, outputs))
     enough = min(MAX_ROWS, elements, int(GRAM_WORK / (groups * features**2)))
     return max(enough, 2 * features) if features <= WIDEST else WIDEST // 2
