@@ -99,6 +99,8 @@ def centre(image: Image.Image, wide: float, high: float, width: int, height: int
     """The middle `wide` x `high` pixels of an image, scaled to `width` x `height` pixels."""
     from PIL import Image
 
+    # Rounding may have brought them a trifle beyond the image.
+    wide, high = min(wide, image.width), min(high, image.height)
     left, top = (image.width - wide) // 2, (image.height - high) // 2
     # In one step: an image of a single row, scaled as a whole, would become a huge one.
     return image.resize((width, height), Image.Resampling.BILINEAR, (left, top, left + wide, top + high))
