@@ -20,6 +20,7 @@ from slimnet.io.onnx_file import load_onnx, save_onnx
 from slimnet.methods import Scores, create
 from slimnet.methods.base import Budget, Normalise, scored
 from slimnet.methods.registry import canonical
+from slimnet.pipeline.recover import fitted_trace
 from slimnet.planning.budget import choose
 from slimnet.runtime.backend import Backend, Feeds
 from slimnet.runtime.onnxruntime import DEFAULT
@@ -168,7 +169,8 @@ def verify(
         return verify_units(trace, trace.removed(plan), None, inputs, runs, backend, prove)
     candidate = model if isinstance(model, ir.Model) else load_onnx(model, specs(trace.net.inputs)).model
     with explained(f"is it what the plan makes of {trace.net.source or trace.net.name}?"):
-        return verify_units(trace, trace.removed(plan), candidate, inputs, runs, backend, prove, foreign=True)
+        fitted = fitted_trace(trace, plan)
+        return verify_units(fitted, fitted.removed(plan), candidate, inputs, runs, backend, prove, foreign=True)
 
 
 def export(model: ir.Model, path: str | os.PathLike[str]) -> None:

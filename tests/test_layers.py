@@ -17,7 +17,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 #: A package imports only packages that stand before it, late and type-checking imports included.
 ORDER = (
     *("common", "graph", "methods", "data", "runtime", "io", "calibration", "analysis"),
-    *("timing", "verification", "report", "planning", "training", "pipeline", "cli"),
+    *("timing", "verification", "recovery", "report", "planning", "training", "pipeline", "cli"),
 )
 #: The modules beside the packages: the public API, for which there is no order.
 PUBLIC = ("slimnet", "slimnet.__main__", "slimnet.api", "slimnet.testing")
@@ -28,7 +28,7 @@ TORCH = ("torch", "torchvision")
 FOREIGN = {
     "graph": (*TORCH, "onnxruntime"),
     "methods": ONNX,
-    **dict.fromkeys(("runtime", "analysis", "timing", "verification", "report", "planning"), TORCH),
+    **dict.fromkeys(("runtime", "analysis", "timing", "verification", "recovery", "report", "planning"), TORCH),
 }
 #: Modules that may load torch as they are loaded: imported by others only when it is needed.
 CORNER = (

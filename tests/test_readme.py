@@ -38,7 +38,9 @@ def test_options_named_in_the_text_exist():
 
 
 def test_every_verb_is_in_the_readme():
-    assert set(VERBS) == set("prune profile trace shrink slim verify bench train eval run analyze sap compare".split())
+    assert set(VERBS) == set(
+        "prune profile trace shrink slim recover verify bench train eval run analyze sap compare".split()
+    )
     assert all(f"`slimnet {verb} " in README for verb in VERBS)
 
 

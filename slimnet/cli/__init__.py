@@ -19,6 +19,7 @@ from slimnet.cli.eval import eval
 from slimnet.cli.options import translated
 from slimnet.cli.profile import profile
 from slimnet.cli.prune import prune
+from slimnet.cli.recover import recover
 from slimnet.cli.run import run
 from slimnet.cli.sap import sap
 from slimnet.cli.shrink import shrink
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for verb in (prune, trace, profile, shrink, slim, verify, bench, train, eval, run, analyze, sap, compare):
+for verb in (prune, trace, profile, shrink, slim, recover, verify, bench, train, eval, run, analyze, sap, compare):
     app.command()(verb)
 
 #: Objects made between two searches for garbage: importing and exporting make millions that all stay.

@@ -21,7 +21,7 @@ def sap(
     arch: o.Arch,
     data: Annotated[str, typer.Option(help="Data with a training split, as for prune.")],
     config: IterativeConfig,
-    run: Annotated[RunConfig, o.without("out", "data")],
+    run: Annotated[RunConfig, o.without("out", "data", "calib", "recover")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("sap-slim"),
     weights: Annotated[Path | None, typer.Option(help="Checkpoint to rewind to; random weights if not given.")] = None,
     json: o.Json = False,

@@ -13,7 +13,7 @@ from slimnet.pipeline.config import ModelConfig, RunConfig
 @o.configured
 def shrink(
     model: Annotated[ModelConfig, o.without("batch")],
-    run: RunConfig,
+    run: Annotated[RunConfig, o.without("calib", "recover")],
     absorb: Annotated[
         bool,
         typer.Option("--absorb", help="Fold what zero filters leave behind (bias, BN) into the next bias, if exact."),

@@ -19,7 +19,7 @@ def verify(
     slim: Annotated[Path, typer.Argument(help="slim.onnx.")],
     plan: Annotated[Path, typer.Option(help="plan.json that led from one to the other.")],
     model: Annotated[ModelConfig, o.without("model", "batch")],
-    run: Annotated[RunConfig, o.without("out", "bench_seconds")],
+    run: Annotated[RunConfig, o.without("out", "bench_seconds", "calib", "recover")],
     runs: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Number of standard normal inputs.")] = 12,
     json: o.Json = False,
 ) -> None:

@@ -214,6 +214,11 @@ class Trace:
         traced = self._graph.walk.values.get(value)
         return traced is not None and traced.parameter
 
+    def known(self, value: ir.Value) -> npt.NDArray[Any] | None:
+        """What a value holds at the input sizes of the trace, where that is known before the network runs."""
+        traced = self._graph.walk.values.get(value)
+        return None if traced is None else traced.data
+
     def zero_of(self, value: ir.Value) -> tuple[npt.NDArray[Any], int | None]:
         """What stands for zero in a weight: one number, or one for each index of an axis, and that axis."""
         return self._graph.walk.zero_points.get(value.name or "", (np.zeros((), np.int8), None))

@@ -12,7 +12,7 @@ from slimnet.graph.trace import trace
 from slimnet.graph.units import Trace
 from slimnet.pipeline.config import ModelConfig, RunConfig
 from slimnet.pipeline.decision import PruningDecision
-from slimnet.pipeline.export import carry_out, prepared
+from slimnet.pipeline.export import PLAN, carry_out, prepared
 from slimnet.pipeline.load import load_network, with_data
 from slimnet.pipeline.masks import masked_units, read_masks
 from slimnet.report.summary import Report
@@ -30,6 +30,28 @@ def slim_file(model: ModelConfig, plan: Path | None, mask: Path | None, run: Run
     net = load_network(model, clock)
     run = prepared(net, with_data(run, net))
     decision = _planned(net, plan, clock) if plan is not None else _masked(net, Path(str(mask)), clock)
+    return carry_out(decision, run, clock)
+
+
+def recover_file(model: ModelConfig, plan: Path, run: RunConfig, clock: Clock) -> Report:
+    """Carry out a plan again, with the weights that it keeps fitted to what the dense network gives on inputs.
+
+    Args:
+        model: The dense network.
+        plan: The folder of an earlier run, its plan.json, or the masks of another tool in an .npz file.
+        run: The run config; its `calib`, or else the training split of its `data`, are the inputs.
+        clock: The clock that times the steps.
+
+    Raises:
+        BadInput: there are no inputs, or something does not fit the network.
+        VerifyFailed: slim and mask differ; nothing is written.
+    """
+    file = plan / PLAN if plan.is_dir() else plan
+    net = load_network(model, clock)
+    run = prepared(net, with_data(run, net))
+    if run.calib is None:
+        raise BadInput("recovery needs inputs: give `calib`, or `data` with a training split")
+    decision = _masked(net, file, clock) if file.suffix == ".npz" else _planned(net, file, clock)
     return carry_out(decision, run, clock)
 
 

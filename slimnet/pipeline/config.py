@@ -21,6 +21,7 @@ from slimnet.training.phase import Phase, phase
 if TYPE_CHECKING:
     from slimnet.analysis.compressibility import Rule
     from slimnet.data.load import Data
+    from slimnet.data.unlabelled import Unlabelled
     from slimnet.planning.target import Target
     from slimnet.runtime.backend import Backend
 
@@ -354,6 +355,19 @@ class RunConfig(Checked):
         f"Data to train with, verify with and measure accuracy on: {forms()}; with settings as in "
         "mnist:DIR?limit=10000.",
         kind=str,
+    )
+    calib: str | Unlabelled | Sequence[Mapping[str, Any]] | None = setting(
+        None,
+        "Inputs without labels that the weights that stay are fitted to: FILE.npz, FILE.npy, a folder of images, "
+        "FILE.py:CALLABLE, or what --data takes; with settings as in pictures/?limit=256&normalize=imagenet. The "
+        "training split of --data if not given.",
+        kind=str,
+    )
+    recover: bool = setting(
+        True,
+        "Fit the weights that stay to what the dense network gives on those inputs.",
+        kind=bool,
+        option=("--recover/--no-recover",),
     )
     threads: int | None = setting(None, "Threads of onnxruntime; all cores if not given.", kind=int, low=1)
     provider: str | Backend | None = setting(

@@ -30,7 +30,9 @@ from slimnet.io.onnx_file import save_onnx
 from slimnet.pipeline.config import RunConfig
 from slimnet.pipeline.decision import PruningDecision
 from slimnet.pipeline.load import loaded
+from slimnet.pipeline.recover import recovered, ruins, unlabelled
 from slimnet.planning.target import MEASURED, Target
+from slimnet.recovery.weights import WEIGHTS, save_weights
 from slimnet.report.html import write_report
 from slimnet.report.page import check_pages
 from slimnet.report.summary import Measured, Report, summarise
@@ -75,6 +77,14 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
     measured = Measured(scores=decision.scores, command=run.command, target=decision.target)
     finetuned: FineTuned | None = None
     with _all_or_nothing(run.folder) as folder:
+        recovery = recovered(decision, removed, plan, run, clock)
+        if recovery is not None:
+            _accuracy(measured, "pruned", optimise(surgery.slim(traced, removed)), net, run, clock)
+            decision, removed, traced = recovery.decision, recovery.removed, recovery.decision.traced
+            net = traced.net
+            measured.recovery, measured.recovered_on = recovery.found, recovery.source
+            if recovery.found.weights:
+                plan.provenance["recovered"] = recovery.source
         with clock("slim"):
             slim = surgery.slim(traced, removed)
             slim, measured.gathered = gather(slim) if decision.gather else (slim, {})
@@ -87,19 +97,23 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
         checked = _verified(decision, traced, removed, folder / SLIM, run, clock)
         _accuracy(measured, "before", before, net, run, clock)
         if training is not None and training.finetune.epochs:
-            _accuracy(measured, "pruned", after, net, run, clock)
+            _accuracy(measured, "recovered" if recovery is not None else "pruned", after, net, run, clock)
             finetuned = _finetuned(traced, removed, plan, slim, training, clock)
             after = optimise(finetuned.model)
             save_onnx(after, folder / SLIM)
             if finetuned.masked is not None:
                 checked = _verified(decision, finetuned.masked, removed, folder / SLIM, run, clock)
         _accuracy(measured, "after", after, net, run, clock)
+        if recovery is not None and recovery.found.weights:
+            save_weights(folder / WEIGHTS, traced, removed, recovery.found.weights)
         plan.save(folder / PLAN)
         torch_side = _save_torch(net, plan, after, folder / TENSORS, finetuned, run.backend)
         _count(measured, traced, removed, after if measured.gathered else None)
         measured.sparsity = _sparsity(net.model, slim) if decision.unchanged else None
         measured.timed = _timed(traced, removed, before, after, run, clock)
         notes = [*net.notes, *decision.notes, *_doubts(decision.target, measured.timed)]
+        if recovery is not None:
+            notes += recovery.notes if finetuned is not None else [*recovery.notes, *ruins(recovery.found)]
         recorded = {**decision.training, **(finetuned.training if finetuned is not None else {})}
         report = summarise(traced, removed, plan, checked, measured, clock.seconds, torch_side, notes, recorded)
         report.save(folder / REPORT)
@@ -232,7 +246,7 @@ def prepared(net: Net, run: RunConfig) -> RunConfig:
     run = replace(run, data=loaded(run.data))
     if run.dataset is not None:
         run.dataset.test.check(net)
-    return run
+    return replace(run, calib=unlabelled(net, run))
 
 
 def _save_torch(
@@ -275,7 +289,7 @@ def _all_or_nothing(out: Path | None) -> Iterator[Path]:
         if out is not None:
             try:
                 out.mkdir(parents=True, exist_ok=True)
-                for name in (TENSORS, f"{SLIM}.data"):
+                for name in (TENSORS, WEIGHTS, f"{SLIM}.data"):
                     (out / name).unlink(missing_ok=True)
                 if (out / PRETRAINED).exists():
                     shutil.rmtree(out / PRETRAINED)

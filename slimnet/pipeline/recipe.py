@@ -187,7 +187,7 @@ def _run(job: Job, run: RunConfig, out: Path, device: DeviceConfig, clock: Clock
     assert run.dataset is not None
     weights, arch = _dense(job, run.dataset, out, device, clock)
     work = _searched if "search" in job.settings else _pruned
-    report, more = work(job, weights, arch, replace(run, out=out / job.name), device, clock)
+    report, more = work(job, weights, arch, replace(run, out=out / job.name, recover=False), device, clock)
     keys = ("accuracy", "params", "macs", "speedup", "gathered", "notes", "versions", "sparsity")
     widths = {group["name"]: group["after"] for group in report.content["groups"]}
     return {"name": job.name, **job.varied, "seed": job.seed, **{key: report.content[key] for key in keys}, **more,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -58,7 +59,9 @@ def shrink(
         BadInput: no channel is zero, and there is nothing to skip if that is asked for.
         VerifyFailed: the outputs differ; nothing is written.
     """
-    run, clock, notes = prepared(net, run or RunConfig()), clock or Clock(), []
+    # What is zero goes, and nothing else changes.
+    run = prepared(net, replace(run or RunConfig(), recover=False))
+    clock, notes = clock or Clock(), []
     original = net
     if absorb:
         with clock("absorb"):

@@ -11,6 +11,7 @@ from slimnet.io.onnx_file import load_onnx
 from slimnet.pipeline.apply import traced_for
 from slimnet.pipeline.config import ModelConfig, RunConfig
 from slimnet.pipeline.load import load_network, with_data
+from slimnet.pipeline.recover import fitted_trace
 from slimnet.runtime.accuracy import real_inputs
 from slimnet.verification.verify import Verification, verify
 
@@ -34,6 +35,7 @@ def verify_files(model: ModelConfig, slim: Path, plan: Path, run: RunConfig, run
     net = load_network(model, clock)
     data = with_data(run, net).dataset
     traced, made = traced_for(net, plan, clock)
+    traced = fitted_trace(traced, made)
     removed = traced.removed(made)
     candidate = load_onnx(slim, specs(net.inputs)).model
     if data is not None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from slimnet.graph.plan import Plan
     from slimnet.graph.units import Trace
     from slimnet.methods.base import Scores
+    from slimnet.recovery.recover import Recovered
     from slimnet.timing.result import BenchResult
     from slimnet.verification.verify import Verification
 
@@ -28,6 +29,8 @@ class Measured:
         timed: The latencies.
         gathered: Per weight the inputs it read before and reads now, where a Gather skips the others.
         scores: What the units of each group were ranked by, where they were.
+        recovery: What fitting the weights that stay has given, where there were inputs.
+        recovered_on: What those inputs were.
         command: The command line that asked for the run, if one did.
         target: What was asked for and how it was met, with the predicted milliseconds of each layer.
     """
@@ -39,6 +42,8 @@ class Measured:
     timed: BenchResult | None = None
     gathered: dict[str, tuple[int, int]] = field(default_factory=dict)
     scores: Scores | None = None
+    recovery: Recovered | None = None
+    recovered_on: str = ""
     command: str | None = None
     target: Mapping[str, Any] | None = None
 

@@ -280,13 +280,54 @@ class Accuracy:
 
     Attributes:
         before: The accuracy of the dense network, null without data.
-        pruned: The accuracy of the slim network before fine-tuning, null where it was not fine-tuned.
+        pruned: The accuracy of the slim network before anything else was done, null where nothing was.
+        recovered: Its accuracy with fitted weights, before fine-tuning, null where there was not both.
         after: The accuracy of the slim network, null without data.
     """
 
     before: float | None
     pruned: float | None
+    recovered: float | None = None
     after: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How the slim network agrees with the dense one on inputs held back.
+
+    Attributes:
+        distance: The distance of the outputs, relative to how far the dense ones are from their means: 0 is equality,
+            and 1 what a constant would reach.
+        top1: The fraction of inputs for which both pick the same class, null where the first output is no vector of
+            scores for each input.
+        cosine: The mean cosine of the vectors of the first output, null where it has none.
+    """
+
+    distance: float
+    top1: float | None = None
+    cosine: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """What fitting the weights that stay has recovered.
+
+    Attributes:
+        inputs: What they were fitted to, such as "digits, training split".
+        fitted_to: The number of inputs that they were fitted to.
+        held_back: The number of inputs that the result was judged on.
+        pruned: How the slim network agrees with the dense one, as cut.
+        recovered: How it agrees with fitted weights, null where they did not help and were left as they were.
+        layers: For each layer the squared error relative to the spread of what it is to give, on inputs held back:
+            before and after it was fitted.
+    """
+
+    inputs: str
+    fitted_to: int
+    held_back: int
+    pruned: Agreement
+    recovered: Agreement | None
+    layers: dict[str, list[float]]
 
 
 # -- widths --------------------------------------------------------------------------------------------------------
@@ -508,6 +549,7 @@ class Report:
         bench: The conditions and layers of the timing, null where nothing was timed.
         verify: The proof that slim and masked network are equal.
         accuracy: The accuracies, as far as there was data to measure them.
+        recovery: What fitting the weights that stay has recovered, null where there were no inputs for it.
         groups: The groups of channels and how many of each were kept.
         weights: The weights and what decides their sizes.
         pinned: What must stay, and why.
@@ -533,6 +575,7 @@ class Report:
     bench: Bench | None = None
     verify: Verify
     accuracy: Accuracy
+    recovery: Recovery | None = None
     groups: list[Group]
     weights: list[Weight] = field(default_factory=list)
     pinned: list[Pin] = field(default_factory=list)

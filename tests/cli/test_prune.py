@@ -44,6 +44,7 @@ def test_files_of_a_run(digits):
         folder.name,
         *(f"{folder.name}/{name}" for name in FILES),
         f"{folder.name}/slim.safetensors",
+        f"{folder.name}/recovered.safetensors",
     }
     modes = {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
     assert set(modes.values()) == {modes["report.json"]}, "whoever may read one file may read the others"
@@ -53,7 +54,7 @@ def test_report_has_the_documented_keys(digits):
     report = json.loads((digits[0] / "report.json").read_text())
     pair = {"before", "after"}
     assert report["params"].keys() == report["macs"].keys() == pair
-    assert report["accuracy"].keys() == {"before", "pruned", "after"}
+    assert report["accuracy"].keys() == {"before", "pruned", "recovered", "after"}
     assert report["params"]["after"] < 0.3 * report["params"]["before"]
     assert report["macs"]["after"] < 0.3 * report["macs"]["before"]
     assert report["speedup"].keys() == {"flops", "latency", "efficiency"}

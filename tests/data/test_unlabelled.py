@@ -144,16 +144,16 @@ class TestArrays:
 
     def test_missing_and_unknown_names_list_those_of_the_network(self, saved):
         ids = np.ones((20, 6), int)
-        assert "holds a, and net takes a (4, float), ids (any, int64)" in told(saved(a=vectors(20)), PAIR)
+        assert "holds a, and net takes a (4, float32), ids (any, int64)" in told(saved(a=vectors(20)), PAIR)
         assert "net takes no extra; its inputs are a, ids" in told(saved(a=vectors(9), ids=ids, extra=ids), PAIR)
-        assert "net takes pixels (4, float)" in told(saved(first=vectors(9), second=vectors(9)), VECTORS)
+        assert "net takes pixels (4, float32)" in told(saved(first=vectors(9), second=vectors(9)), VECTORS)
         assert "holds nothing" in told(saved(), VECTORS)
 
     def test_counts_differ(self, saved):
         assert "holds 20 of a, 19 of ids" in told(saved(a=vectors(20), ids=np.ones((19, 6), int)), PAIR)
 
     def test_one_array_for_several_inputs(self, saved):
-        assert "is one array, and net takes a (4, float), ids" in told(saved(vectors(20)), PAIR)
+        assert "is one array, and net takes a (4, float32), ids" in told(saved(vectors(20)), PAIR)
 
     def test_inputs_without_a_batch_axis(self, saved):
         network = net("(float[1,4] a, float s) => (float[1,4] y) { y = Mul(a, s) }")
@@ -213,7 +213,7 @@ class TestArrays:
     def test_not_finite(self, saved, value):
         given = vectors(20).astype(float)
         given[13, 2] = value
-        assert "pixels holds NaN, infinity, or values beyond float" in told(saved(given), VECTORS)
+        assert "pixels holds NaN, infinity, or values beyond float32" in told(saved(given), VECTORS)
 
     def test_integers_that_do_not_fit(self, saved):
         assert "uint8 goes from 0 to 255" in told(saved(np.full((20, 4), 256)), takes("uint8[N,4]"))
@@ -422,7 +422,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("kind", "settings", "words"),
         [
-            ("float[N,4]", "", "is a folder of images, and net takes pixels (4, float)"),
+            ("float[N,4]", "", "is a folder of images, and net takes pixels (4, float32)"),
             ("bool[N,3,8,8]", "", "is a folder of images"),
             ("float[N,6,8,8]", "", "give layout=nchw or nhwc"),
             ("float[N,6,8,8]", "?layout=nchw", "images of 6 channels, which rgb does not fill"),
@@ -512,7 +512,7 @@ class TestPython:
             ("return None", "make() returns NoneType"),
             ("return 3", "make() returns int"),
             ("yield np.zeros(5, np.float32)", "samples for pixels have shape 5, and net takes 4"),
-            ("yield np.zeros(4, int)", "pixels takes floats (float), and values of type int64"),
+            ("yield np.zeros(4, int)", "pixels takes floats (float32), and values of type int64"),
             ("yield {'pix': np.zeros(4)}", "lacks pixels; net takes pixels"),
             ("yield {'pixels': np.zeros(4), 'y': 1}", "also gives y; net takes pixels"),
             ("yield np.zeros(4), 1", "gives tuples; give each sample as an array"),

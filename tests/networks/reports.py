@@ -44,7 +44,13 @@ def full() -> dict[str, Any]:
     content["speedup"] |= {"latency": 2.0, "efficiency": 0.5}
     content["bench"] = {"latency_interval": [1.9, 2.1], "conditions": CONDITIONS,
                         "notes": ["a note on timing"], "layers": LAYERS}  # fmt: skip
-    content["accuracy"] = {"before": 0.9, "pruned": 0.1, "after": 0.89}
+    content["accuracy"] = {"before": 0.9, "pruned": 0.1, "recovered": 0.7, "after": 0.89}
+    content["recovery"] = {
+        "inputs": "pictures/", "fitted_to": 410, "held_back": 102,
+        "pruned": {"distance": 1.2, "top1": 0.16, "cosine": 0.1},
+        "recovered": {"distance": 0.19, "top1": 0.97, "cosine": 0.9},
+        "layers": {"conv2": [0.53, 0.016]},
+    }  # fmt: skip
     content["training"] = {"sparsify": PHASE, "finetune": PHASE | {"module": "slim"}}
     content["sparsity"] = {"total": 1000, "stored": 100, "nonzero": 50}
     content["notes"] = ["something worth knowing"]

@@ -26,9 +26,10 @@ def shown(content, path) -> Page:
 
 def test_everything_recorded_is_shown(tmp_path):
     page = shown(full(), tmp_path / "report.html")
-    assert set("summary notes widths layers target speed training pinned proof made".split()) <= page.ids
+    assert set("summary notes widths layers target speed training pinned recovery proof made".split()) <= page.ids
     text = " ".join(page.text)
-    for words in ("slimnet prune cnn.onnx --ratio 0.5", "89.00%", "was 90.00%", "before fine-tuning 10.00%", "exact",
+    for words in ("slimnet prune cnn.onnx --ratio 0.5", "89.00%", "was 90.00%", "as cut 10.00%", "97.00%", "0.016",
+                  "as cut 16.00%", "exact",
                   "2.00x faster", "something worth knowing", "a note on timing", "a processor",
                   "a runtime", "1.2.3", "a provider", "seed of finetune", "weights not zero",
                   "Predicted 2.1x, found 2.02x in 2 tries",

@@ -42,6 +42,11 @@ class Port:
         return "booleans" if self.dtype == ir.DataType.BOOL else "integers"
 
     @property
+    def type(self) -> str:
+        """The type of its elements, as messages and `astype` say it: "float32"."""
+        return str(self.dtype.numpy().name)
+
+    @property
     def rank(self) -> int:
         """The number of axes of one sample."""
         return len(self.sizes) - self.batched
@@ -89,7 +94,7 @@ class Takes:
     @cached_property
     def listed(self) -> str:
         """The inputs and the shapes of their samples, as messages list them."""
-        return ", ".join(f"{name} ({port.wanted}, {port.dtype})".lower() for name, port in self.ports.items())
+        return ", ".join(f"{name} ({port.wanted}, {port.type})" for name, port in self.ports.items())
 
     def check(self, sample: Sample, option: Option) -> None:
         """Refuse a sample whose values have other names, shapes or kinds than the inputs, by BadInput."""
@@ -106,8 +111,8 @@ class Takes:
                 )
             if not _has_kind(value, port):
                 raise option.wrong(
-                    f"{name} takes {port.kind} ({str(port.dtype).lower()}), and values of type {value.dtype} are "
-                    f"given; convert them, as in x.astype({_example(port)!r})"
+                    f"{name} takes {port.kind} ({port.type}), and values of type {value.dtype} are "
+                    f"given; convert them, as in x.astype({port.type!r})"
                 )
 
 
@@ -146,10 +151,6 @@ def _has_kind(value: np.ndarray, port: Port) -> bool:
     if port.kind == "floats":
         return value.dtype.kind == "f" or value.dtype in (np.uint8, port.dtype.numpy())
     return value.dtype.kind in ("b" if port.kind == "booleans" else "iu")
-
-
-def _example(port: Port) -> str:
-    return {"floats": "float32", "booleans": "bool"}.get(port.kind, str(port.dtype).lower())
 
 
 def _first_beyond(sample: Sample, ports: Mapping[str, Port]) -> str:

@@ -147,9 +147,7 @@ class Feeds(Sequence[Mapping[str, np.ndarray]]):
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
             fed = values.astype(port.dtype.numpy())
         if not np.isfinite(fed).all():
-            raise self.option.wrong(
-                f"{name} holds NaN, infinity, or values beyond {str(port.dtype).lower()}; remove those samples"
-            )
+            raise self.option.wrong(f"{name} holds NaN, infinity, or values beyond {port.type}; remove those samples")
         return fed
 
     def _integers(self, name: str, port: Port, values: np.ndarray) -> np.ndarray:
@@ -158,8 +156,7 @@ class Feeds(Sequence[Mapping[str, np.ndarray]]):
         least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
         if low < least or high > most:
             raise self.option.wrong(
-                f"{name} holds {low} to {high}, and {str(port.dtype).lower()} goes from {least} to {most}; "
-                "give numbers that fit"
+                f"{name} holds {low} to {high}, and {port.type} goes from {least} to {most}; give numbers that fit"
             )
         if (rows := self.bounds.get(name)) is not None and (low < -rows or high >= rows):
             raise self.option.wrong(

@@ -13,6 +13,7 @@ from slimnet.report.sections.notes import Notes
 from slimnet.report.sections.pinned import Pinned
 from slimnet.report.sections.proof import Proof
 from slimnet.report.sections.pytorch import PyTorch
+from slimnet.report.sections.recovery import Recovery
 from slimnet.report.sections.size import Size
 from slimnet.report.sections.sparsity import Sparsity
 from slimnet.report.sections.speed import Speed
@@ -22,5 +23,5 @@ from slimnet.report.sections.widths import Widths
 
 SECTIONS: tuple[Section, ...] = (
     *(Size(), Notes(), Widths(), Layers(), Target(), Speed(), Training(), Pinned()),
-    *(Accuracy(), Proof(), Sparsity(), Gathered(), PyTorch(), Made()),
+    *(Accuracy(), Recovery(), Proof(), Sparsity(), Gathered(), PyTorch(), Made()),
 )

@@ -12,19 +12,22 @@ from slimnet.report.section import Row, Section
 
 
 class Accuracy(Section):
-    """Accuracies before and after, and before fine-tuning where there was one."""
+    """Accuracies before and after, and between the steps."""
 
     template = "accuracy.html.j2"
 
     def collect(self, run: Run) -> Mapping[str, Any]:
         measured = run.figures.accuracy.get
-        found = schema.Accuracy(before=measured("before"), pruned=measured("pruned"), after=measured("after"))
+        steps = ("before", "pruned", "recovered", "after")
+        found = schema.Accuracy(**{step: measured(step) for step in steps})
         return {"accuracy": found}
 
     def rows(self, report: Report) -> Iterator[Row]:
         found = report.accuracy
         if found.before is not None and found.pruned is not None:
-            yield _row("accuracy before fine-tuning", found.before, found.pruned)
+            yield _row("accuracy as cut", found.before, found.pruned)
+        if found.before is not None and found.recovered is not None:
+            yield _row("accuracy recovered", found.before, found.recovered)
         if found.before is not None and found.after is not None:
             yield _row("accuracy", found.before, found.after)
 
