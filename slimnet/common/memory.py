@@ -12,6 +12,8 @@ from slimnet.common.errors import BadInput
 
 #: Bytes that are reckoned for one element of a tensor: drawing it in double precision, and a copy in single.
 ELEMENT = 16
+#: What to do about an input of a network that is too large.
+_ADVICE = "give smaller sizes with `inputs`, or export the model again"
 #: Where there is no way to ask: more than any machine has.
 _UNKNOWN = 1 << 46
 
@@ -29,17 +31,17 @@ def memory(limit: str = "/sys/fs/cgroup/memory.max") -> int:
         return machine
 
 
-def check_size(shape: Iterable[int], what: str, each: int = ELEMENT) -> None:
+def check_size(shape: Iterable[int], what: str, each: int = ELEMENT, advice: str = _ADVICE) -> None:
     """Make sure that memory holds an array of this shape, with so many bytes for each element.
 
     Raises:
-        BadInput: It does not; the message begins with `what`, such as "net.onnx: input x".
+        BadInput: It does not; the message begins with `what`, such as "net.onnx: input x", and ends with `advice`.
     """
     sizes = list(shape)
     if (needed := math.prod(sizes) * each) > memory():
         raise BadInput(
             f"{what} has {'x'.join(map(str, sizes))} elements: working on them takes {_gib(needed)} GiB of memory, and "
-            f"this machine has {_gib(memory())}; give smaller sizes with `inputs`, or export the model again"
+            f"this machine has {_gib(memory())}; {advice}"
         )
 
 

@@ -6,13 +6,16 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence
 from slimnet.common.required import required
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: The decoders that may look at a file, whatever its name: Pillow's others start programs, for one.
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -71,16 +74,33 @@ def decode(file: Path, size: int | None) -> np.ndarray:
     Raises:
         BadInput: The file cannot be decoded, or would be too large.
     """
+    image = opened(file, "RGB", "`data`")
+    if size is not None:
+        image = centre(image, min(image.size), min(image.size), size, size)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def opened(file: Path, mode: str, where: str) -> Image.Image:
+    """An image in one of Pillow's modes, "RGB" or "L"; `where` begins the message.
+
+    Raises:
+        BadInput: The file cannot be decoded, or would be too large.
+    """
     with required("pillow", "a data set of images"):
         from PIL import Image
     try:
-        with Image.open(file, formats=FORMATS) as opened:
-            image = opened.convert("RGB")
+        with Image.open(file, formats=FORMATS) as found:
+            return found.convert(mode)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadInput(f"`data`: {file} cannot be read as an image ({essence(error)}); repair or remove it") from error
-    if size is not None:
-        side = min(image.size)
-        left, top = ((length - side) // 2 for length in image.size)
-        # In one step: an image of a single row, scaled as a whole, would become a huge one.
-        image = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-    return np.asarray(image).transpose(2, 0, 1)
+        raise BadInput(f"{where}: {file} cannot be read as an image ({essence(error)}); repair or remove it") from error
+
+
+def centre(image: Image.Image, wide: float, high: float, width: int, height: int) -> Image.Image:
+    """The middle `wide` x `high` pixels of an image, scaled to `width` x `height` pixels."""
+    from PIL import Image
+
+    # Rounding may have brought them a trifle beyond the image.
+    wide, high = min(wide, image.width), min(high, image.height)
+    left, top = (image.width - wide) // 2, (image.height - high) // 2
+    # In one step: an image of a single row, scaled as a whole, would become a huge one.
+    return image.resize((width, height), Image.Resampling.BILINEAR, (left, top, left + wide, top + high))

@@ -13,8 +13,10 @@ from slimnet.data import sources
 from slimnet.data.source import Setting, Source, one_of, whole
 
 AUGMENTATIONS = ("none", "shift", "crop-flip")
+#: Means and standard deviations, one for every channel.
+Lists = tuple[tuple[float, ...], tuple[float, ...]]
 #: Mean and standard deviation of red, green and blue, scaled to [0, 1].
-STATISTICS = {
+STATISTICS: Mapping[str, Lists] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
 }
@@ -63,17 +65,27 @@ class Spec:
         Raises:
             BadInput: They are no numbers, or of another number of channels.
         """
-        name = self.normalize or self.source.normalize
-        if name == "none":
-            return None
-        mean, std = STATISTICS[name] if name in STATISTICS else _two_lists(name)
-        channels = sample[0] if sample else 1
-        if not mean or len(mean) != len(std) or len(mean) not in (1, channels) or not _usable(mean, std):
-            raise self.wrong(
-                f"normalize={name} does not fit {channels} channels; use none, {', '.join(STATISTICS)}, or means and "
-                "deviations above 0 as in 0.5,0.5,0.5/0.2,0.2,0.2"
-            )
-        return np.resize(np.array(mean, np.float32), channels), np.resize(np.array(std, np.float32), channels)
+        try:
+            return statistics(self.normalize or self.source.normalize, sample[0] if sample else 1)
+        except ValueError as error:
+            raise self.wrong(str(error)) from None
+
+
+def statistics(name: str, channels: int, known: Mapping[str, Lists] = STATISTICS) -> Statistics | None:
+    """Mean and standard deviation, float32 [channels], by a name in `known` or as "MEAN,.../STD,..."; None for "none".
+
+    Raises:
+        ValueError: They are no numbers, or of another number of channels; the message says what to use.
+    """
+    if name == "none":
+        return None
+    mean, std = known[name] if name in known else _two_lists(name)
+    if not mean or len(mean) != len(std) or len(mean) not in (1, channels) or not _usable(mean, std):
+        raise ValueError(
+            f"normalize={name} does not fit {channels} channels; use none, {', '.join(known)}, or means and "
+            "deviations above 0 as in 0.5,0.5,0.5/0.2,0.2,0.2"
+        )
+    return np.resize(np.array(mean, np.float32), channels), np.resize(np.array(std, np.float32), channels)
 
 
 def parse(text: str) -> Spec:
@@ -84,28 +96,37 @@ def parse(text: str) -> Spec:
     """
     where, _, query = text.partition("?")
     source, place = sources.find(where)
-    found = _settings(text, source, query)
+    found = read_settings(query, _SETTINGS | dict(source.settings), f"`data` {text}", source.name)
     own = {name: found.pop(name) for name in source.settings if name in found}
     return Spec(text, source, place, **found, own=own)
 
 
-def _settings(text: str, source: Source, query: str) -> dict[str, Any]:
-    """The values of the settings behind the question mark."""
-    known = _SETTINGS | dict(source.settings)
+def read_settings(query: str, known: Mapping[str, Setting], where: str, owner: str) -> dict[str, Any]:
+    """The values of the settings behind the question mark.
+
+    Args:
+        query: What stands there, such as "val=5000&limit=10000".
+        known: The settings that there are, by name.
+        where: How messages begin, such as "`data` digits?limit=10".
+        owner: What messages say the settings belong to.
+
+    Raises:
+        BadInput: A setting is not known, given twice, or cannot have that value.
+    """
     found: dict[str, Any] = {}
     for item in filter(None, query.split("&")):
         key, _, value = item.partition("=")
         if key not in known or key in found:
             state = "is given twice" if key in found else "is not known here"
-            raise BadInput(f"`data` {text}: {key!r} {state}; the settings of {source.name} are {', '.join(known)}")
+            raise BadInput(f"{where}: {key!r} {state}; the settings of {owner} are {', '.join(known)}")
         try:
             found[key] = known[key].parse(value)
         except ValueError:
-            raise BadInput(f"`data` {text}: {key} cannot be {value!r}; use {known[key].allowed}") from None
+            raise BadInput(f"{where}: {key} cannot be {value!r}; use {known[key].allowed}") from None
     return found
 
 
-def _two_lists(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _two_lists(text: str) -> Lists:
     """The numbers before and after the slash; nothing where that is not what they are."""
     try:
         mean, std = (tuple(float(number) for number in part.split(",")) for part in text.split("/"))

@@ -1,0 +1,1 @@
+"""The forms of the `--calib` option, one module each, and what they share; see `slimnet.data.unlabelled`."""
