@@ -4,8 +4,8 @@
 
 DIR of --cifar holds train/ and test/ with a folder of pictures for each class, that of --weights the published weights
 of ResNet-20 and ResNet-56 (`resnet20-*.th`); without them those rows are left out. Calibration inputs are drawn from
-the training split, and the test split is looked at once, for these numbers. `time` rows fit networks with random weights
-to random pictures in a process of their own: seconds and the peak of its memory.
+the training split, and the test split is looked at once, for these numbers. `time` rows fit networks with random
+weights to random pictures in a process of their own: seconds and the peak of its memory.
 Writes results/recover.json, row by row, and the table results/recover.md.
 """
 
@@ -125,18 +125,20 @@ def timed(network: str, out: Path) -> None:
 
 
 def write_table(rows: dict[str, Any]) -> None:
-    lines = ["# Recovery without labels", "", f"    python benchmarks/recover.py --cifar DIR --weights DIR", "",
-             "| case | inputs | MACs | dense | as cut | recovered | seconds |", "|---|---|---|---|---|---|---|"]  # fmt: skip
-    for name, row in rows.items():
-        if "cut" in row:
-            spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
-            lines.append(f"| {name} | {row['inputs']} | {row['macs']:.2f}x | {row['dense']:.2%} | {row['cut']:.2%} | "
-                         f"{row['recovered']:.2%}{spread} | {row['seconds']:.1f} |")  # fmt: skip
-    lines += ["", "| case | seconds of recovery | peak of memory, GiB |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {row['recovery_s']:.0f} | {row['peak_gib']} |" for name, row in rows.items() if "recovery_s" in row
-    ]
-    FILE.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    steps = ("dense", "cut", "recovered")
+    fitted = [
+        [name, row["inputs"], f"{row['macs']:.2f}x", *(f"{100 * row[step]:.2f} %" for step in steps),
+         None if row["std"] is None else f"{100 * row['std']:.2f}", f"{row['seconds']:.1f}"]
+        for name, row in rows.items() if "cut" in row
+    ]  # fmt: skip
+    took = [[name, f"{row['recovery_s']:.0f}", row["peak_gib"]] for name, row in rows.items() if "recovery_s" in row]
+    FILE.with_suffix(".md").write_text(
+        "# Recovery without labels\n\n    python benchmarks/recover.py --cifar DIR --weights DIR\n\n"
+        "Test accuracy, means over the seeds of the inputs that are drawn.\n\n"
+        + harness.markdown(["case", "inputs", "MACs", "dense", "as cut", "recovered", "std", "seconds"], fitted)
+        + "\n"
+        + harness.markdown(["case", "seconds of recovery", "peak of memory, GiB"], took)
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from slimnet.pipeline.decision import PruningDecision
 from slimnet.recovery.recover import Recovered, recover
 from slimnet.recovery.weights import WEIGHTS, load_weights, with_weights
 from slimnet.runtime.backend import Backend, Feeds
-from slimnet.runtime.feeds import input_dtypes
+from slimnet.runtime.feeds import index_bounds, input_dtypes
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def unlabelled(net: Net, run: RunConfig) -> Unlabelled | None:
     if isinstance(run.calib, Unlabelled):
         return run.calib
     if isinstance(run.calib, str):
-        return load_unlabelled(run.calib, net)
+        return load_unlabelled(run.calib, net, index_bounds(trace(net)) if _has_tokens(net) else None)
     if run.calib is not None:
         return Unlabelled("inputs of the caller", list(run.calib))
     data = run.dataset
@@ -87,6 +87,10 @@ def ruins(found: Recovered) -> list[str]:
     how = "its outputs are no nearer to the dense network's than a constant" if top1 is None else (
         f"it agrees with the dense network on {top1:.0%} of the inputs")  # fmt: skip
     return [f"{how}: lower the ratio, give more inputs, or give `data` and `epochs` to train it"]
+
+
+def _has_tokens(net: Net) -> bool:
+    return any(not dtype.is_floating_point() for dtype in input_dtypes(net).values())
 
 
 def feeds_of(net: Net, samples: Samples) -> list[Feeds]:

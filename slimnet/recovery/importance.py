@@ -120,7 +120,7 @@ def _readers(
     batches: Sequence[Feeds] = inputs
     if takes_batches(trace, inputs, backend):
         model, batches = of_any_batch(model, trace), in_batches(inputs, BATCH)
-    looked = [(site, units) for site in sites(trace, np.zeros(trace.n_units, bool), model)
+    looked = [(site, units) for site in sites(trace, np.zeros(trace.n_units, bool), model, in_turn=False)
               if (units := _units_read(trace, site)) is not None and len(units) <= WIDEST]  # fmt: skip
     stepper = Stepper(model, [{site.data, site.target} for site, _ in looked], batches, backend)
     rng = np.random.default_rng(0)

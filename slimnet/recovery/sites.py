@@ -148,7 +148,9 @@ class Site:
         return np.zeros(shape) if self.bias is None else self.bias.array.astype(np.float64).reshape(shape)
 
 
-def sites(trace: Trace, removed: Bools, slim: ir.Model, only: Collection[str] | None = None) -> list[Site]:
+def sites(
+    trace: Trace, removed: Bools, slim: ir.Model, only: Collection[str] | None = None, in_turn: bool = True
+) -> list[Site]:
     """The layers of a slim network whose weights can be fitted, in the order of the graph.
 
     Args:
@@ -156,10 +158,13 @@ def sites(trace: Trace, removed: Bools, slim: ir.Model, only: Collection[str] | 
         removed: The removed units.
         slim: The slim network; its values have the names of the dense one's.
         only: The names of the dense weights that may change; None for all.
+        in_turn: Whether the layers are fitted in this order, so that one looks at the sum it goes into only where the
+            other side is fitted before it.
     """
     finder = _Finder(trace, removed, only)
     found = [site for node in slim.graph if (site := finder.site(node)) is not None]
-    summed = (finder.with_sum(site, {later.node for later in found[k:]}) for k, site in enumerate(found))
+    ahead = ({later.node for later in found[k:]} if in_turn else {site.node} for k, site in enumerate(found))
+    summed = (finder.with_sum(site, unfitted) for site, unfitted in zip(found, ahead, strict=True))
     return [replace(site, saturation=finder.saturation(site)) for site in summed]
 
 
