@@ -23,17 +23,17 @@ import numpy as np
 FILE = harness.RESULTS / "recover.json"
 #: A row: the network, what is asked for, by which criterion, whether residual streams are cut, and inputs.
 CASES: dict[str, dict[str, Any]] = {
-    "digits, ratio 0.5, l1": {"net": "digits", "asked": {"ratio": 0.5}, "method": "l1", "inputs": 64},
-    "digits, ratio 0.75, l1": {"net": "digits", "asked": {"ratio": 0.75}, "method": "l1", "inputs": 256},
-    "digits, ratio 0.75, obs": {"net": "digits", "asked": {"ratio": 0.75}, "method": "obs", "inputs": 256},
-    "ResNet-20, 1.7x MACs, l1": {"net": "resnet20", "asked": {"macs": 1 / 1.7}, "method": "l1", "inputs": 512},
-    "ResNet-20, 1.7x MACs, obs": {"net": "resnet20", "asked": {"macs": 1 / 1.7}, "method": "obs", "inputs": 512},
-    "ResNet-20, 2x MACs, obs": {"net": "resnet20", "asked": {"macs": 0.5}, "method": "obs", "inputs": 1024},
-    "ResNet-56, 2x MACs, obs": {"net": "resnet56", "asked": {"macs": 0.5}, "method": "obs", "inputs": 1024},
+    "digits ratio 0.5 by l1": {"net": "digits", "asked": {"ratio": 0.5}, "method": "l1", "inputs": 64},
+    "digits ratio 0.75 by l1": {"net": "digits", "asked": {"ratio": 0.75}, "method": "l1", "inputs": 256},
+    "digits ratio 0.75 by obs": {"net": "digits", "asked": {"ratio": 0.75}, "method": "obs", "inputs": 256},
+    "ResNet-20 1.7x MACs by l1": {"net": "resnet20", "asked": {"macs": 1 / 1.7}, "method": "l1", "inputs": 512},
+    "ResNet-20 1.7x MACs by obs": {"net": "resnet20", "asked": {"macs": 1 / 1.7}, "method": "obs", "inputs": 512},
+    "ResNet-20 2x MACs by obs": {"net": "resnet20", "asked": {"macs": 0.5}, "method": "obs", "inputs": 1024},
+    "ResNet-56 2x MACs by obs": {"net": "resnet56", "asked": {"macs": 0.5}, "method": "obs", "inputs": 1024},
 }
 TIMED = {
-    "time, ResNet-50, ratio 0.3, 128 inputs": "resnet50",
-    "time, MobileNetV2, ratio 0.3, 128 inputs": "mobilenet_v2",
+    "time of ResNet-50 at ratio 0.3 with 128 inputs": "resnet50",
+    "time of MobileNetV2 at ratio 0.3 with 128 inputs": "mobilenet_v2",
 }
 
 
