@@ -22,7 +22,7 @@ import numpy.typing as npt
 Doubles = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 #: The ridges that are tried, in parts of the mean square of a feature.
-RIDGES = (1e-8, 1e-5, 1e-4, 1e-3, 1e-2)
+RIDGES = (1e-8, 1e-4, 1e-2, 1e-1, 1.0)
 #: How often targets behind a saturation are moved, and the multiply-adds that all of that may take.
 MOVES, MOVING = 10, 2e11
 #: Rows that are taken to double precision at a time.

@@ -8,7 +8,7 @@ the optimal brain surgeon's loss (Hassibi and Stork 1993) for blocks of features
 one after the other, the one that costs least first; after each, W and H^-1 are those of what is left. The cost is
 summed over all layers that read a group, each relative to the variance of what it gives, or of the sum that this goes
 into: so it compares between layers. What an early layer loses, later ones make up for in part: from the first to the
-last layer the cost grows by `DEPTH` times, which is what the distance of the outputs did per cost (3 on ResNet-20).
+last layer the cost grows by `DEPTH` times, as the distance of the outputs did per cost (2 to 3 times on ResNet-20).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from slimnet.runtime.onnxruntime import DEFAULT
 
 Doubles = npt.NDArray[np.float64]
 #: How many times as much the last layer's loss counts as the first one's.
-DEPTH = 3.0
+DEPTH = 2.0
 #: What is added to the diagonal of H, in parts of its mean: inputs are few.
 _RIDGE = 1e-4
 
