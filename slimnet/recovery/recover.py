@@ -27,7 +27,7 @@ BATCH = 32
 #: for each feature, unless a matrix of features alone would be larger than `WIDEST`.
 GRAM_WORK, ELEMENTS, MAX_ROWS, WIDEST = 2e10, 1 << 26, 100_000, 8192
 #: The part of the inputs that is held back, and how many these are at least.
-HELD, LEAST_HELD = 0.2, 2
+HELD, LEAST_HELD = 0.1, 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Recovered:
 
 
 def split(inputs: Sequence[Feeds]) -> tuple[list[Feeds], list[Feeds]]:
-    """The inputs to fit to, and those held back: every fifth, the last of each five."""
+    """The inputs to fit to, and those held back: every tenth, the last of each ten."""
     every = max(2, round(1 / HELD))
     held = [feed for k, feed in enumerate(inputs) if k % every == every - 1]
     fitted = [feed for k, feed in enumerate(inputs) if k % every != every - 1]
@@ -81,7 +81,7 @@ def recover(
     Args:
         trace: The trace of the dense network.
         removed: The removed units.
-        inputs: The inputs, unlabelled; a fifth is held back.
+        inputs: The inputs, unlabelled; a tenth is held back.
         backend: What runs the networks.
         sweeps: How often all layers are fitted; a further sweep counts where it helps.
         only: The names of the weights that may change; None for all.

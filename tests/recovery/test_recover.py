@@ -115,7 +115,7 @@ def test_a_network_comes_nearer_and_slim_still_equals_mask(residual):
     found, removed = residual
     result = recover(found, removed, inputs(found.net, 60))
     assert result.after.distance < 0.6 * result.before.distance
-    assert (result.inputs, result.held) == (48, 12)
+    assert (result.inputs, result.held) == (54, 6)
     fitted = trace(type(found.net)(with_weights(found.net.model, result.weights), "net", found.net.inputs))
     assert verify(fitted, removed).exact
 
@@ -194,10 +194,11 @@ def test_fitted_weights_come_back_from_their_file(residual, tmp_path):
     assert all(np.array_equal(loaded[name], result.weights[name]) for name in loaded)
 
 
-def test_every_fifth_input_is_held_back():
-    feeds = [{"x": np.array([k])} for k in range(10)]
+def test_every_tenth_input_is_held_back_and_two_at_least():
+    feeds = [{"x": np.array([k])} for k in range(20)]
     fitted, held = split(feeds)
-    assert [int(f["x"][0]) for f in held] == [4, 9]
-    assert len(fitted) == 8
+    assert [int(f["x"][0]) for f in held] == [9, 19]
+    assert len(fitted) == 18
+    assert len(split(feeds[:5])[1]) == 2
     fitted, held = split(feeds[:1])
     assert fitted == held
