@@ -76,7 +76,9 @@ def unlabelled(net: Net, run: RunConfig) -> Unlabelled | None:
     data = run.dataset
     if data is None or data.train is None:
         return None
-    return Unlabelled(f"{data.name}, training split", feeds_of(net, evenly(data.train, LIMIT)))
+    feeds = feeds_of(net, evenly(data.train, LIMIT))
+    # Of one batch, nothing can be held back; nobody has asked for recovery by these.
+    return Unlabelled(f"{data.name}, training split", feeds) if len(feeds) > 1 else None
 
 
 def ruins(found: Recovered) -> list[str]:

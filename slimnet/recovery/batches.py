@@ -40,13 +40,13 @@ def of_any_batch(model: ir.Model, trace: Trace) -> ir.Model:
     return copy
 
 
-def takes_batches(trace: Trace, inputs: Sequence[Feeds], backend: Backend) -> bool:
+def takes_batches(model: ir.Model, trace: Trace, inputs: Sequence[Feeds], backend: Backend) -> bool:
     """Whether `of_any_batch` of a traced network computes for two inputs at once what it computes for each of them."""
     pair = inputs[:2]
     if len(pair) < 2 or any(array.shape[:1] != (1,) for feed in pair for array in feed.values()):
         return False
     try:
-        session = backend.session(of_any_batch(trace.net.model, trace))
+        session = backend.session(of_any_batch(model, trace))
         single = [session.run(feed) for feed in pair]
         both = session.run(together(pair))
     except BadInput:

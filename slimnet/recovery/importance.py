@@ -118,7 +118,7 @@ def _readers(
     """The layers that read units, with what the dense network gives them."""
     model = slim(trace, np.zeros(trace.n_units, bool))
     batches: Sequence[Feeds] = inputs
-    if takes_batches(trace, inputs, backend):
+    if takes_batches(model, trace, inputs, backend):
         model, batches = of_any_batch(model, trace), in_batches(inputs, BATCH)
     looked = [(site, units) for site in sites(trace, np.zeros(trace.n_units, bool), model, in_turn=False)
               if (units := _units_read(trace, site)) is not None and len(units) <= WIDEST]  # fmt: skip

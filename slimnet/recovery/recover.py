@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from slimnet.common.errors import BadInput
 from slimnet.graph.axes import Bools
 from slimnet.graph.surgery import slim
 from slimnet.graph.units import Trace
@@ -59,7 +60,7 @@ def split(inputs: Sequence[Feeds]) -> tuple[list[Feeds], list[Feeds]]:
     fitted = [feed for k, feed in enumerate(inputs) if k % every != every - 1]
     while len(held) < LEAST_HELD and len(fitted) > 1:
         held.append(fitted.pop())
-    return fitted, held or list(inputs)
+    return fitted, held
 
 
 def recover(
@@ -86,8 +87,15 @@ def recover(
         sweeps: How often all layers are fitted; a further sweep counts where it helps.
         only: The names of the weights that may change; None for all.
         progress: Called with the fraction done.
+
+    Raises:
+        BadInput: There is one input alone, so that none can be held back.
     """
     fitted, held = split(inputs)
+    if not held:
+        raise BadInput(
+            "recovery needs two inputs or more, for some are held back to judge it; give more, or no `recover`"
+        )
     recovery = _Recovery(trace, removed, fitted, held, backend, only)
     before = best = recovery.agreement()
     weights: Mapping[str, Array] = {}
@@ -116,7 +124,9 @@ class _Recovery:
     ) -> None:
         self._trace, self._backend = trace, backend
         self._dense, self._slim = trace.net.model, slim(trace, removed)
-        if takes_batches(trace, [*fitted[:1], *held[:1]], backend):
+        pair = [*fitted[:1], *held[:1]]
+        # What surgery has made a constant, such as a first state, may be for one sample in the slim network alone.
+        if all(takes_batches(model, trace, pair, backend) for model in (self._dense, self._slim)):
             fitted, held = in_batches(fitted, BATCH), in_batches(held, BATCH)
             self._dense, self._slim = (of_any_batch(model, trace) for model in (self._dense, self._slim))
         self._batches, self._held = [*fitted, *held], list(held)

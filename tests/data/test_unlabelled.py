@@ -581,3 +581,10 @@ class TestLabelled:
 @pytest.mark.parametrize("option", ["absent", "absent/folder", "x.csv", "own.py", ""])
 def test_options_that_name_nothing(option):
     assert "use a folder of images, FILE.npy, digits, " in told(option, IMAGES)
+
+
+def test_a_function_that_ends_the_process_is_told_like_any_other(tmp_path):
+    file = tmp_path / "ends.py"
+    file.write_text("def samples():\n    raise SystemExit(0)\n")
+    with pytest.raises(BadInput, match=r"samples\(\) fails \(SystemExit"):
+        load_unlabelled(f"{file}:samples", net("(float[N,4] x) => (y) <float[4,2] w> { y = MatMul(x, w) }"))

@@ -46,7 +46,7 @@ def _told(option: Option, name: str) -> Iterator[None]:
         yield
     except BadInput:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise option.wrong(f"{name}() fails ({type(error).__name__}: {essence(error)}); repair it") from error
 
 
