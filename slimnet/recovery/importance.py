@@ -14,7 +14,7 @@ last layer the cost grows by `DEPTH` times, as the distance of the outputs did p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from slimnet.graph.axes import Integers
 from slimnet.graph.surgery import slim
 from slimnet.graph.units import Trace
 from slimnet.recovery.batches import in_batches, of_any_batch, takes_batches
-from slimnet.recovery.recover import BATCH, WIDEST, row_count
+from slimnet.recovery.recover import BATCH, WIDEST, positions
 from slimnet.recovery.segments import Stepper
 from slimnet.recovery.sites import Site, sites
 from slimnet.runtime.backend import Backend, Feeds
@@ -88,17 +88,16 @@ def removal_losses(
         units that go later have higher ones.
     """
     readers = _readers(trace, inputs, backend, progress)
-    found = {}
-    for group in trace.groups:
-        mine = [reader for reader in readers if not reader.features.keys().isdisjoint(group.units.tolist())]
-        if mine:
-            found[group.name] = _in_turn(mine, group.units)
-    return found
+    reading: dict[int, list[_Reader]] = {}
+    for reader in readers:
+        for number in np.unique(trace.group_of_unit[list(reader.features)]).tolist():
+            reading.setdefault(number, []).append(reader)
+    return {trace.groups[k].name: _in_turn(reading[k], trace.groups[k].units) for k in sorted(reading)}
 
 
 def _in_turn(readers: Sequence[_Reader], units: Integers) -> Doubles:
     """The losses of the units of a group as they go one after the other."""
-    whole = [_Reader(reader.weight, reader.inverse, reader.features) for reader in readers]
+    whole = [replace(reader) for reader in readers]
     left, losses, highest = units.tolist(), dict[int, float](), 0.0
     while left:
         costs = np.sum([reader.losses(left) for reader in whole], axis=0)
@@ -126,12 +125,11 @@ def _readers(
     rng = np.random.default_rng(0)
     found = []
     for k, (site, units) in enumerate(looked):
-        operator, count = site.layer.operator, row_count(site)
+        operator = site.layer.operator
         rows, targets = [], []
         for known in stepper.advance():
             target = known[site.target]
-            places, here = operator.places(target.shape), -(-count // len(batches))
-            at = np.arange(places) if here >= places else np.sort(rng.choice(places, here, replace=False))
+            at = positions(site, target.shape, len(batches), rng)
             rows.append(operator.features(known[site.data], target.shape, at)[0])
             targets.append(operator.targets(target, at)[0])
         depth = DEPTH ** (k / max(1, len(looked) - 1))

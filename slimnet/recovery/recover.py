@@ -15,6 +15,7 @@ from slimnet.graph.units import Trace
 from slimnet.recovery.agreement import Agreement, Tally
 from slimnet.recovery.batches import in_batches, of_any_batch, takes_batches
 from slimnet.recovery.fit import Rows, fit
+from slimnet.recovery.operators import Positions
 from slimnet.recovery.segments import Stepper
 from slimnet.recovery.sites import Site, Weight, sites
 from slimnet.runtime.backend import Backend, Feeds
@@ -156,11 +157,9 @@ class _Recovery:
         target = wanted[site.target]
         for axis, index in self._kept[site.target].items():
             target = target.take(index, axis)
-        data, places = got[site.data], operator.places(target.shape)
-        here = -(-row_count(site) // len(self._batches))
-        at = np.arange(places) if here >= places else np.sort(rng.choice(places, here, replace=False))
+        at = positions(site, target.shape, len(self._batches), rng)
         others = None if site.other is None else operator.targets(got[site.other], at)
-        return Rows(operator.features(data, target.shape, at), operator.targets(target, at), others)
+        return Rows(operator.features(got[site.data], target.shape, at), operator.targets(target, at), others)
 
     def _fit(self, site: Site, rows: Rows, held: Rows) -> None:
         found = fit(rows, held, *site.effective(), free=site.is_free, saturation=site.saturation)
@@ -186,7 +185,13 @@ class _Recovery:
         return {name: weight.into(np.asarray(dense[name])) for name, weight in self._changed.items()}
 
 
-def row_count(site: Site) -> int:
+def positions(site: Site, shape: tuple[int, ...], batches: int, rng: np.random.Generator) -> Positions:
+    """The positions of an output of this shape that one of so many batches gives rows for, drawn at random."""
+    places, here = site.layer.operator.places(shape), -(-_row_count(site) // batches)
+    return np.arange(places) if here >= places else np.sort(rng.choice(places, here, replace=False))
+
+
+def _row_count(site: Site) -> int:
     """How many rows a layer's weight is fitted on."""
     groups, outputs, features = site.layer.operator.matrices(site.weight.array).shape
     elements = ELEMENTS // max(1, groups * max(features, outputs))

@@ -49,27 +49,21 @@ def segments(model: ir.Model, stops: Sequence[Collection[str]]) -> list[Segment]
     order = {node: k for k, node in enumerate(model.graph)}
     made = {str(value.name): node for node in order for value in node.outputs if value.name}
     reads = {node: [str(v.name) for v in dict.fromkeys(read_by(node)) if _is_moving(v)] for node in order}
-    needed = [list(_needed(stop, made, reads)) for stop in stops]
+    claimed: set[ir.Node] = set()
+    parts = [sorted(_needed(stop, made, reads, claimed), key=order.__getitem__) for stop in stops]
     # A value is kept as long as a later segment reads it, or somebody looks at it.
     last: dict[str, int] = {}
-    first: dict[ir.Node, int] = {}
-    for k, nodes in enumerate(needed):
-        for node in nodes:
-            first.setdefault(node, k)
-    for node, k in first.items():
-        for name in reads[node]:
-            last[name] = max(last.get(name, 0), k)
-    for k, stop in enumerate(stops):
-        for name in stop:
-            last[name] = max(last.get(name, 0), k)
+    for k, (stop, nodes) in enumerate(zip(stops, parts, strict=True)):
+        last.update(dict.fromkeys([*stop, *(name for node in nodes for name in reads[node])], k))
+    drops: list[list[str]] = [[] for _ in stops]
+    for name, k in last.items():
+        drops[k].append(name)
     found = []
-    for k, stop in enumerate(stops):
-        nodes = sorted((node for node in needed[k] if first[node] == k), key=order.__getitem__)
+    for k, (stop, nodes) in enumerate(zip(stops, parts, strict=True)):
         inside = {str(value.name) for node in nodes for value in node.outputs}
         outside = dict.fromkeys(name for node in nodes for name in reads[node] if name not in inside)
         makes = [name for name in inside if last.get(name, -1) > k or name in stop]
-        drops = [name for name in last if last[name] == k]
-        found.append(Segment(nodes, list(outside), sorted(makes), drops))
+        found.append(Segment(nodes, list(outside), sorted(makes), drops[k]))
     return found
 
 
@@ -78,15 +72,19 @@ def _is_moving(value: ir.Value) -> bool:
 
 
 def _needed(
-    names: Collection[str], made: Mapping[str, ir.Node], reads: Mapping[ir.Node, Sequence[str]]
-) -> dict[ir.Node, None]:
-    """The nodes that values are computed by."""
-    found: dict[ir.Node, None] = {}
+    names: Collection[str],
+    made: Mapping[str, ir.Node],
+    reads: Mapping[ir.Node, Sequence[str]],
+    claimed: set[ir.Node],
+) -> list[ir.Node]:
+    """The nodes that values are computed by, without those that are claimed already; they are from now on."""
+    found: list[ir.Node] = []
     ahead = list(names)
     while ahead:
         node = made.get(ahead.pop())
-        if node is not None and node not in found:
-            found[node] = None
+        if node is not None and node not in claimed:
+            claimed.add(node)
+            found.append(node)
             ahead += reads[node]
     return found
 

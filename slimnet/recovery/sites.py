@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -163,8 +163,8 @@ def sites(
     """
     finder = _Finder(trace, removed, only)
     found = [site for node in slim.graph if (site := finder.site(node)) is not None]
-    ahead = ({later.node for later in found[k:]} if in_turn else {site.node} for k, site in enumerate(found))
-    summed = (finder.with_sum(site, unfitted) for site, unfitted in zip(found, ahead, strict=True))
+    latest = _latest(slim, found) if in_turn else {}
+    summed = (finder.with_sum(site, k, latest) for k, site in enumerate(found))
     return [replace(site, saturation=finder.saturation(site)) for site in summed]
 
 
@@ -200,8 +200,8 @@ class _Finder:
             Site(layer_name(node), layer, node, weight, bias, norm, str(data.name), goal) if self._fits(value) else None
         )
 
-    def with_sum(self, site: Site, unfitted: set[ir.Node]) -> Site:
-        """The layer with the sum it goes into, where the other side waits for no layer that is still to be fitted."""
+    def with_sum(self, site: Site, number: int, latest: Mapping[ir.Value, int]) -> Site:
+        """The layer of this number with the sum it goes into, where the other side waits for no layer from it on."""
         goal = next(v for v in _outputs(site) if v.name == site.goal)
         add = _only_consumer(goal)
         if add is None or add.op_type != "Add" or add.domain or not self._fits(add.outputs[0]):
@@ -210,7 +210,7 @@ class _Finder:
         if other is None or other is goal or other.is_initializer() or other.name not in self._values:
             return site
         alike = self._trace.shape_of(self._values[str(other.name)]) == self._trace.shape_of(self._values[site.goal])
-        if not alike or _behind(other) & unfitted:
+        if not alike or latest.get(other, -1) >= number:
             return site
         return replace(site, total=str(add.outputs[0].name), other=str(other.name))
 
@@ -322,13 +322,12 @@ def _outputs(site: Site) -> Iterator[ir.Value]:
         value = None if following is None or value.name == site.goal else following.outputs[0]
 
 
-def _behind(value: ir.Value) -> set[ir.Node]:
-    """The nodes that a value is computed by."""
-    found: set[ir.Node] = set()
-    ahead = [value]
-    while ahead:
-        node = ahead.pop().producer()
-        if node is not None and node not in found:
-            found.add(node)
-            ahead += read_by(node)
-    return found
+def _latest(slim: ir.Model, found: Sequence[Site]) -> dict[ir.Value, int]:
+    """For each value the number of the last layer that it is computed by; those without any are left out."""
+    number = {site.node: k for k, site in enumerate(found)}
+    latest: dict[ir.Value, int] = {}
+    for node in slim.graph:
+        known = max([number.get(node, -1), *(latest.get(value, -1) for value in read_by(node))])
+        if known >= 0:
+            latest.update(dict.fromkeys(node.outputs, known))
+    return latest
