@@ -3,13 +3,14 @@
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from slimnet.common.errors import BadInput
-from slimnet.common.files import essence
+from slimnet.common.files import essence, existing_file
 
 
 def is_spec(text: str) -> bool:
@@ -42,6 +43,22 @@ def executed(file: Path) -> ModuleType:
         del sys.modules[name]
         raise BadInput(f"{file}: cannot be imported: {type(error).__name__}: {essence(error)}") from error
     return module
+
+
+@contextmanager
+def function(place: str, wrong: Callable[[str], BadInput]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """A context with the name and the function of FILE.py:NAME, in which it may import what lies beside it.
+
+    Raises:
+        BadInput: The file is missing or fails, or `wrong`, of what is wrong, where it has no such function.
+    """
+    where, name = split(place)
+    file = existing_file(Path(where).expanduser())
+    with importable(file.absolute().parent):
+        found = getattr(executed(file), name, None)
+        if not callable(found):
+            raise wrong(f"{file} has no function {name}")
+        yield name, found
 
 
 @contextmanager

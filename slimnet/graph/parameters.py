@@ -138,6 +138,15 @@ def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
     return None if value is None else value.const_value
 
 
+def set_weights(model: ir.Model, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Give initializers of the main graph other values, in place; they keep their types."""
+    for name, array in weights.items():
+        value = model.graph.initializers[name]
+        assert value.const_value is not None
+        dtype = value.const_value.dtype
+        value.const_value = ir.Tensor(np.asarray(array, dtype.numpy(), order="C"), dtype, name=name)
+
+
 def tensor_of(value: ir.Value) -> ir.TensorProtocol:
     """The tensor behind a value that is known to have one."""
     tensor = constant(value)

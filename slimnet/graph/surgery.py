@@ -18,7 +18,7 @@ from slimnet.graph.axes import Bools, Integers, Labels
 from slimnet.graph.edits import Edit, Freeze, Inexact, Recount, Renumber, Restep, Settle, Widen
 from slimnet.graph.evaluate import subgraphs
 from slimnet.graph.op import Traced
-from slimnet.graph.parameters import ParameterAxis, Role, computed, tensor_of
+from slimnet.graph.parameters import ParameterAxis, Role, computed, set_weights, tensor_of
 from slimnet.graph.trace import current
 from slimnet.graph.units import Trace
 
@@ -90,10 +90,7 @@ class _Copy:
         #: What takes the place of the output of a node that sees a wider axis, see `_widen`.
         self.widened: dict[ir.Value, ir.Value] = {}
         self.weights = weights
-        for name, array in weights.items():
-            value = self.graph.initializers[name]
-            assert value.const_value is not None
-            value.const_value = ir.Tensor(array, value.const_value.dtype, name=name)
+        set_weights(self.model, weights)
 
     def content(self, axis: ParameterAxis) -> Array:
         """The elements of the tensor that an axis belongs to."""

@@ -30,13 +30,13 @@ NEEDS = ("activations", "gradients", "fisher", "losses")
 class Method(ABC):
     """A criterion: it ranks units from named tensors and groups, and never sees ONNX.
 
-    Attributes:
-        adds_up: Whether the scores of units that go add up to a loss that compares between groups; then widths for a
-            target are those of the smallest loss.
-
     A method is a dataclass; its fields are its hyper-parameters, which `--option NAME=VALUE` sets. The built-in ones
     have a name each (`registry`), others are found by FILE.py:CLASS. A method that looks at data is a `DataMethod`, one
     that acts while the network trains a `training.TrainingMethod`.
+
+    Attributes:
+        adds_up: Whether the scores of units that go add up to a loss that compares between groups; then widths for a
+            target are those of the smallest loss.
     """
 
     adds_up: ClassVar[bool] = False
@@ -55,8 +55,8 @@ class DataMethod(Method):
 
     Attributes:
         needs: The kind of statistics, one of `NEEDS`: "activations" (`ActivationStatistics` by group name), "gradients"
-            (the mean gradient of the loss by parameter name, in its shape) or "fisher" (the mean square of the
-            gradients of single samples, likewise) or "losses" (what the removal of each unit adds to the loss, by group
+            (the mean gradient of the loss by parameter name, in its shape), "fisher" (the mean square of the gradients
+            of single samples, likewise) or "losses" (what the removal of each unit adds to the loss, by group
             name, once what stays has made up for it).
         statistics: Those statistics, which are set before `score` is called; None until then.
     """

@@ -79,7 +79,8 @@ def carry_out(decision: PruningDecision, run: RunConfig, clock: Clock, training:
     with _all_or_nothing(run.folder) as folder:
         recovery = recovered(decision, removed, plan, run, clock)
         if recovery is not None:
-            _accuracy(measured, "pruned", optimise(surgery.slim(traced, removed)), net, run, clock)
+            if run.dataset is not None:
+                _accuracy(measured, "pruned", optimise(surgery.slim(traced, removed)), net, run, clock)
             decision, removed, traced = recovery.decision, recovery.removed, recovery.decision.traced
             net = traced.net
             measured.recovery, measured.recovered_on = recovery.found, recovery.source

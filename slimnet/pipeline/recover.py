@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,30 @@ def _has_tokens(net: Net) -> bool:
     return any(not dtype.is_floating_point() for dtype in input_dtypes(net).values())
 
 
-def feeds_of(net: Net, samples: Samples) -> list[Feeds]:
+@dataclass(frozen=True)
+class _Batches(Sequence[Feeds]):
+    """Samples as feeds of one input, each read when it is asked for: many runs have data and need none of these."""
+
+    samples: Samples
+    name: str
+    size: int
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return len(self.samples) // self.size
+
+    def __getitem__(self, k: Any) -> Any:
+        if isinstance(k, slice):
+            return [self[i] for i in range(*k.indices(len(self)))]
+        first = range(len(self))[k] * self.size  # raises IndexError where a sequence has to
+        x, _ = self.samples.__getitems__(np.arange(first, first + self.size))
+        return {self.name: x.astype(self.dtype)}
+
+
+def feeds_of(net: Net, samples: Samples) -> Sequence[Feeds]:
     """Samples as feeds of a network with one input, each with as many as its batch; what is left over is left out."""
     ((name, shape),) = net.inputs.items()
-    kind = input_dtypes(net)[name].numpy()
-    return [{name: x.astype(kind)} for x, _ in samples.batches(shape[0]) if len(x) == shape[0]]
+    return _Batches(samples, name, shape[0], input_dtypes(net)[name].numpy())
 
 
 def refitted(net: Net, weights: Mapping[str, np.ndarray[Any, Any]], backend: Backend) -> Net:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save
 from slimnet.common.errors import BadInput
 from slimnet.common.files import essence, existing_file, replacing
 from slimnet.graph.axes import Bools
+from slimnet.graph.parameters import set_weights
 from slimnet.graph.units import Trace
 
 Weights = Mapping[str, npt.NDArray[Any]]
@@ -25,11 +26,7 @@ WEIGHTS = "recovered.safetensors"
 def with_weights(model: ir.Model, weights: Weights) -> ir.Model:
     """A copy of a network in which these initializers hold these values."""
     copy = model.clone()
-    for name, array in weights.items():
-        value = copy.graph.initializers[name]
-        assert value.const_value is not None
-        dtype = value.const_value.dtype
-        value.const_value = ir.Tensor(np.ascontiguousarray(array, dtype.numpy()), dtype, name=name)
+    set_weights(copy, weights)
     return copy
 
 

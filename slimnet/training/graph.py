@@ -11,6 +11,7 @@ import onnx_ir as ir
 from torch import nn
 
 from slimnet.graph.net import Net
+from slimnet.graph.parameters import set_weights
 from slimnet.io.torch_export import export_torch
 from slimnet.io.torch_slim import slim_module_survives
 from slimnet.io.torch_weights import following
@@ -27,10 +28,9 @@ def arrays_of(module: nn.Module) -> dict[str, np.ndarray]:
 def with_weights(model: ir.Model, arrays: Mapping[str, Any]) -> ir.Model:
     """A copy of a graph whose initializers have the values of these arrays, where name and shape agree."""
     copy = model.clone()
-    for name, value in copy.graph.initializers.items():
-        old, new = value.const_value, arrays.get(name)
-        if old is not None and new is not None and tuple(old.shape.numpy()) == new.shape:
-            value.const_value = ir.Tensor(new.astype(old.dtype.numpy(), copy=False), old.dtype, name=name)
+    tensors = {name: value.const_value for name, value in copy.graph.initializers.items() if name in arrays}
+    set_weights(copy, {name: arrays[name] for name, tensor in tensors.items()
+                       if tensor is not None and tuple(tensor.shape.numpy()) == arrays[name].shape})  # fmt: skip
     return copy
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from slimnet.common.errors import BadInput
-from slimnet.common.files import essence, existing_file
+from slimnet.common.files import essence
 from slimnet.common.memory import memory
-from slimnet.common.python_file import executed, importable, split
+from slimnet.common.python_file import function
 from slimnet.data.calib.arrays import rows, sole_input
 from slimnet.data.calib.network import Takes
 from slimnet.data.calib.option import Option, Sample
@@ -29,14 +28,9 @@ def read_python(option: Option, net: Takes) -> Sequence[Sample]:
     Raises:
         BadInput: The file or the function fails, also while it gives samples, or gives something else or nothing.
     """
-    where, name = split(option.place)
-    file = existing_file(Path(where).expanduser())
-    with importable(file.absolute().parent):
-        make = getattr(executed(file), name, None)
-        if not callable(make):
-            raise option.wrong(f"{file} has no function {name}; name one of its functions")
-        with _told(option, name):
-            return _collected(make, name, net, option)
+    found = function(option.place, lambda what: option.wrong(f"{what}; name one of its functions"))
+    with found as (name, make), _told(option, name):
+        return _collected(make, name, net, option)
 
 
 @contextmanager

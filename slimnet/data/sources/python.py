@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.common.files import essence, existing_file
-from slimnet.common.python_file import executed, importable, split
+from slimnet.common.files import essence
+from slimnet.common.python_file import function
 from slimnet.data.source import Source
 
 if TYPE_CHECKING:
@@ -25,12 +24,7 @@ def read(spec: Spec) -> Mapping[str, Samples]:
     """
     from slimnet.data.samples import labelled
 
-    where, name = split(spec.place)
-    file = existing_file(Path(where).expanduser())
-    with importable(file.absolute().parent):
-        make = getattr(executed(file), name, None)
-        if not callable(make):
-            raise spec.wrong(f"{file} has no function {name}")
+    with function(spec.place, spec.wrong) as (name, make):
         try:
             splits = make()
             parts = {key: _arrays(value) for key, value in splits.items() if value is not None}
