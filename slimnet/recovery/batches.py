@@ -42,8 +42,8 @@ def of_any_batch(model: ir.Model, trace: Trace) -> ir.Model:
 
 def takes_batches(model: ir.Model, trace: Trace, inputs: Sequence[Feeds], backend: Backend) -> bool:
     """Whether `of_any_batch` of a traced network computes for two inputs at once what it computes for each of them."""
-    pair = inputs[:2]
-    if len(pair) < 2 or any(array.shape[:1] != (1,) for feed in pair for array in feed.values()):
+    pair = next((alike[:2] for alike in _by_shapes(inputs) if len(alike) > 1), [])
+    if not pair or any(array.shape[:1] != (1,) for feed in pair for array in feed.values()):
         return False
     try:
         session = backend.session(of_any_batch(model, trace))
@@ -66,5 +66,13 @@ def together(inputs: Sequence[Feeds]) -> Feeds:
 
 
 def in_batches(inputs: Sequence[Feeds], size: int) -> list[Feeds]:
-    """Inputs of one sample each in batches of some size."""
-    return [together(inputs[k : k + size]) for k in range(0, len(inputs), size)]
+    """Inputs of one sample each in batches of some size; inputs of different shapes go into different batches."""
+    return [together(alike[k : k + size]) for alike in _by_shapes(inputs) for k in range(0, len(alike), size)]
+
+
+def _by_shapes(inputs: Sequence[Feeds]) -> list[list[Feeds]]:
+    """Inputs with those of the same shapes."""
+    found: dict[tuple[tuple[int, ...], ...], list[Feeds]] = {}
+    for feed in inputs:
+        found.setdefault(tuple(array.shape for array in feed.values()), []).append(feed)
+    return list(found.values())

@@ -125,9 +125,8 @@ class _Recovery:
     ) -> None:
         self._trace, self._backend = trace, backend
         self._dense, self._slim = trace.net.model, slim(trace, removed)
-        pair = [*fitted[:1], *held[:1]]
         # What surgery has made a constant, such as a first state, may be for one sample in the slim network alone.
-        if all(takes_batches(model, trace, pair, backend) for model in (self._dense, self._slim)):
+        if all(takes_batches(model, trace, [*fitted, *held], backend) for model in (self._dense, self._slim)):
             fitted, held = in_batches(fitted, BATCH), in_batches(held, BATCH)
             self._dense, self._slim = (of_any_batch(model, trace) for model in (self._dense, self._slim))
         self._batches, self._held = [*fitted, *held], list(held)

@@ -224,3 +224,14 @@ def test_every_tenth_input_is_held_back_and_two_at_least():
     assert [int(f["x"][0]) for f in held] == [9, 19]
     assert len(fitted) == 18
     assert len(split(feeds[:5])[1]) == 2
+
+
+def test_inputs_of_different_lengths_are_batched_with_their_like():
+    found = trace(net("(float[1,N,4] x) => (y) <float[4,8] w, float[8,3] v> "
+                      "{ a = MatMul(x, w) h = Relu(a) y = MatMul(h, v) }", n=3))  # fmt: skip
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((1, 2 + k % 5, 4)).astype(np.float32)} for k in range(40)]
+    for given in (feeds, sorted(feeds, key=lambda feed: feed["x"].shape)):
+        result = recover(found, np.arange(found.n_units) % 2 == 0, given)
+        assert result.after.distance < result.before.distance
+        assert (result.inputs, result.held) == (36, 4)
